@@ -1,0 +1,1 @@
+"""The scheduler: chooses a plan from sensitivity and cost."""

@@ -1,0 +1,1 @@
+"""Custom accelerators: their cost model."""

@@ -1,0 +1,1 @@
+"""The host CPU: detection, kernels per instruction set, layouts, lowering."""

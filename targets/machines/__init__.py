@@ -1,0 +1,1 @@
+"""Machines described as TOML files."""

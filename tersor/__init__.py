@@ -1,0 +1,1 @@
+"""Tersor: the compressing compiler for Apache TVM."""

@@ -1,0 +1,1 @@
+"""Import: models from files into the Relax module that the passes work on."""
