@@ -1,0 +1,115 @@
+"""Layer: one multiply-accumulate operator as a named loop nest.
+
+The letters are Timeloop's, and the only single-letter names of the project:
+
+    N  batch (for a matmul: all rows of the left operand)
+    G  groups (for a batched matmul: the batch, since the right operand differs too)
+    K  output channels per group        C  input channels per group
+    P, Q  height and width of the output        R, S  height and width of the filter
+
+A matmul is N, K, C, so what BLAS calls "GEMM K" is C here.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+DIMS = ("N", "G", "K", "C", "P", "Q", "R", "S")
+Dim = Literal["N", "G", "K", "C", "P", "Q", "R", "S"]
+Operand = Literal["weight", "input", "output"]
+
+# Which loops index which operand (an input is indexed by P and R together, by Q and S together).
+INDEXED_BY: dict[Operand, frozenset[str]] = {
+    "weight": frozenset("GKCRS"),
+    "input": frozenset("NGCPQRS"),
+    "output": frozenset("NGKPQ"),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One conv2d or matmul; `name` is its weight's name in the model, or the operator's if it has no weight.
+
+    `padding` is top, left, bottom, right. `weight_bearing` is false where both operands are computed, as in
+    the products of attention; `weight_*` then speak of the right operand.
+    """
+
+    name: str
+    operator: Literal["conv2d", "matmul"]
+    N: int = 1
+    G: int = 1
+    K: int = 1
+    C: int = 1
+    P: int = 1
+    Q: int = 1
+    R: int = 1
+    S: int = 1
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    weight_bearing: bool = True
+
+    def __post_init__(self) -> None:
+        if self.operator not in ("conv2d", "matmul"):
+            raise ValueError(f"layer {self.name!r}: operator must be conv2d or matmul, got {self.operator!r}")
+        for dim in DIMS:
+            if self.size(dim) < 1:
+                raise ValueError(f"layer {self.name!r}: {dim} must be at least 1, got {self.size(dim)}")
+        if self.operator == "matmul" and (self.P, self.Q, self.R, self.S) != (1, 1, 1, 1):
+            sizes = f"P={self.P} Q={self.Q} R={self.R} S={self.S}"
+            raise ValueError(f"layer {self.name!r}: a matmul has P = Q = R = S = 1, got {sizes}")
+        self._check_window()
+
+    def _check_window(self) -> None:
+        for what, sizes, length, least in (
+            ("stride", self.stride, 2, 1),
+            ("padding", self.padding, 4, 0),
+            ("dilation", self.dilation, 2, 1),
+        ):
+            if len(sizes) != length or min(sizes) < least:
+                raise ValueError(
+                    f"layer {self.name!r}: {what} needs {length} numbers >= {least}, got {sizes}"
+                )
+
+    def size(self, dim: str) -> int:
+        """The number of iterations of the loop `dim`, one of `DIMS`."""
+        return getattr(self, dim)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates: the product of all loops."""
+        return prod(self.size(dim) for dim in DIMS)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """[G*K, C, R, S] of a convolution; [C, K] of a matmul, [G, C, K] of a batched one."""
+        if self.operator == "conv2d":
+            return (self.G * self.K, self.C, self.R, self.S)
+        return (self.C, self.K) if self.G == 1 else (self.G, self.C, self.K)
+
+    @property
+    def weight_count(self) -> int:
+        """Elements of the weight (of the right operand, if it is computed)."""
+        return self.G * self.K * self.C * self.R * self.S
+
+    @property
+    def input_count(self) -> int:
+        """Elements of the smallest input that gives this output; padding is not counted.
+
+        The rows and columns at the far edges that a stride steps over are not in the loop nest, so the tensor
+        in memory may be up to stride - 1 of them larger.
+        """
+        top, left, bottom, right = self.padding
+        height = (self.P - 1) * self.stride[0] + (self.R - 1) * self.dilation[0] + 1 - top - bottom
+        width = (self.Q - 1) * self.stride[1] + (self.S - 1) * self.dilation[1] + 1 - left - right
+        return self.N * self.G * self.C * max(height, 1) * max(width, 1)
+
+    @property
+    def output_count(self) -> int:
+        """Elements of the output."""
+        return self.N * self.G * self.K * self.P * self.Q
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each group of a convolution reads a single channel."""
+        return self.operator == "conv2d" and self.G > 1 and self.C == 1

@@ -1,0 +1,150 @@
+"""Plan: all that crosses from the scheduler to the compiler, as JSON that a person can read, edit and replay.
+
+    {
+      "bias_correction": true,
+      "calibration": "mse",
+      "edges": [],
+      "groups": [],
+      "hardware": "edge",
+      "layers": {
+        "fc1.weight": {"mappings": [], "reason": "", "scheme": "int8+2:4"}
+      },
+      "model": "<sha256 of the model>",
+      "statistics": null,
+      "version": 1
+    }
+
+A scheme is written as its short text (`tersor.scheme`), a mapping as lists of its loops and places
+(`tersor.mapping`). Keys with a default may be left out.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self, get_args
+
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer
+
+from tersor.document import read_json, write_json
+from tersor.error import UserError
+from tersor.mapping import Keep, Loop, Mapping
+from tersor.scheme import Scheme
+
+Calibration = Literal["minmax", "percentile", "mse", "kl"]
+
+
+def _parse_mapping(document: object) -> Mapping:
+    match document:
+        case {"loops": [*loops], **others} if set(others) <= {"keep"}:
+            keep = others.get("keep", [])
+            if isinstance(keep, list) and all(isinstance(text, str) for text in [*loops, *keep]):
+                return Mapping(tuple(map(Loop.parse, loops)), tuple(map(Keep.parse, keep)))
+    raise ValueError('write a mapping as {"loops": ["K=4@dram", ...], "keep": ["weight@dram", ...]}')
+
+
+def _write_mapping(mapping: Mapping) -> dict[str, list[str]]:
+    return {"loops": [str(loop) for loop in mapping.loops], "keep": [str(keep) for keep in mapping.keep]}
+
+
+def _parse_scheme(document: object) -> Scheme:
+    if not isinstance(document, str):
+        raise ValueError(f"write a scheme as text, as in 'int8+2:4', got {document!r}")
+    return Scheme.parse(document)
+
+
+SchemeText = Annotated[Scheme, BeforeValidator(_parse_scheme), PlainSerializer(str)]
+MappingText = Annotated[Mapping, BeforeValidator(_parse_mapping), PlainSerializer(_write_mapping)]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What is done to one layer, where its parts run, and why (`reason`, for the reader only)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    scheme: SchemeText
+    mappings: tuple[MappingText, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """Layers whose output channels are kept or dropped together."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    layers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.layers) < 2 or len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"a group needs two or more different layers, got {list(self.layers)}")
+
+
+@dataclass(frozen=True)
+class EdgePlan:
+    """The layout of the tensor between two layers, and whether it stays on chip."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    producer: str
+    consumer: str
+    layout: str = ""
+    on_chip: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The choices for one model (`model`, its hash) on one hardware (its name), a scheme for each layer.
+
+    `statistics` is the hash of the calibration that the choices were made from, `calibration` the way in
+    which its ranges are read, `bias_correction` whether biases take up the mean error of rounded weights.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    model: str
+    hardware: str
+    layers: dict[str, LayerPlan]
+    statistics: str | None = None
+    calibration: Calibration = "mse"
+    bias_correction: bool = True
+    groups: tuple[GroupPlan, ...] = ()
+    edges: tuple[EdgePlan, ...] = ()
+    version: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        if self.version != 1:
+            raise ValueError(f"this tersor reads plans of version 1, got version {self.version}")
+        for what, value in (("model", self.model), ("statistics", self.statistics)):
+            if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
+                raise ValueError(f"{what} is a sha256 of 64 hexadecimal digits, got {value!r}")
+        if self.calibration not in get_args(Calibration):
+            known = ", ".join(get_args(Calibration))
+            raise ValueError(f"calibration is one of {known}, got {self.calibration!r}")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a plan's JSON file. Raises UserError naming the file, the key and what to change."""
+        return read_json(path, cls)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan; equal plans give equal bytes. Raises UserError if `path` cannot be written."""
+        write_json(path, self, Plan)
+
+    def check_model(self, model: str) -> None:
+        """Raise UserError if the plan was made for another model than the one of hash `model`."""
+        if self.model != model:
+            raise UserError(
+                f"the plan was made for another model (its hash begins {self.model[:12]}, this model's "
+                f"{model[:12]}); give the model it was made for, or tune a new plan"
+            )
+
+    def check_layers(self, names: Iterable[str]) -> None:
+        """Raise UserError if the plan names a layer that is not among `names`, the model's layers."""
+        known = set(names)
+        named = [*self.layers, *(name for group in self.groups for name in group.layers)]
+        if unknown := [name for name in named if name not in known]:
+            raise UserError(
+                f"the plan names the layer {unknown[0]!r}, which the model does not have; remove it"
+            )
