@@ -10,7 +10,7 @@ The letters are Timeloop's, and the only single-letter names of the project:
 A matmul is N, K, C, so what BLAS calls "GEMM K" is C here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -108,6 +108,15 @@ class Layer:
     def output_count(self) -> int:
         """Elements of the output."""
         return self.N * self.G * self.K * self.P * self.Q
+
+    def factored(self, rank: int) -> tuple["Layer", "Layer"]:
+        """The two layers that a factorization of the weight to `rank` makes of this one.
+
+        matmul [C, K] -> [C, rank], [rank, K]; conv2d [K, C, R, S] -> [rank, C, R, S], [K, rank, 1, 1].
+        """
+        first = replace(self, name=f"{self.name}.U", K=rank)
+        second = Layer(f"{self.name}.V", self.operator, self.N, self.G, self.K, rank, self.P, self.Q)
+        return first, second
 
     @property
     def is_depthwise(self) -> bool:

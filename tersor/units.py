@@ -1,0 +1,56 @@
+"""Quantities with their units, as documents write them: "512 KiB", "25.6 GB/s", "0.2 pJ", "1 GHz"."""
+
+import math
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_DECIMAL = {"": 1e0, "K": 1e3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+
+_SIZES = {f"{prefix}B": factor for prefix, factor in (_DECIMAL | _BINARY).items()}
+_BANDWIDTHS = {f"{unit}/s": factor for unit, factor in _SIZES.items()}
+_FREQUENCIES = {f"{prefix}Hz": factor for prefix, factor in _DECIMAL.items()}
+_ENERGIES = {"fJ": 1e-3, "pJ": 1e0, "nJ": 1e3}
+
+
+def _quantity(text: object, units: dict[str, float], example: str) -> float:
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*(\S+)", str(text).strip())
+    if not isinstance(text, str) or not found:
+        raise ValueError(f"write a number with its unit, as in {example!r}, got {text!r}")
+    if found[2] not in units:
+        raise ValueError(f"unknown unit {found[2]!r} in {text!r}; one of {', '.join(units)} is expected")
+    value = float(found[1]) * units[found[2]]
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is too large")
+    return value
+
+
+def parse_bytes(text: object) -> int:
+    """Read a size in bytes. Raises ValueError."""
+    value = _quantity(text, _SIZES, "512 KiB")
+    if value != int(value):
+        raise ValueError(f"{text!r} is {value:g} bytes; a size is a whole number of bytes")
+    return int(value)
+
+
+def parse_bandwidth(text: object) -> float:
+    """Read a bandwidth in bytes per second. Raises ValueError."""
+    return _quantity(text, _BANDWIDTHS, "25.6 GB/s")
+
+
+def parse_frequency(text: object) -> float:
+    """Read a frequency in Hz. Raises ValueError."""
+    return _quantity(text, _FREQUENCIES, "1 GHz")
+
+
+def parse_energy(text: object) -> float:
+    """Read an energy in pJ. Raises ValueError."""
+    return _quantity(text, _ENERGIES, "0.2 pJ")
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+BytesPerSecond = Annotated[float, BeforeValidator(parse_bandwidth)]
+Hertz = Annotated[float, BeforeValidator(parse_frequency)]
+Picojoules = Annotated[float, BeforeValidator(parse_energy)]
