@@ -1,0 +1,198 @@
+"""Integer semantics: what a quantized network computes, to the last bit.
+
+Compiled code and simulators are tested for equality with these functions, not for closeness.
+
+An activation is uint8 with one float32 scale and an integer zero point for the whole tensor,
+``real = scale * (code - zero_point)``; a weight is int8 with one float32 scale per output channel and zero
+point 0; a bias is int32 at the scale ``input scale * weight scale``. Accumulators are int32.
+
+Rounding is to nearest, ties to even (IEEE 754 ``roundTiesToEven``). A requantization is one float32
+multiplication, rounded, then saturated, then shifted by the zero point: there is no float addition in it
+that a compiler could contract to a fused multiply-add, so every machine gives the same bits.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+UINT8 = (0, 255)
+# Terms of a sum are saturated here before they become integers, so that the conversion is always defined.
+# No 8-bit result can tell: a term beyond it saturates the sum whatever the other term (<= 2**16) is.
+TERM_LIMIT = float(1 << 18)
+
+
+def quantize(x: Array, scale: float, zero_point: int) -> Array:
+    """Quantize float32 to uint8 codes: ``saturate(round(x / scale) + zero_point)``."""
+    steps = np.rint(x.astype(np.float32) / np.float32(scale))
+    return _saturate(steps, zero_point, UINT8)
+
+
+def dequantize(codes: Array, scale: float, zero_point: int) -> Array:
+    """Give the float32 values that uint8 codes stand for."""
+    return (codes.astype(np.int32) - np.int32(zero_point)).astype(np.float32) * np.float32(scale)
+
+
+def quantize_bias(bias: Array, scale: Array) -> Array:
+    """Quantize a float bias [K] to int32 at the accumulator's scale [K], saturating within +-2**30."""
+    steps = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+    return np.clip(steps, -(2.0**30), 2.0**30).astype(np.int32)
+
+
+def requantize(
+    accumulator: Array, multiplier: Array, zero_point: int, bounds: tuple[int, int] = UINT8, axis: int = 1
+) -> Array:
+    """Bring int32 accumulators to uint8 codes.
+
+    ``saturate(round(float32(acc) * multiplier) + zero_point)`` with the multiplier float32 [K] along `axis`
+    (or a scalar); `bounds` are the codes between which the result is clipped (ReLU and clip are just that).
+    """
+    return _saturate(np.rint(_scaled(accumulator, multiplier, axis)), zero_point, bounds)
+
+
+def requantize_add(
+    accumulator: Array,
+    multiplier: Array,
+    residual: Array,
+    residual_multiplier: float,
+    residual_zero_point: int,
+    zero_point: int,
+    bounds: tuple[int, int] = UINT8,
+    axis: int = 1,
+) -> Array:
+    """Requantize an accumulator and add a uint8 residual to it, each brought to the output's scale first."""
+    own = _term(_scaled(accumulator, multiplier, axis))
+    other = _term(_scaled(_centred(residual, residual_zero_point), np.float32(residual_multiplier), axis))
+    return np.clip(own + other + np.int32(zero_point), *bounds).astype(np.uint8)
+
+
+def add(
+    a: Array,
+    a_multiplier: float,
+    a_zero_point: int,
+    b: Array,
+    b_multiplier: float,
+    b_zero_point: int,
+    zero_point: int,
+    bounds: tuple[int, int] = UINT8,
+) -> Array:
+    """Add two uint8 tensors, each brought to the output's scale by its own rounding."""
+    return requantize_add(
+        _centred(a, a_zero_point), np.float32(a_multiplier), b, b_multiplier, b_zero_point, zero_point, bounds
+    )
+
+
+def rescale(
+    codes: Array, multiplier: float, in_zero_point: int, zero_point: int, bounds: tuple[int, int] = UINT8
+) -> Array:
+    """Bring uint8 codes from one scale and zero point to another (the operands of a concatenation)."""
+    return requantize(_centred(codes, in_zero_point), np.float32(multiplier), zero_point, bounds)
+
+
+def clip(codes: Array, bounds: tuple[int, int]) -> Array:
+    """Clip uint8 codes; the scale stays."""
+    return np.clip(codes, *bounds).astype(np.uint8)
+
+
+def rescale_accumulator(accumulator: Array, scale: Array, axis: int = 1) -> Array:
+    """Give the float32 values of int32 accumulators: what leaves the integer domain, in one multiplication."""
+    return _scaled(accumulator, scale, axis)
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    zero_point: int,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """Accumulate a convolution: uint8 [N, C, H, W] * int8 [K, C/groups, R, S] + int32 [K] -> int32 [N, K, P, Q].
+
+    Padding (top, left, bottom, right) is by `zero_point`, which stands for the real zero.
+    """
+    top, left, bottom, right = padding
+    padded = np.pad(
+        _centred(x, zero_point).astype(np.int64), ((0, 0), (0, 0), (top, bottom), (left, right))
+    )
+    batch, _, height, width = padded.shape
+    channels, depth, rows, columns = weight.shape
+    out_height = (height - (rows - 1) * dilation[0] - 1) // stride[0] + 1
+    out_width = (width - (columns - 1) * dilation[1] - 1) // stride[1] + 1
+    out = np.zeros((batch, channels, out_height, out_width), np.int64)
+    per_group = channels // groups
+    for r in range(rows):
+        for s in range(columns):
+            y0, x0 = r * dilation[0], s * dilation[1]
+            window = padded[
+                :,
+                :,
+                y0 : y0 + (out_height - 1) * stride[0] + 1 : stride[0],
+                x0 : x0 + (out_width - 1) * stride[1] + 1 : stride[1],
+            ]
+            for g in range(groups):
+                out[:, g * per_group : (g + 1) * per_group] += np.einsum(
+                    "nchw,kc->nkhw",
+                    window[:, g * depth : (g + 1) * depth],
+                    weight[g * per_group : (g + 1) * per_group, :, r, s].astype(np.int64),
+                )
+    return (out + bias.reshape(1, -1, 1, 1)).astype(np.int32)
+
+
+def matmul(x: Array, weight: Array, bias: Array, zero_point: int) -> Array:
+    """Accumulate a dense layer: uint8 [..., C] * int8 [C, K] + int32 [K] -> int32 [..., K]."""
+    product = _centred(x, zero_point).astype(np.int64) @ weight.astype(np.int64)
+    return (product + bias).astype(np.int32)
+
+
+def average_pool(
+    x: Array,
+    multiplier: float,
+    in_zero_point: int,
+    zero_point: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+) -> Array:
+    """Average uint8 [N, C, H, W] over windows without padding: an int32 sum, then one requantization.
+
+    The multiplier is ``input scale / (output scale * window size)``.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(_centred(x, in_zero_point), kernel, axis=(2, 3))
+    total = windows[:, :, :: stride[0], :: stride[1]].sum(axis=(4, 5), dtype=np.int32)
+    return requantize(total, np.float32(multiplier), zero_point)
+
+
+def max_pool(
+    x: Array, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> Array:
+    """Take the maximum of uint8 [N, C, H, W] over windows; padding never wins."""
+    top, left, bottom, right = padding
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=0)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
+    return windows[:, :, :: stride[0], :: stride[1]].max(axis=(4, 5))
+
+
+def _centred(codes: Array, zero_point: int) -> Array:
+    return codes.astype(np.int32) - np.int32(zero_point)
+
+
+def _scaled(accumulator: Array, multiplier: Array | np.float32, axis: int) -> Array:
+    multiplier = np.asarray(multiplier, np.float32)
+    if multiplier.ndim == 1:
+        shape = [1] * accumulator.ndim
+        shape[axis] = -1
+        multiplier = multiplier.reshape(shape)
+    return accumulator.astype(np.int32).astype(np.float32) * multiplier
+
+
+def _saturate(steps: Array, zero_point: int, bounds: tuple[int, int]) -> Array:
+    low, high = bounds
+    return (np.clip(steps, low - zero_point, high - zero_point).astype(np.int32) + zero_point).astype(np.uint8)
+
+
+def _term(scaled: Array) -> Array:
+    return np.clip(np.rint(scaled), -TERM_LIMIT, TERM_LIMIT).astype(np.int32)
