@@ -96,7 +96,7 @@ def _check_energy(name: str, energy: float, source: str) -> None:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine; `memories` go from the outermost (dram) to the innermost, `features` name its ISA's parts."""
+    """A machine; `memories` go from the outermost (dram) to the innermost, `features` are of its ISA."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

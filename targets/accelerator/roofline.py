@@ -1,0 +1,95 @@
+"""Roofline: the least time and energy that a layer can take on a machine (Williams et al., CACM 2009).
+
+Either the arithmetic or one of the memories is the bottleneck, everything else hides behind it, and each
+tensor passes each memory once (biases are left out). So it is a lower bound: tiles that do not fit, and the skew of an array, only
+add to it.
+"""
+
+from dataclasses import replace
+
+from tersor.cost import Cost
+from tersor.hardware import Hardware, Memory
+from tersor.layer import Layer
+from tersor.scheme import Scheme
+from tersor.storage import storage_bytes
+
+
+def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
+    """Say why `hardware` cannot run `layer` under `scheme`, or None if it can."""
+    if hardware.unit(scheme.compute) is None:
+        return f"{hardware.name} computes in {', '.join(hardware.precisions)}, not in {scheme.compute}"
+    if scheme.low_rank and not layer.weight_bearing:
+        return f"{layer.name} has no weight to factor"
+    if scheme.sparsity and not layer.weight_bearing:
+        return f"{layer.name} has no weight to prune"
+    if reason := _why_sparsity_does_not_fit(layer, scheme):
+        return reason
+    outermost = hardware.memories[0]
+    moved = sum(_traffic(part, scheme) for part in _parts(layer, scheme))
+    if moved > outermost.size:
+        return f"{layer.name} needs {moved} bytes, {outermost.name} of {hardware.name} has {outermost.size}"
+    return None
+
+
+def _why_sparsity_does_not_fit(layer: Layer, scheme: Scheme) -> str | None:
+    if scheme.sparsity:
+        for part in _parts(layer, scheme):
+            if part.C % scheme.sparsity.m:
+                return (
+                    f"{scheme.sparsity} needs a multiple of {scheme.sparsity.m} input channels, got {part.C}"
+                )
+    return None
+
+
+def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
+    """The lower bound for one run of `layer`; the factors of a low-rank weight run one after the other.
+
+    Zeros of a sparsity that the unit skips cost neither time nor energy. Raises ValueError with `why_not`'s
+    reason if the machine cannot run it.
+    """
+    if reason := why_not(layer, scheme, hardware):
+        raise ValueError(reason)
+    first, *others = (_estimate_part(part, scheme, hardware) for part in _parts(layer, scheme))
+    return sum(others, start=first) + Cost(size=storage_bytes(layer, scheme))
+
+
+def _estimate_part(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
+    cost = _compute(layer, scheme, hardware)
+    for memory in hardware.memories:
+        cost = cost | _transfer(memory, _traffic(layer, scheme))
+    return cost
+
+
+def _compute(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
+    unit = hardware.unit(scheme.compute)
+    assert unit  # why_not has looked
+    skipped = scheme.sparsity if scheme.sparsity in unit.skips else None
+    macs = layer.macs * (skipped.density if skipped else 1.0)
+    peak = _activation_bytes(layer, scheme)
+    return Cost(macs / unit.macs_per_cycle / hardware.clock, macs * unit.energy_per_mac, peak_memory=peak)
+
+
+def _transfer(memory: Memory, moved: int) -> Cost:
+    return Cost(moved / memory.bandwidth, moved * memory.energy_per_byte, {memory.name: moved})
+
+
+def _parts(layer: Layer, scheme: Scheme) -> tuple[Layer, ...]:
+    return layer.factored(scheme.low_rank.rank) if scheme.low_rank else (layer,)
+
+
+def _traffic(layer: Layer, scheme: Scheme) -> int:
+    """Bytes of the weight as stored, the input and the output of a part, which is not to be factored again."""
+    if layer.weight_bearing:
+        weight = storage_bytes(layer, replace(scheme, low_rank=None), bias=False)
+    else:
+        weight = _elements(layer.weight_count, scheme)
+    return weight + _activation_bytes(layer, scheme)
+
+
+def _activation_bytes(layer: Layer, scheme: Scheme) -> int:
+    """The output has the input's precision: the next layer reads it so."""
+    return _elements(layer.input_count, scheme) + _elements(layer.output_count, scheme)
+
+
+def _elements(count: int, scheme: Scheme) -> int:
+    return -(-count * scheme.input_bits // 8)
