@@ -1,8 +1,8 @@
 """Roofline: the least time and energy that a layer can take on a machine (Williams et al., CACM 2009).
 
 Either the arithmetic or one of the memories is the bottleneck, everything else hides behind it, and each
-tensor passes each memory once (biases are left out). So it is a lower bound: tiles that do not fit, and the skew of an array, only
-add to it.
+tensor passes each memory once (biases are left out). So it is a lower bound: tiles that do not fit, and the
+skew of an array, only add to it.
 """
 
 from dataclasses import replace
@@ -78,7 +78,7 @@ def _parts(layer: Layer, scheme: Scheme) -> tuple[Layer, ...]:
 
 
 def _traffic(layer: Layer, scheme: Scheme) -> int:
-    """Bytes of the weight as stored, the input and the output of a part, which is not to be factored again."""
+    """Bytes of the weight as stored, the input and the output of a part, not to be factored again."""
     if layer.weight_bearing:
         weight = storage_bytes(layer, replace(scheme, low_rank=None), bias=False)
     else:

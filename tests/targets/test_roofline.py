@@ -79,7 +79,7 @@ def test_no_layer_beats_the_arithmetic_or_the_memory(n: int, k: int, c: int) -> 
         (
             Layer("fc", "matmul", K=1 << 16, C=1 << 16),
             "int8",
-            "fc needs 42, dram of machine has",
+            "fc needs 4295360512 bytes, dram of machine has",
         ),
     ],
 )
