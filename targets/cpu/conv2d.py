@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from tersor.targets.cpu.epilogue import Epilogue, Requantize
+from tersor.targets.cpu.epilogue import Epilogue, emit_store
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import Isa, dot_broadcast
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged, subsamples
@@ -132,9 +132,9 @@ class _Kernel:
         multiplier = T.arg("multiplier", T.Buffer((padded,), "float32")) if self.epilogue.has_multiplier else None
         added = self.epilogue.residual
         residual = T.arg("residual", T.Buffer(out_shape, self.epilogue.output)) if added else None
-        y = _flat(T.arg("y", T.Buffer(out_shape, self.epilogue.output)))
-        x = _flat(x)
-        residual = _flat(residual) if residual is not None else None
+        y = flat(T.arg("y", T.Buffer(out_shape, self.epilogue.output)))
+        x = flat(x)
+        residual = flat(residual) if residual is not None else None
         chunks = -(-g.out_height // self.tiling.rows)
         with T.parallel(0, g.batch * chunks * self.tiling.parts) as task:
             part = T.bind(task % self.tiling.parts)
@@ -218,13 +218,15 @@ class _Kernel:
             for v in range(width):
                 channel = T.bind(group * g.group_outputs + (vector + v) * lanes)
                 position = T.bind((out + i) * g.outputs + channel)
-                self._emit_store(
+                emit_store(
+                    self.epilogue,
+                    lanes,
                     acc[register(i, v)],
                     None if multiplier is None else multiplier[channels(v)],
                     residual,
                     y,
                     position,
-                    (vector + v) * lanes,
+                    g.group_outputs - (vector + v) * lanes if g.group_outputs % lanes else None,
                 )
 
     def _emit_reduction(
@@ -262,30 +264,6 @@ class _Kernel:
             return dot_broadcast(self.isa, acc, x, x_at, w, w_at)
         lanes = self.isa.lanes
         return acc + T.broadcast(x[x_at], lanes) * w[T.ramp(w_at, 1, lanes)]
-
-    def _emit_store(
-        self, acc: Expr, multiplier: Expr | None, residual: Expr | None, y: Expr, at: Expr, channel: Expr
-    ) -> None:
-        """Finish one vector of outputs and store the channels that exist."""
-        lanes = self.isa.lanes
-        tail = self.g.group_outputs % lanes
-        if not tail:
-            other = None if residual is None else residual[T.ramp(at, 1, lanes)]
-            value = self.epilogue.emit(acc, multiplier, other, lanes)
-            T.buffer_store(y, value, [T.ramp(at, 1, lanes)])
-            return
-        dtype = self.epilogue.output
-        other = None
-        count = T.bind(T.min(self.g.group_outputs - channel, lanes))
-        if residual is not None:
-            edge = T.alloc_buffer((lanes,), dtype, scope="local")
-            with T.serial(0, count) as i:
-                T.buffer_store(edge, residual[at + i], [i])
-            other = edge[T.ramp(0, 1, lanes)]
-        result = T.alloc_buffer((lanes,), dtype, scope="local")
-        T.buffer_store(result, self.epilogue.emit(acc, multiplier, other, lanes), [T.ramp(0, 1, lanes)])
-        with T.serial(0, count) as i:
-            T.buffer_store(y, result[i], [at + i])
 
 
 def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -> Tiling:
@@ -333,11 +311,10 @@ def _group(isa: Isa, dtype: np.dtype[Any]) -> int:
     return isa.group if dtype == np.int8 else 1
 
 
-def _flat(buffer: Expr) -> Expr:
+def flat(buffer: Expr) -> Expr:
+    """Alias a buffer as one flat axis."""
     size = 1
     for extent in buffer.shape:
         size *= int(extent)
     return T.decl_buffer((size,), buffer.dtype, data=buffer.data)
 
-
-__all__ = ["Requantize", "conv2d", "default_tiling", "pack_channels", "pack_weight"]

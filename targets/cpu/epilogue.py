@@ -91,6 +91,35 @@ def saturate(rounded: Expr, zero_point: int, bounds: tuple[int, int], lanes: int
     return T.cast(T.cast(clipped, f"int32x{lanes}") + _int(zero_point, lanes), f"uint8x{lanes}")
 
 
+def emit_store(
+    epilogue: Epilogue,
+    lanes: int,
+    acc: Expr,
+    multiplier: Expr | None,
+    residual: Expr | None,
+    y: Expr,
+    at: Expr,
+    left: Expr | None,
+) -> None:
+    """Finish one vector of accumulators and store it at `at`; with `left`, only the channels that are left."""
+    if left is None:
+        other = None if residual is None else residual[T.ramp(at, 1, lanes)]
+        T.buffer_store(y, epilogue.emit(acc, multiplier, other, lanes), [T.ramp(at, 1, lanes)])
+        return
+    count = T.bind(T.min(left, lanes))
+    vector = T.ramp(0, 1, lanes)
+    other = None
+    if residual is not None:
+        edge = T.alloc_buffer((lanes,), epilogue.output, scope="local")
+        with T.serial(0, count) as i:
+            T.buffer_store(edge, residual[at + i], [i])
+        other = edge[vector]
+    result = T.alloc_buffer((lanes,), epilogue.output, scope="local")
+    T.buffer_store(result, epilogue.emit(acc, multiplier, other, lanes), [vector])
+    with T.serial(0, count) as i:
+        T.buffer_store(y, result[i], [at + i])
+
+
 def _term(rounded: Expr, lanes: int) -> Expr:
     limit = _float(TERM_LIMIT, lanes)
     return T.cast(T.min(T.max(rounded, -limit), limit), f"int32x{lanes}")

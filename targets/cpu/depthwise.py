@@ -1,0 +1,209 @@
+"""Depthwise convolution: one vector of channels, a few neighbouring output pixels, all taps unrolled.
+
+Integer taps are taken in pairs of window rows: the codes of two rows at one column are interleaved once and
+serve every output pixel whose window covers the column, each with one multiply-add of int16 pairs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from tersor.targets.cpu.conv2d import flat
+from tersor.targets.cpu.epilogue import Epilogue, emit_store
+from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.isa import Isa, load_int16, madd
+from tersor.targets.cpu.staging import Window, direct, emit_staging, staged
+
+Array = npt.NDArray[Any]
+Expr = Any
+
+
+def pack_depthwise_weight(isa: Isa, g: Geometry, weight: Array) -> Array:
+    """Pack a weight [C, 1, R, S]: int8 as [C/lanes][R/2][S][lane][2], float32 as [C/lanes][R][S][lane]."""
+    group = 2 if weight.dtype == np.int8 else 1
+    rows, columns = g.window
+    pairs, blocks = -(-rows // group), _blocks(isa, g)
+    padded = np.zeros((blocks * isa.lanes, pairs * group, columns), weight.dtype)
+    padded[: g.channels, :rows] = weight[:, 0]
+    split = padded.reshape(blocks, isa.lanes, pairs, group, columns)
+    return np.ascontiguousarray(split.transpose(0, 2, 4, 1, 3)).ravel()
+
+
+def pack_depthwise_channels(isa: Isa, g: Geometry, values: Array) -> Array:
+    """Pad values per channel [C] to whole vectors, with zeros."""
+    padded = np.zeros(_blocks(isa, g) * isa.lanes, values.dtype)
+    padded[: g.channels] = values
+    return padded
+
+
+def default_depthwise_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -> Tiling:
+    """Choose the tiling analytically: four pixels a tile, rows staged inside the first-level cache."""
+    row = (g.width + g.padding[1] + g.padding[3]) * g.channels * (1 if integer else 4) * g.stride[0]
+    rows = max(1, min(g.out_height, 64 * 1024 // row))
+    if g.batch * -(-g.out_height // rows) < cores:
+        rows = max(1, -(-g.out_height // cores))
+    return Tiling(min(4, g.out_width), 1, rows, 1)
+
+
+def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_zero_point: int = 0) -> Any:
+    """Build the PrimFunc ``(x NHWC, packed weight, bias, [multiplier], [residual NHWC]) -> y NHWC``."""
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            T.func_name("depthwise")
+            T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+            _Kernel(isa, g, tiling, epilogue, input_zero_point).emit()
+    return builder.get()
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    isa: Isa
+    g: Geometry
+    tiling: Tiling
+    epilogue: Epilogue
+    input_zero_point: int
+
+    @property
+    def integer(self) -> bool:
+        return self.epilogue.accumulator == "int32"
+
+    @property
+    def group(self) -> int:
+        return 2 if self.integer else 1
+
+    @property
+    def pairs(self) -> int:
+        return -(-self.g.window[0] // self.group)
+
+    @property
+    def block_size(self) -> int:
+        return self.pairs * self.g.window[1] * self.isa.lanes * self.group
+
+    @property
+    def window(self) -> Window:
+        # A vector of channels may read beyond the last channel, so the last pixel needs slack behind it.
+        needed = any(self.g.padding) or self.g.channels % self.isa.lanes != 0
+        return staged(self.g, self.tiling.rows, self.isa.lanes) if needed else direct(self.g)
+
+    def emit(self) -> None:
+        g, tiling, epilogue = self.g, self.tiling, self.epilogue
+        blocks = _blocks(self.isa, g)
+        dtype = "uint8" if self.integer else "float32"
+        out_shape = (g.batch, g.out_height, g.out_width, g.channels)
+        x = T.arg("x", T.Buffer((g.batch, g.height, g.width, g.channels), dtype))
+        w = T.arg("w", T.Buffer((blocks * self.block_size,), "int8" if self.integer else dtype))
+        bias = T.arg("bias", T.Buffer((blocks * self.isa.lanes,), epilogue.accumulator))
+        scaled = epilogue.has_multiplier
+        multiplier = T.arg("multiplier", T.Buffer((blocks * self.isa.lanes,), "float32")) if scaled else None
+        residual = T.arg("residual", T.Buffer(out_shape, epilogue.output)) if epilogue.residual else None
+        y = flat(T.arg("y", T.Buffer(out_shape, epilogue.output)))
+        x = flat(x)
+        residual = None if residual is None else flat(residual)
+        chunks = -(-g.out_height // tiling.rows)
+        with T.parallel(0, g.batch * chunks) as task:
+            image = T.bind(task // chunks)
+            first_row = T.bind(T.min(task % chunks * tiling.rows, g.out_height - tiling.rows))
+            source, base = self._source(x, image, first_row, dtype)
+            out = T.bind((image * g.out_height + first_row) * g.out_width)
+            with T.serial(0, blocks) as block:
+                weights = self._load_weights(w, block)
+                with T.serial(0, tiling.rows) as row, T.serial(0, -(-g.out_width // tiling.pixels)) as t:
+                    column = T.bind(T.min(t * tiling.pixels, g.out_width - tiling.pixels))
+                    at = T.bind(
+                        base
+                        + row * self.window.row_step
+                        + column * self.window.column_step
+                        + block * self.isa.lanes
+                    )
+                    position = T.bind((out + row * g.out_width + column) * g.channels)
+                    self._emit_tile((source, weights, bias, multiplier, residual, y), at, position, block)
+
+    def _source(self, x: Expr, image: Expr, first_row: Expr, dtype: str) -> tuple[Expr, Expr]:
+        g, window = self.g, self.window
+        if not window.size:
+            return x, T.bind(image * (g.height * g.width * g.channels) + first_row * window.row_step)
+        scratch = T.alloc_buffer((window.size,), dtype)
+        with T.serial(0, self.isa.lanes) as i:
+            zero = T.cast(T.int32(0), dtype)
+            T.buffer_store(scratch, zero, [window.size - self.isa.lanes + i])
+        emit_staging(g, window, self.tiling.rows, x, scratch, image, first_row, self.input_zero_point)
+        return scratch, T.int32(0)
+
+    def _load_weights(self, w: Expr, block: Expr) -> Expr:
+        """Widen the weights of one vector of channels once; they serve all its pixels."""
+        vector = self.isa.lanes * self.group
+        weights = T.alloc_buffer((self.block_size,), "int16" if self.integer else "float32", scope="local")
+        with T.serial(0, self.block_size // vector) as i:
+            at = block * self.block_size + i * vector
+            value = load_int16(w, at, vector) if self.integer else w[T.ramp(at, 1, vector)]
+            T.buffer_store(weights, value, [T.ramp(i * vector, 1, vector)])
+        return weights
+
+    def _emit_tile(self, buffers: tuple[Expr, ...], at: Expr, position: Expr, block: Expr) -> None:
+        source, weights, bias, multiplier, residual, y = buffers
+        lanes, pixels = self.isa.lanes, self.tiling.pixels
+        acc = T.alloc_buffer((pixels * lanes,), self.epilogue.accumulator, scope="local")
+        channels = T.ramp(block * lanes, 1, lanes)
+        for p in range(pixels):
+            T.buffer_store(acc, bias[channels], [T.ramp(p * lanes, 1, lanes)])
+        self._emit_taps(acc, source, weights, at)
+        for p in range(pixels):
+            emit_store(
+                self.epilogue,
+                lanes,
+                acc[T.ramp(p * lanes, 1, lanes)],
+                None if multiplier is None else multiplier[channels],
+                residual,
+                y,
+                T.bind(position + p * self.g.channels + block * lanes),
+                self.g.channels - block * lanes if self.g.channels % lanes else None,
+            )
+
+    def _emit_taps(self, acc: Expr, source: Expr, weights: Expr, at: Expr) -> None:
+        g, lanes, pixels = self.g, self.isa.lanes, self.tiling.pixels
+        step, dilation = g.stride[1], g.dilation[1]
+        for pair in range(self.pairs):
+            for column in range((pixels - 1) * step + (g.window[1] - 1) * dilation + 1):
+                taps = [
+                    (p, s) for p in range(pixels) for s in range(g.window[1]) if p * step + s * dilation == column
+                ]
+                if not taps:
+                    continue
+                codes = self._load(source, at + column * g.channels, pair)
+                for p, s in taps:
+                    register = T.ramp(p * lanes, 1, lanes)
+                    tap = (pair * g.window[1] + s) * lanes * self.group
+                    T.buffer_store(acc, self._multiply_add(acc[register], codes, weights, tap), [register])
+
+    def _load(self, source: Expr, at: Expr, pair: int) -> list[Expr]:
+        """Load one column: a float vector, or the codes of a pair of rows, interleaved where the CPU can."""
+        g, lanes = self.g, self.isa.lanes
+        rows = range(pair * self.group, min(g.window[0], (pair + 1) * self.group))
+        loaded = [source[T.ramp(at + r * self.window.tap_row, 1, lanes)] for r in rows]
+        if not self.integer:
+            return [T.bind(loaded[0])]
+        if self.isa.dot is None:
+            return [T.bind(T.cast(codes, f"int32x{lanes}")) for codes in loaded]
+        if len(loaded) == 1:
+            return [T.bind(T.reinterpret(f"int16x{lanes * 2}", T.cast(loaded[0], f"int32x{lanes}")))]
+        order = [half * lanes + i for i in range(lanes) for half in (0, 1)]
+        pairs = T.Shuffle(loaded, [T.int32(i) for i in order])
+        return [T.bind(T.cast(pairs, f"int16x{lanes * 2}"))]
+
+    def _multiply_add(self, acc: Expr, codes: list[Expr], weights: Expr, tap: int) -> Expr:
+        lanes = self.isa.lanes
+        if not self.integer:
+            return acc + codes[0] * weights[T.ramp(tap, 1, lanes)]
+        if self.isa.dot is not None:
+            return acc + madd(self.isa, codes[0], weights[T.ramp(tap, 1, lanes * 2)])
+        for j, code in enumerate(codes):
+            acc = acc + code * T.cast(weights[T.ramp(tap + j, 2, lanes)], f"int32x{lanes}")
+        return acc
+
+
+def _blocks(isa: Isa, g: Geometry) -> int:
+    return -(-g.channels // isa.lanes)
