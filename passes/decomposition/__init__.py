@@ -1,0 +1,1 @@
+"""The arithmetic of decomposition in numpy: a weight as a product of smaller ones."""

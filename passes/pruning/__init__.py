@@ -1,0 +1,1 @@
+"""The arithmetic of pruning in numpy: which weights stay."""
