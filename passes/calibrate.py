@@ -61,8 +61,9 @@ class GrowingHistogram:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count values inside the range, [elements]."""
-        # Exact: scaling by a power of two does not round.
-        scaled = values * np.float32(math.ldexp(1.0, -self.exponent))
+        # Scaling by a power of two is exact; scaled down in float32 small negative numbers would end as zero.
+        dtype = np.float64 if self.exponent > 0 else np.float32
+        scaled = np.multiply(values, math.ldexp(1.0, -self.exponent), dtype=dtype)
         if self.start < 0:
             np.floor(scaled, out=scaled)
         bins = scaled.astype(np.intp)
