@@ -1,0 +1,175 @@
+"""Reading and rebuilding the one Relax function of a network: a straight line of bindings, weights by name."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+from tvm import relax
+
+Array = npt.NDArray[Any]
+Expr = Any  # a Relax expression; tvm ships no types
+
+
+class Graph:
+    """The function `main` of a module, read once: inputs, weights, bindings, users, outputs."""
+
+    def __init__(self, mod: tvm.IRModule) -> None:
+        function = mod["main"]
+        count = int(function.attrs["num_input"])
+        stored = function.attrs["params"] if "params" in function.attrs else []
+        self.mod = mod
+        self.inputs: list[Expr] = list(function.params[:count])
+        self.weights: dict[Expr, Array] = {
+            var: tensor.numpy() for var, tensor in zip(function.params[count:], stored, strict=True)
+        }
+        bindings = [(binding.var, binding.value) for block in function.body.blocks for binding in block.bindings]
+        # The builder ends a function with `gv = lv` for each output: another name for the same value.
+        aliases = {var: value for var, value in bindings if isinstance(value, relax.Var)}
+        result = aliases.get(function.body.body, function.body.body)
+        returned = dict(bindings).get(result, result)
+        self.returns_tuple = isinstance(returned, relax.Tuple)
+        outputs = list(returned.fields) if self.returns_tuple else [result]
+        self.outputs: list[Expr] = [aliases.get(output, output) for output in outputs]
+        self.bindings: list[tuple[Expr, Expr]] = [
+            (var, value) for var, value in bindings if var not in aliases and not isinstance(value, relax.Tuple)
+        ]
+        self._tuples = {var: value for var, value in bindings if isinstance(value, relax.Tuple)}
+        self._definitions = dict(self.bindings)
+        self._users: dict[Expr, list[Expr]] = {}
+        for var, value in self.bindings:
+            for used in operands(value):
+                self._users.setdefault(used, []).append(var)
+
+    def definition(self, var: Expr) -> Expr | None:
+        """Give the expression bound to `var`, or None for a parameter or a constant."""
+        return self._definitions.get(var) if isinstance(var, relax.Var) else None
+
+    def users(self, var: Expr) -> list[Expr]:
+        """Give the variables whose expressions use `var`, in order."""
+        return self._users.get(var, [])
+
+    def is_output(self, var: Expr) -> bool:
+        """Whether the function returns `var`."""
+        return any(var.same_as(output) for output in self.outputs)
+
+    def only_user(self, var: Expr) -> Expr | None:
+        """Give the single user of `var`, or None if it has several or is returned."""
+        users = self.users(var)
+        return users[0] if len(users) == 1 and not self.is_output(var) else None
+
+    def value(self, expr: Expr) -> Array | None:
+        """Give the value of a weight or a constant, or None for what is computed."""
+        if isinstance(expr, relax.Constant):
+            return expr.data.numpy()
+        return self.weights.get(expr)
+
+
+class Builder:
+    """Writes a module: inputs stay, weights are declared as they come, everything else is emitted in order."""
+
+    def __init__(self, source: Graph) -> None:
+        functions = {name: f for name, f in source.mod.functions.items() if name.name_hint != "main"}
+        self._block = relax.BlockBuilder(tvm.IRModule(functions))
+        self._inputs = source.inputs
+        self._returns_tuple = source.returns_tuple
+        self._weights: dict[str, tuple[Expr, Array]] = {}
+        self._function = self._block.function("main")
+        self._dataflow = self._block.dataflow()
+        self._function.__enter__()
+        self._dataflow.__enter__()
+
+    def emit(self, expr: Expr, name: str = "") -> Expr:
+        """Bind an expression and give its variable."""
+        return self._block.emit(expr, name)
+
+    def weight(self, name: str, value: Array) -> Expr:
+        """Declare a weight, or give the variable of the one declared before under the same name."""
+        if name not in self._weights:
+            var = relax.Var(name, relax.TensorType(value.shape, str(value.dtype)))
+            self._weights[name] = (var, value)
+        return self._weights[name][0]
+
+    def call(
+        self, function: Any, name: str, arguments: Sequence[Expr], shape: Sequence[int], dtype: str
+    ) -> Expr:
+        """Emit a call of a PrimFunc (equal functions are kept once) and give its result."""
+        target = self._block.add_func(function, name)
+        return self.emit(relax.call_tir(target, list(arguments), relax.TensorType(tuple(shape), dtype)))
+
+    def finish(self, outputs: Sequence[Expr]) -> tvm.IRModule:
+        """Close the function and give the module, without what became unused."""
+        result = relax.Tuple(list(outputs)) if self._returns_tuple or len(outputs) > 1 else outputs[0]
+        output = self._block.emit_output(result)
+        self._dataflow.__exit__(None, None, None)
+        self._block.emit_func_output(output, [*self._inputs, *(var for var, _ in self._weights.values())])
+        self._function.__exit__(None, None, None)
+        mod = self._block.finalize()
+        return _attach(mod, len(self._inputs), {var.name: value for var, value in self._weights.values()})
+
+
+def operands(expr: Expr) -> list[Expr]:
+    """Give the tensors an expression reads, in order, each as often as it is read."""
+    match expr:
+        case relax.Var():
+            return [expr]
+        case relax.Tuple():
+            return [operand for field in expr.fields for operand in operands(field)]
+        case relax.TupleGetItem():
+            return operands(expr.tuple_value)
+        case relax.Call():
+            return [operand for argument in expr.args for operand in operands(argument)]
+        case _:
+            return []
+
+
+def rebind(expr: Expr, values: dict[Expr, Expr]) -> Expr:
+    """Give `expr` with the variables in `values` replaced; the builder infers its type anew."""
+    match expr:
+        case relax.Var():
+            return values.get(expr, expr)
+        case relax.Tuple():
+            return relax.Tuple([rebind(field, values) for field in expr.fields])
+        case relax.TupleGetItem():
+            return relax.TupleGetItem(rebind(expr.tuple_value, values), expr.index)
+        case relax.Call():
+            arguments = [rebind(argument, values) for argument in expr.args]
+            return relax.Call(expr.op, arguments, expr.attrs, expr.ty_args)
+        case _:
+            return expr
+
+
+def operator(expr: Expr) -> str:
+    """Give the name of the Relax operator an expression calls (`nn.conv2d`), or an empty string."""
+    is_call = isinstance(expr, relax.Call) and isinstance(expr.op, tvm.ir.Op)
+    return expr.op.name.removeprefix("relax.") if is_call else ""
+
+
+def shape_of(expr: Expr) -> tuple[int, ...]:
+    """Give the static shape of a tensor expression."""
+    return tuple(int(extent) for extent in expr.ty.shape)
+
+
+def weights_of(mod: tvm.IRModule) -> dict[str, Array]:
+    """Give the weights of a module by name."""
+    return {var.name: value for var, value in Graph(mod).weights.items()}
+
+
+def bind_weights(mod: tvm.IRModule) -> tvm.IRModule:
+    """Turn the named weights into constants: the last step before lowering."""
+    mod, params = relax.frontend.detach_params(mod)
+    return relax.transform.BindParams("main", dict(zip(_weight_names(mod), params["main"], strict=True)))(mod)
+
+
+def _weight_names(mod: tvm.IRModule) -> list[str]:
+    function = mod["main"]
+    return [var.name for var in function.params[int(function.attrs["num_input"]) :]]
+
+
+def _attach(mod: tvm.IRModule, inputs: int, weights: dict[str, Array]) -> tvm.IRModule:
+    tensors = [tvm.runtime.tensor(np.ascontiguousarray(value)) for value in weights.values()]
+    function = mod["main"].with_attr("num_input", inputs).with_attr("params", tensors)
+    mod = tvm.IRModule(dict(mod.functions.items()))
+    mod.update_func(mod.get_global_var("main"), function)
+    return mod
