@@ -1,0 +1,169 @@
+"""Autotune: from a network, its weights and its statistics to a plan.
+
+explore each layer's space  ->  its noise (sensitivity) and its cost (the target's model)  ->  choose
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf, log10
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tersor.cost import Cost
+from tersor.error import UserError
+from tersor.hardware import Hardware
+from tersor.layer import Layer
+from tersor.network import Network
+from tersor.passes.quantization.ranges import ranges
+from tersor.plan import Calibration, LayerPlan, Plan
+from tersor.scheduler.search import Option, choose
+from tersor.scheduler.sensitivity import Activations, noises
+from tersor.scheduler.space import Space, WhyNot, explore
+from tersor.scheme import Scheme
+from tersor.statistics import Statistics
+
+Quantity = Literal["seconds", "energy", "size", "noise"]
+Estimate = Callable[[Layer, Scheme], Cost]
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `value` of a quantity in total: s, pJ, bytes, or the sum of the noise-to-signal ratios."""
+
+    quantity: Quantity
+    value: float
+
+    @classmethod
+    def snr(cls, decibels: float) -> Self:
+        """The noise that leaves this signal-to-noise ratio, if the layers' noises add up."""
+        return cls("noise", 10 ** (-decibels / 10))
+
+
+@dataclass(frozen=True)
+class _Rating:
+    """What one scheme does to one layer."""
+
+    cost: Cost
+    noise: float
+
+    def of(self, quantity: Quantity) -> float:
+        match quantity:
+            case "seconds":
+                return self.cost.seconds
+            case "energy":
+                return self.cost.energy
+            case "size":
+                return self.cost.size
+            case "noise":
+                return self.noise
+
+
+def tune(
+    network: Network,
+    weights: Weights,
+    statistics: Statistics,
+    tensors: Mapping[str, tuple[str, str]],
+    hardware: Hardware,
+    why_not: WhyNot,
+    estimate: Estimate,
+    objective: Quantity,
+    limit: Limit,
+    *,
+    model: str,
+    calibration: Calibration = "mse",
+    on_layer: Callable[[str], None] = lambda name: None,
+) -> Plan:
+    """Choose a scheme for each layer that has a weight: the least of `objective` in total within `limit`.
+
+    `weights` are by layer ([C, K] or [G * K, C, R, S]); `tensors` names each layer's input and output in the
+    statistics; `why_not` and `estimate` are the target's; `model` is the model's hash, `on_layer` is told
+    each layer before it is rated. Layers tied to one weight get one scheme. Raises UserError if the
+    statistics lack a tensor, or if no plan keeps the limit.
+    """
+    spaces: dict[str, Space] = {}
+    ratings: dict[str, dict[Scheme, _Rating]] = {}
+    for layer in network.layers:
+        if layer.weight_bearing:
+            on_layer(layer.name)
+            spaces[layer.name] = explore(layer, why_not)
+            activations = activations_of(layer, statistics, tensors, calibration)
+            ratings[layer.name] = _rate(weights[layer.name], layer, spaces[layer.name], activations, estimate)
+    joint = {group[0]: _joint(group, ratings) for group in _groups(network, ratings)}
+    options = {
+        name: [
+            Option(scheme, rating.of(objective), rating.of(limit.quantity)) for scheme, rating in row.items()
+        ]
+        for name, row in joint.items()
+    }
+    solution = choose(options, limit.value, limit.quantity)
+    chosen = {name: solution.chosen[group[0]] for group in _groups(network, ratings) for name in group}
+    layers = {
+        name: LayerPlan(scheme, reason=_reason(scheme, ratings[name][scheme], spaces[name]))
+        for name, scheme in chosen.items()
+    }
+    return Plan(model, hardware.name, layers, statistics.digest(), calibration)
+
+
+def activations_of(
+    layer: Layer, statistics: Statistics, tensors: Mapping[str, tuple[str, str]], calibration: Calibration
+) -> Activations:
+    """Read what `sensitivity` needs of a layer off the statistics.
+
+    The input's variance stands for its second moment: the corrected bias takes up what the mean would add.
+    Raises UserError if a tensor is missing.
+    """
+    names = tensors.get(layer.name, ())
+    if missing := [name for name in names or (layer.name,) if name not in statistics.tensors]:
+        raise UserError(f"the statistics have nothing on {missing[0]!r}; calibrate this model again")
+    input, output = (statistics.tensors[name] for name in names)
+    variance = np.maximum(input.second_moment - input.mean**2, 0.0)
+    if len(variance) != layer.G * layer.C:
+        raise UserError(
+            f"the statistics have {len(variance)} channels of the input of {layer.name!r}, which reads "
+            f"{layer.G * layer.C}; calibrate this model again"
+        )
+    # A layer whose output is always zero has no signal: any noise is too much, and it stays in fp32.
+    power = max(float(output.second_moment.mean()), float(np.finfo(np.float32).tiny))
+    return Activations(variance, power, ranges(input, calibration))
+
+
+def _rate(
+    weight: NDArray[np.float32], layer: Layer, space: Space, activations: Activations, estimate: Estimate
+) -> dict[Scheme, _Rating]:
+    noise = noises(weight, space.legal, activations)
+    return {scheme: _Rating(estimate(layer, scheme), noise[scheme]) for scheme in space.legal}
+
+
+def _groups(network: Network, names: Mapping[str, object]) -> list[tuple[str, ...]]:
+    """The layers that decide together, in the network's order: the tied ones, and each other one alone."""
+    tied = [tuple(name for name in group if name in names) for group in network.tied]
+    together = {name for group in tied for name in group}
+    return [*(group for group in tied if group), *((name,) for name in names if name not in together)]
+
+
+def _joint(group: tuple[str, ...], ratings: Mapping[str, dict[Scheme, _Rating]]) -> dict[Scheme, _Rating]:
+    """The ratings of the schemes that all layers of a group may get; their one weight is stored once."""
+    first, *others = (ratings[name] for name in group)
+    joint: dict[Scheme, _Rating] = {}
+    for scheme, rating in first.items():
+        if all(scheme in other for other in others):
+            cost = sum((other[scheme].cost for other in others), start=rating.cost)
+            noise = rating.noise + sum(other[scheme].noise for other in others)
+            joint[scheme] = _Rating(_with_size(cost, rating.cost.size), noise)
+    return joint
+
+
+def _with_size(cost: Cost, size: int) -> Cost:
+    return Cost(cost.seconds, cost.energy, cost.traffic, size, cost.peak_memory)
+
+
+def _reason(scheme: Scheme, rating: _Rating, space: Space) -> str:
+    noise = 10 * log10(rating.noise) if rating.noise else -inf
+    words = [
+        f"{rating.cost.seconds * 1e3:.3g} ms, {rating.cost.size} bytes, noise {noise:.1f} dB (estimated)"
+    ]
+    words += [f"no {refused}: {reason}" for refused, reason in space.refused if refused != scheme]
+    return "; ".join(words)

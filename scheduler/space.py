@@ -1,0 +1,64 @@
+"""Space: the schemes that one layer may get, and why it may not get the others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tersor.layer import Layer
+from tersor.scheme import FP32, INT8, NM, Integer, LowRank, Scheme
+
+WhyNot = Callable[[Layer, Scheme], str | None]
+
+RANK_STEP = 16  # ranks are multiples of it, so that a factor fills the lanes of a vector
+RANK_SHARES = (0.25, 0.5, 0.75)  # of the rank above which the factors are larger than the weight
+
+
+@dataclass(frozen=True)
+class Space:
+    """The legal schemes of a layer, and the refused ones with their reasons."""
+
+    layer: str
+    legal: tuple[Scheme, ...]
+    refused: tuple[tuple[Scheme, str], ...]
+
+
+def explore(layer: Layer, why_not: WhyNot) -> Space:
+    """Sort the candidates of `layer` into those that `why_not`, the target's word, allows and the rest."""
+    legal: list[Scheme] = []
+    refused: list[tuple[Scheme, str]] = []
+    for scheme in candidates(layer):
+        if reason := _why_no_weight_allows(layer, scheme) or why_not(layer, scheme):
+            refused.append((scheme, reason))
+        else:
+            legal.append(scheme)
+    return Space(layer.name, tuple(legal), tuple(refused))
+
+
+def candidates(layer: Layer) -> tuple[Scheme, ...]:
+    """fp32, int8, int8+2:4, and int8 with each rank of `ranks`."""
+    eight = Integer(8)
+    low_rank = (Scheme(LowRank(rank), None, eight, eight) for rank in ranks(layer))
+    return (FP32, INT8, Scheme(None, NM(2, 4), eight, eight), *low_rank)
+
+
+def ranks(layer: Layer) -> tuple[int, ...]:
+    """The ranks worth a try, ascending: the two factors of a dense layer must be smaller than its weight.
+
+    rank * (C + K) < C * K; convolutions and batched matmuls have none.
+    """
+    if layer.operator != "matmul" or layer.G > 1 or not layer.weight_bearing:
+        return ()
+    largest = (layer.C * layer.K - 1) // (layer.C + layer.K)
+    steps = {int(largest * share) // RANK_STEP * RANK_STEP for share in RANK_SHARES}
+    return tuple(sorted(steps - {0}))
+
+
+def _why_no_weight_allows(layer: Layer, scheme: Scheme) -> str | None:
+    if not scheme.sparsity:
+        return None
+    if not layer.weight_bearing:
+        return "there is no weight to prune"
+    if layer.operator != "matmul":
+        return f"{scheme.sparsity} sparsity is for dense layers, this is a {layer.operator}"
+    if layer.C % scheme.sparsity.m:
+        return f"{scheme.sparsity} sparsity needs a multiple of {scheme.sparsity.m} inputs, got {layer.C}"
+    return None
