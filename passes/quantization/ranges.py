@@ -26,7 +26,7 @@ def ranges(statistics: TensorStatistics, method: Method, bits: int = 8) -> tuple
     - "minmax": all values seen.
     - "percentile": without the (100 - PERCENTILE) / 2 percent of the values at each end.
     - "mse": the least expected squared error of clipping and rounding to `bits` (unsigned affine).
-    - "kl": the least information lost (Migacz, 8-bit Inference with TensorRT, GTC 2017); clips long tails hard.
+    - "kl": the least information lost (Migacz, GTC 2017: 8-bit Inference with TensorRT); cuts long tails.
     """
     lo, hi = min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)
     match method:
