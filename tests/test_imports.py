@@ -1,4 +1,4 @@
-"""Who may import whom: nouns, ir, passes or targets, scheduler, verbs (passes and targets never each other)."""
+"""Who may import whom: nouns, ir, passes or targets, scheduler, verbs; passes and targets never each other."""
 
 import ast
 from collections.abc import Iterator
