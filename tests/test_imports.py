@@ -1,4 +1,4 @@
-"""Who may import whom: nouns, ir, passes or targets, scheduler, verbs; passes and targets never each other."""
+"""Who may import whom: nouns, ir, passes or targets, scheduler, verbs; no target a pass, no pass a target."""
 
 import ast
 from collections.abc import Iterator
