@@ -87,13 +87,11 @@ def add(
 def rescale(
     codes: Array, multiplier: float, in_zero_point: int, zero_point: int, bounds: tuple[int, int] = UINT8
 ) -> Array:
-    """Bring uint8 codes from one scale and zero point to another (the operands of a concatenation)."""
+    """Bring uint8 codes from one scale and zero point to another, clipped to `bounds`.
+
+    This is what the operands of a concatenation and an activation on its own go through.
+    """
     return requantize(_centred(codes, in_zero_point), np.float32(multiplier), zero_point, bounds)
-
-
-def clip(codes: Array, bounds: tuple[int, int]) -> Array:
-    """Clip uint8 codes; the scale stays."""
-    return np.clip(codes, *bounds).astype(np.uint8)
 
 
 def rescale_accumulator(accumulator: Array, scale: Array, axis: int = 1) -> Array:

@@ -61,8 +61,8 @@ class Graph:
 
     def value(self, expr: Expr) -> Array | None:
         """Give the value of a weight or a constant, or None for what is computed."""
-        if isinstance(expr, relax.Constant):
-            return expr.data.numpy()
+        if isinstance(expr, tvm.ir.GenericConst):
+            return expr.value.numpy()
         return self.weights.get(expr)
 
 

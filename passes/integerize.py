@@ -1,0 +1,308 @@
+"""Integerize: turn a network on integer grids into integer operators.
+
+    quantize(clip(conv2d(dequantize(x), dequantize(w)) + b))
+        ->  requantize(conv2d(pad(x), w) + bias, multiplier)
+
+The zero point of the input is folded into the int32 bias, so the convolution multiplies plain codes. The
+PrimFuncs this emits (`tersor.ir.operators`) define the arithmetic, so the module is exact on any target.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tersor.arithmetic import UINT8, quantize_bias
+from tersor.ir.chains import Chain, Limits, activation_limits, find_chains
+from tersor.ir.graph import Builder, Expr, Graph, operands, operator, rebind, shape_of
+from tersor.ir.operators import (
+    Add,
+    AveragePool,
+    Dequantize,
+    Operator,
+    Quantize,
+    Requantize,
+    RequantizeAdd,
+    Rescale,
+    RescaleAccumulator,
+    prim_func,
+)
+
+# Relax operators that run on codes as they are, as long as their result is on the grid of their input.
+MOVES_CODES = ("reshape", "permute_dims", "squeeze", "expand_dims", "flatten", "nn.max_pool2d")
+
+
+def integerize(mod: tvm.IRModule) -> tvm.IRModule:
+    """Replace everything between grids by its integer form; what has none reads dequantized codes."""
+    return _Integerizer(mod).rewrite()
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The grid of an activation, as the quantize and dequantize around it say."""
+
+    scale: float
+    zero_point: int
+
+    def bounds(self, limits: Limits) -> tuple[int, int]:
+        """Give the codes between which clipping to real limits keeps this grid's codes."""
+        low, high = limits
+        first = UINT8[0] if low is None else self._code(low)
+        last = UINT8[1] if high is None else self._code(high)
+        return first, max(first, last)
+
+    def _code(self, value: float) -> int:
+        steps = float(np.rint(np.float32(value) / np.float32(self.scale)))
+        return int(min(max(steps + self.zero_point, UINT8[0]), UINT8[1]))
+
+
+class _Integerizer:
+    def __init__(self, mod: tvm.IRModule) -> None:
+        self.graph = Graph(mod)
+        self.builder = Builder(self.graph)
+        self.values: dict[Expr, Expr] = {var: var for var in self.graph.inputs}
+        self.codes: dict[Expr, Expr] = {}  # quantize variable -> codes emitted
+        self.real: dict[Expr, Expr] = {}  # dequantize variable -> float emitted, where something float reads it
+        self.chains = {
+            chain.result: chain for chain in find_chains(self.graph, self._codes_of_weight) if self._is_integer(chain)
+        }
+        self.inside = {var for chain in self.chains.values() for var in chain.interior}
+
+    def rewrite(self) -> tvm.IRModule:
+        """Emit each quantize as an integer operator, and what is float as it was."""
+        graph = self.graph
+        for var, value in graph.bindings:
+            if var in self.inside or operator(value) == "dequantize":
+                continue
+            if operator(value) == "quantize":
+                self.codes[var] = self._emit_quantize(var, value)
+            elif var in self.chains:
+                if self._read_as_float(var):
+                    self.values[var] = self._emit_rescaled(self.chains[var])
+            elif not self._absorbed(var, value):
+                replacements = {operand: self._float(operand) for operand in operands(value)}
+                self.values[var] = self.builder.emit(rebind(value, replacements), var.name)
+        return self.builder.finish([self._float(output) for output in graph.outputs])
+
+    # Reading the graph
+
+    def _codes_of_weight(self, expr: Expr) -> str | None:
+        value = self.graph.definition(expr)
+        if operator(value) == "dequantize" and value.args[0] in self.graph.weights:
+            return value.args[0].name
+        return None
+
+    def _is_integer(self, chain: Chain) -> bool:
+        on_grid = self._grid_below(chain.data) is not None
+        return on_grid and (chain.residual is None or self._grid_below(chain.residual) is not None)
+
+    def _grid_below(self, var: Expr) -> _Grid | None:
+        """Give the grid of a dequantized activation."""
+        value = self.graph.definition(var)
+        if value is None or operator(value) != "dequantize" or self._codes_of_weight(var) is not None:
+            return None
+        return self._grid_of(value)
+
+    def _grid_of(self, value: Expr) -> _Grid:
+        scale, zero_point = (self.graph.value(argument) for argument in value.args[1:3])
+        assert scale is not None and zero_point is not None
+        return _Grid(float(scale), int(zero_point))
+
+    def _codes_below(self, var: Expr) -> Expr:
+        return self.codes[self.graph.definition(var).args[0]]
+
+    def _read_as_float(self, var: Expr) -> bool:
+        readers = self.graph.users(var)
+        return self.graph.is_output(var) or any(
+            operator(self.graph.definition(reader)) != "quantize" for reader in readers
+        )
+
+    def _absorbed(self, var: Expr, value: Expr) -> bool:
+        """Whether an operator exists only in its integer form, inside the quantize that reads it."""
+        reader = self.graph.only_user(var)
+        if reader is None or operator(self.graph.definition(reader)) != "quantize":
+            return False
+        return self._integer_form(value, self._grid_of(self.graph.definition(reader))) is not None
+
+    # Emitting
+
+    def _float(self, var: Expr) -> Expr:
+        """Give the float value of a variable, dequantizing its codes once if it has only those."""
+        if var in self.values or not isinstance(var, relax.Var):
+            return self.values.get(var, var)
+        if var in self.graph.weights:
+            return self.builder.weight(var.name, self.graph.weights[var])
+        if var not in self.real:
+            grid = self._grid_below(var)
+            if grid is None:  # a dequantized weight that a float operator reads
+                value = self.graph.definition(var)
+                replacements = {operand: self._float(operand) for operand in operands(value)}
+                self.real[var] = self.builder.emit(rebind(value, replacements))
+            else:
+                codes = self._codes_below(var)
+                self.real[var] = self._call(Dequantize(grid.scale, grid.zero_point), codes)
+        return self.real[var]
+
+    def _emit_quantize(self, var: Expr, value: Expr) -> Expr:
+        source, grid = value.args[0], self._grid_of(value)
+        if source in self.chains:
+            return self._emit_chain(self.chains[source], grid)
+        producer = self.graph.definition(source)
+        form = self._integer_form(producer, grid) if producer is not None else None
+        if form is not None and self._absorbed(source, producer):
+            return form()
+        return self._call(Quantize(grid.scale, grid.zero_point), self._float(source))
+
+    def _integer_form(self, value: Expr, grid: _Grid) -> Callable[[], Expr] | None:
+        """Give what emits an operator on codes with its result on `grid`, or None if it has no such form."""
+        tensors = [operand for operand in operands(value) if operand not in self.graph.weights]
+        below = [self._grid_below(tensor) for tensor in tensors]
+        grids = [found for found in below if found is not None]
+        if not grids or len(grids) != len(below):
+            return None
+        limits = activation_limits(value)
+        match operator(value):
+            case "add" if len(tensors) == 2 and shape_of(tensors[0]) == shape_of(tensors[1]):
+                return lambda: self._emit_add(tensors, grids, grid)
+            case "concat":
+                return lambda: self._emit_concat(value, tensors, grids, grid)
+            case "mean" if _over_image(value):
+                height, width = shape_of(tensors[0])[2:]
+                return lambda: self._emit_average(tensors[0], (height, width), (1, 1), grids[0], grid)
+            case "nn.avg_pool2d" if not any(int(pad) for pad in value.attrs.padding):
+                window, stride = _two(value.attrs.pool_size), _two(value.attrs.strides)
+                return lambda: self._emit_average(tensors[0], window, stride, grids[0], grid)
+            case name if name in MOVES_CODES and grids[0] == grid:
+                return lambda: self.builder.emit(rebind(value, {tensors[0]: self._codes_below(tensors[0])}))
+            case _ if limits is not None:
+                return lambda: self._emit_rescale(tensors[0], grids[0], grid, grid.bounds(limits))
+            case _:
+                return None
+
+    def _emit_add(self, tensors: Sequence[Expr], grids: Sequence[_Grid], grid: _Grid) -> Expr:
+        multipliers = [_ratio(each.scale, grid.scale) for each in grids]
+        (first, second), (a, b) = grids, tensors
+        step = Add(multipliers[0], first.zero_point, multipliers[1], second.zero_point, grid.zero_point)
+        return self._call(step, self._codes_below(a), self._codes_below(b))
+
+    def _emit_concat(
+        self, value: Expr, tensors: Sequence[Expr], grids: Sequence[_Grid], grid: _Grid
+    ) -> Expr:
+        parts = [
+            self._codes_below(tensor) if found == grid else self._emit_rescale(tensor, found, grid, UINT8)
+            for tensor, found in zip(tensors, grids, strict=True)
+        ]
+        axis = value.attrs.axis
+        return self.builder.emit(relax.op.concat(parts, None if axis is None else int(axis)))
+
+    def _emit_average(
+        self, tensor: Expr, window: tuple[int, int], stride: tuple[int, int], found: _Grid, grid: _Grid
+    ) -> Expr:
+        multiplier = _ratio(found.scale, grid.scale * window[0] * window[1])
+        pool = AveragePool(window, stride, multiplier, found.zero_point, grid.zero_point)
+        return self._call(pool, self._codes_below(tensor))
+
+    def _emit_rescale(self, tensor: Expr, found: _Grid, grid: _Grid, bounds: tuple[int, int]) -> Expr:
+        step = Rescale(_ratio(found.scale, grid.scale), found.zero_point, grid.zero_point, bounds)
+        return self._call(step, self._codes_below(tensor))
+
+    def _emit_chain(self, chain: Chain, grid: _Grid) -> Expr:
+        """Emit a layer whose result is on a grid."""
+        accumulator, scale = self._emit_accumulator(chain)
+        multiplier = (scale / np.float64(grid.scale)).astype(np.float32)
+        name = self.builder.weight(f"{chain.layer}.multiplier{self._suffix(chain)}", multiplier)
+        bounds, axis = grid.bounds(chain.limits), _channel_axis(chain)
+        if chain.residual is None:
+            return self._call(Requantize(grid.zero_point, bounds, axis), accumulator, name)
+        below = self._grid_below(chain.residual)
+        assert below is not None
+        ratio = _ratio(below.scale, grid.scale)
+        step = RequantizeAdd(ratio, below.zero_point, grid.zero_point, bounds, axis)
+        return self._call(step, accumulator, name, self._codes_below(chain.residual))
+
+    def _emit_rescaled(self, chain: Chain) -> Expr:
+        """Emit a layer whose result leaves the integers; a residual and an activation then are float."""
+        accumulator, scale = self._emit_accumulator(chain)
+        scales = self.builder.weight(f"{chain.layer}.rescale{self._suffix(chain)}", scale.astype(np.float32))
+        result = self._call(RescaleAccumulator(_channel_axis(chain)), accumulator, scales)
+        if chain.residual is not None:
+            result = self.builder.emit(relax.op.add(result, self._float(chain.residual)))
+        low, high = chain.limits
+        if low is None and high is None:
+            return result
+        infinity = float(np.finfo(np.float32).max)
+        bounds = (-infinity if low is None else low, infinity if high is None else high)
+        return self.builder.emit(relax.op.clip(result, *bounds))
+
+    def _emit_accumulator(self, chain: Chain) -> tuple[Expr, np.ndarray]:
+        """Emit the int32 accumulator with its bias; give it and its scale per output channel, float64 [K]."""
+        value = self.graph.definition(chain.weight)
+        stored, scales = value.args[0], self.graph.value(value.args[1])
+        assert scales is not None
+        codes = self.graph.weights[stored]
+        grid = self._grid_below(chain.data)
+        assert grid is not None
+        scale = np.float64(grid.scale) * scales.astype(np.float64)
+        is_conv = chain.operator == "nn.conv2d"
+        sums = codes.sum(axis=tuple(range(1, 4)) if is_conv else 0, dtype=np.int64)
+        bias = np.zeros(scale.shape) if chain.bias is None else chain.bias
+        folded = (quantize_bias(bias, scale) - grid.zero_point * sums).astype(np.int32)
+        x, weight = self._codes_below(chain.data), self.builder.weight(chain.layer, codes)
+        shape = (1, -1, 1, 1) if is_conv else (-1,)
+        name = f"{chain.layer}.bias{self._suffix(chain)}"
+        constant = self.builder.weight(name, folded.reshape(shape))
+        product = self._emit_conv2d(chain, x, weight, grid) if is_conv else self._emit_matmul(x, weight)
+        return self.builder.emit(relax.op.add(product, constant)), scale
+
+    def _emit_conv2d(self, chain: Chain, x: Expr, weight: Expr, grid: _Grid) -> Expr:
+        """Pad with the zero point, which stands for zero, then convolve without padding."""
+        attributes = chain.attributes
+        top, left, bottom, right = (int(pad) for pad in attributes.padding)
+        if top or left or bottom or right:
+            widths = [0, 0, 0, 0, top, bottom, left, right]
+            x = self.builder.emit(relax.op.nn.pad(x, widths, "constant", grid.zero_point))
+        return self.builder.emit(
+            relax.op.nn.conv2d(
+                x,
+                weight,
+                strides=_two(attributes.strides),
+                dilation=_two(attributes.dilation),
+                groups=int(attributes.groups),
+                out_dtype="int32",
+            )
+        )
+
+    def _emit_matmul(self, x: Expr, weight: Expr) -> Expr:
+        return self.builder.emit(relax.op.matmul(x, weight, out_dtype="int32"))
+
+    def _suffix(self, chain: Chain) -> str:
+        """Tell apart the uses of a weight that serves several times."""
+        uses = [other for other in self.chains.values() if other.layer == chain.layer]
+        return "" if len(uses) == 1 else f".{[use is chain for use in uses].index(True)}"
+
+    def _call(self, step: Operator, *arguments: Expr) -> Expr:
+        described = [(shape_of(argument), str(argument.ty.dtype)) for argument in arguments]
+        function = prim_func(step, *described)
+        shape = [int(extent) for extent in function.params[-1].shape]
+        return self.builder.call(function, step.name, arguments, shape, step.output)
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(np.float32(np.float64(numerator) / np.float64(denominator)))
+
+
+def _channel_axis(chain: Chain) -> int:
+    return 1 if chain.operator == "nn.conv2d" else len(shape_of(chain.variables[0])) - 1
+
+
+def _over_image(value: Expr) -> bool:
+    axes = value.attrs.axis
+    keeps = bool(value.attrs.keepdims)
+    return keeps and axes is not None and [int(axis) for axis in axes] == [2, 3]
+
+
+def _two(values: Sequence[object]) -> tuple[int, int]:
+    first, second = (int(value) for value in values)  # pyright: ignore[reportArgumentType]
+    return first, second

@@ -1,0 +1,201 @@
+"""Quantize: put the numbers of a network on integer grids, in the form other tools exchange.
+
+    conv2d(x, w)  ->  conv2d(dequantize(quantize(x)), dequantize(codes of w))
+
+A layer whose scheme has integers reads quantized inputs. Its result is quantized too where an integer layer
+reads it, directly or through operators that have an integer form (residual addition, concatenation, pooling,
+clipping, data movement); otherwise it leaves the accumulator as float.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tersor.error import UserError
+from tersor.ir.chains import Chain, activation_limits, find_chains
+from tersor.ir.graph import Array, Builder, Expr, Graph, operands, operator, rebind, shape_of
+from tersor.passes.extract import tensor_names
+from tersor.passes.quantization.bias_correction import bias_correction
+from tersor.passes.quantization.ranges import Method, affine, ranges
+from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
+from tersor.scheme import FP32, Scheme
+from tersor.statistics import Statistics, TensorStatistics
+
+# Operators whose result has the codes of their input, only elsewhere.
+KEEPS_CODES = ("reshape", "permute_dims", "squeeze", "expand_dims", "flatten", "nn.max_pool2d")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a tensor is quantized: ``real = scale * (code - zero_point)``, codes uint8."""
+
+    scale: float
+    zero_point: int
+
+
+def quantize(
+    mod: tvm.IRModule,
+    schemes: Mapping[str, Scheme],
+    statistics: Statistics,
+    method: Method = "mse",
+    correct_bias: bool = True,
+) -> tvm.IRModule:
+    """Quantize the layers whose scheme says so; `schemes` is by layer name, a missing one is fp32.
+
+    Raises UserError if the statistics lack a tensor that is to be quantized.
+    """
+    return _Quantizer(mod, schemes, statistics, method, correct_bias).rewrite()
+
+
+class _Quantizer:
+    def __init__(
+        self,
+        mod: tvm.IRModule,
+        schemes: Mapping[str, Scheme],
+        statistics: Statistics,
+        method: Method,
+        correct_bias: bool,
+    ) -> None:
+        self.graph = Graph(mod)
+        self.names = tensor_names(mod)
+        self.statistics = statistics
+        self.method: Method = method
+        self.correct_bias = correct_bias
+        chains = find_chains(self.graph)
+        integer = [chain for chain in chains if schemes.get(chain.layer, FP32).quantization is not None]
+        self.chains = {chain.variables[0]: chain for chain in integer}
+        self.owner = {var: chain for chain in integer for var in chain.variables}
+        # Inside a float layer's chain nothing is rounded: its bias and activation come first.
+        self.float_chains = {var for chain in chains for var in chain.variables} - set(self.owner)
+        self.quantizations = self._assign(self._quantized_tensors())
+
+    def rewrite(self) -> tvm.IRModule:
+        """Rebuild the function with every chosen tensor passed through its grid."""
+        graph, builder = self.graph, Builder(self.graph)
+        values: dict[Expr, Expr] = {var: self._through_grid(builder, var, var) for var in graph.inputs}
+        for var, value in graph.weights.items():
+            if not any(chain.weight.same_as(var) for chain in self.chains.values()):
+                values[var] = builder.weight(var.name, value)
+        for var, value in graph.bindings:
+            chain = self.chains.get(var)
+            if chain is not None:
+                values[var] = self._emit_head(builder, chain, values)
+            else:
+                replaced = self._with_corrected_bias(builder, var, value, values)
+                values[var] = builder.emit(replaced, var.name)
+            values[var] = self._through_grid(builder, var, values[var])
+        return builder.finish([values[output] for output in graph.outputs])
+
+    def _quantized_tensors(self) -> set[Expr]:
+        """Find the tensors that an integer layer reads, directly or through integer operators."""
+        wanted: set[Expr] = set()
+        for chain in self.chains.values():
+            wanted.add(chain.data)
+        for var, value in reversed(self.graph.bindings):
+            chain = self.owner.get(var)
+            if chain is not None:
+                if var.same_as(chain.result) and var in wanted and chain.residual is not None:
+                    wanted.add(chain.residual)
+            elif var in wanted and var not in self.float_chains and has_integer_form(self.graph, value):
+                wanted.update(operand for operand in operands(value) if self.graph.value(operand) is None)
+        return wanted
+
+    def _assign(self, wanted: set[Expr]) -> dict[Expr, Quantization]:
+        """Give each tensor its grid, in order; what only moves codes keeps the grid of its input."""
+        grids: dict[Expr, Quantization] = {}
+        for var in self.graph.inputs:
+            if var in wanted:
+                grids[var] = self._grid(var)
+        for var, value in self.graph.bindings:
+            if var not in wanted:
+                continue
+            keeps = operator(value) in KEEPS_CODES and var not in self.owner
+            grids[var] = grids[operands(value)[0]] if keeps else self._grid(var)
+        return grids
+
+    def _grid(self, var: Expr) -> Quantization:
+        found = self._tensor_statistics(var)
+        scale, zero_point = affine(*ranges(found, self.method))
+        return Quantization(float(scale), zero_point)
+
+    def _tensor_statistics(self, var: Expr) -> TensorStatistics:
+        name = self.names[var]
+        if name not in self.statistics.tensors:
+            raise UserError(
+                f"the calibration statistics lack the tensor {name!r}: calibrate the model this plan is for"
+            )
+        return self.statistics.tensors[name]
+
+    def _through_grid(self, builder: Builder, var: Expr, value: Expr) -> Expr:
+        grid = self.quantizations.get(var)
+        if grid is None:
+            return value
+        scale, zero_point = constants(grid.scale, grid.zero_point)
+        codes = builder.emit(relax.op.quantize(value, scale, zero_point, out_dtype="uint8"))
+        return builder.emit(relax.op.dequantize(codes, scale, zero_point))
+
+    def _emit_head(self, builder: Builder, chain: Chain, values: dict[Expr, Expr]) -> Expr:
+        """Emit a layer's operator with its weight as codes, and the bias it lacks if its mean error needs one."""
+        weight = self.graph.weights[chain.weight]
+        axis = 0 if chain.operator == "nn.conv2d" else 1
+        codes, scale = quantize_weight(weight, axis)
+        stored = builder.weight(chain.layer, codes)
+        scales = builder.weight(f"{chain.layer}.scale", scale)
+        real = builder.emit(relax.op.dequantize(stored, scales, relax.const(0, "int8"), axis))
+        call = relax.Call(chain.call.op, [values[chain.data], real], chain.call.attrs, chain.call.ty_args)
+        result = builder.emit(call, chain.variables[0].name)
+        if chain.bias is None and self.correct_bias:
+            correction = self._correction(chain)
+            result = builder.emit(relax.op.add(result, self._bias(builder, chain, correction)))
+        return result
+
+    def _with_corrected_bias(
+        self, builder: Builder, var: Expr, value: Expr, values: dict[Expr, Expr]
+    ) -> Expr:
+        chain = self.owner.get(var)
+        adds_bias = chain is not None and chain.bias is not None and var.same_as(chain.variables[1])
+        if chain is None or not adds_bias or not self.correct_bias:
+            return rebind(value, values)
+        bias = self._bias(builder, chain, chain.bias + self._correction(chain))
+        return relax.op.add(values[chain.variables[0]], bias)
+
+    def _bias(self, builder: Builder, chain: Chain, bias: Array) -> Expr:
+        shape = (1, -1, 1, 1) if chain.operator == "nn.conv2d" else (-1,)
+        return builder.weight(f"{chain.layer}.bias", bias.astype(np.float32).reshape(shape))
+
+    def _correction(self, chain: Chain) -> Array:
+        weight = self.graph.weights[chain.weight]
+        axis = 0 if chain.operator == "nn.conv2d" else 1
+        rounded = dequantize_weight(*quantize_weight(weight, axis), axis)
+        groups = int(chain.attributes.groups) if chain.operator == "nn.conv2d" else 1
+        return bias_correction(weight, rounded, self._tensor_statistics(chain.data).mean, groups)
+
+
+def has_integer_form(graph: Graph, value: Expr) -> bool:
+    """Whether an operator outside the layers has an integer form (`tersor.arithmetic`)."""
+    tensors = [operand for operand in operands(value) if graph.value(operand) is None]
+    if any(str(tensor.ty.dtype) != "float32" for tensor in tensors):
+        return False
+    match operator(value):
+        case "add":
+            return len(tensors) == 2 and shape_of(tensors[0]) == shape_of(tensors[1])
+        case "concat":
+            return True
+        case "mean":
+            axes = value.attrs.axis
+            return len(shape_of(tensors[0])) == 4 and axes is not None and [int(a) for a in axes] == [2, 3]
+        case "nn.avg_pool2d":
+            return not any(int(pad) for pad in value.attrs.padding) and str(value.attrs.layout) == "NCHW"
+        case name if name in KEEPS_CODES:
+            return True
+        case _:
+            return activation_limits(value) is not None
+
+
+def constants(scale: float, zero_point: int) -> tuple[Any, Any]:
+    """Give a grid's scale and zero point as Relax constants."""
+    return relax.const(np.float32(scale), "float32"), relax.const(np.uint8(zero_point), "uint8")

@@ -1,0 +1,120 @@
+"""Chains: a multiply-accumulate operator with the bias, residual and activation that follow it alone.
+
+    conv2d | matmul  ->  [add(bias)]  ->  [add(residual)]  ->  [relu | clip]
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tvm import relax
+
+from tersor.ir.graph import Array, Expr, Graph, operator, shape_of
+
+Limits = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One layer's bindings: the operator's variable first, the chain's result last."""
+
+    layer: str  # the weight's name
+    operator: str  # "nn.conv2d" or "matmul"
+    call: Any
+    data: Any  # the activation operand
+    weight: Any  # the weight operand
+    variables: tuple[Any, ...]
+    bias: Array | None = None  # [K]
+    bias_name: str = ""
+    residual: Any = None
+    limits: Limits = (None, None)
+
+    @property
+    def result(self) -> Expr:
+        """The variable that the rest of the network reads."""
+        return self.variables[-1]
+
+    @property
+    def interior(self) -> tuple[Any, ...]:
+        """The variables that nothing but the chain reads."""
+        return self.variables[:-1]
+
+    @property
+    def attributes(self) -> Any:
+        """The attributes of the multiply-accumulate operator."""
+        return self.call.attrs
+
+
+def find_chains(graph: Graph, is_weight: Any = None) -> list[Chain]:
+    """Find the chain of every convolution and matrix product with a weight, in the order of the network.
+
+    `is_weight(expr) -> str | None` names the weight that an operand stands for; by default the named weights.
+    """
+    named = is_weight or (lambda expr: expr.name if expr in graph.weights else None)
+    taken: set[Any] = set()
+    chains = []
+    heads = [(var, value) for var, value in graph.bindings if operator(value) in ("nn.conv2d", "matmul")]
+    position = {var: i for i, (var, _) in enumerate(graph.bindings)}
+    for var, value in heads:
+        layer = named(value.args[1])
+        if layer is None or named(value.args[0]) is not None:
+            continue
+        chain = Chain(layer, operator(value), value, value.args[0], value.args[1], (var,))
+        chain = _take_bias(graph, chain)
+        chain = _take_residual(graph, chain, position, taken)
+        chain = _take_activation(graph, chain)
+        taken.update(chain.variables)
+        chains.append(chain)
+    return chains
+
+
+def _take_bias(graph: Graph, chain: Chain) -> Chain:
+    user = graph.only_user(chain.result)
+    value = graph.definition(user) if user is not None else None
+    if value is None or operator(value) != "add":
+        return chain
+    other = value.args[1] if value.args[0].same_as(chain.result) else value.args[0]
+    bias = graph.value(other)
+    channels = shape_of(chain.result)[1 if chain.operator == "nn.conv2d" else -1]
+    if bias is None or bias.size != channels or shape_of(user) != shape_of(chain.result):
+        return chain
+    name = other.name if other in graph.weights else ""
+    variables = (*chain.variables, user)
+    return replace(chain, variables=variables, bias=bias.reshape(-1), bias_name=name)
+
+
+def _take_residual(graph: Graph, chain: Chain, position: dict[Any, int], taken: set[Any]) -> Chain:
+    user = graph.only_user(chain.result)
+    value = graph.definition(user) if user is not None else None
+    if value is None or operator(value) != "add" or user in taken:
+        return chain
+    other = value.args[1] if value.args[0].same_as(chain.result) else value.args[0]
+    computed = isinstance(other, relax.Var) and other not in graph.weights
+    if not computed or other.same_as(chain.result) or shape_of(other) != shape_of(chain.result):
+        return chain
+    # Of two layers that meet in an addition the later one takes it: the other's result exists by then.
+    if position.get(other, -1) > position[chain.result]:
+        return chain
+    return replace(chain, variables=(*chain.variables, user), residual=other)
+
+
+def _take_activation(graph: Graph, chain: Chain) -> Chain:
+    user = graph.only_user(chain.result)
+    value = graph.definition(user) if user is not None else None
+    limits = activation_limits(value) if value is not None else None
+    if limits is None:
+        return chain
+    return replace(chain, variables=(*chain.variables, user), limits=limits)
+
+
+def activation_limits(value: Expr) -> Limits | None:
+    """Give the limits between which an activation clips, or None if the expression is none."""
+    match operator(value):
+        case "nn.relu":
+            return (0.0, None)
+        case "nn.relu6":
+            return (0.0, 6.0)
+        case "clip":
+            low, high = (float(argument.value) for argument in value.args[1:3])
+            return (low, high)
+        case _:
+            return None

@@ -1,0 +1,302 @@
+"""The integer operators of a compressed module, each a PrimFunc that *defines* what is computed.
+
+A module after `Integerize` calls these between its integer convolutions and matrix products. They run on
+plain llvm as they are; a target recognises them by the attribute they carry and swaps in its own kernel. The
+reference for every one of them is the function of the same name in `tersor.arithmetic`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import tvm
+from tvm import te, tirx
+
+from tersor.arithmetic import TERM_LIMIT, UINT8
+from tersor.ir.graph import Expr
+
+ATTRIBUTE = "tersor.operator"
+Bounds = tuple[int, int]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """(float32 x) -> uint8 codes (`arithmetic.quantize`)."""
+
+    scale: float
+    zero_point: int
+    name: ClassVar[str] = "quantize"
+    output: ClassVar[str] = "uint8"
+
+    def compute(self, x: Expr) -> Expr:
+        """Describe the computation."""
+        return _map(x, lambda v: _saturate(tirx.nearbyint(v / _float(self.scale)), self.zero_point, UINT8))
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """(uint8 codes) -> float32 (`arithmetic.dequantize`)."""
+
+    scale: float
+    zero_point: int
+    name: ClassVar[str] = "dequantize"
+    output: ClassVar[str] = "float32"
+
+    def compute(self, codes: Expr) -> Expr:
+        """Describe the computation."""
+        return _map(codes, lambda v: _centred(v, self.zero_point).astype("float32") * _float(self.scale))
+
+
+@dataclass(frozen=True)
+class Requantize:
+    """(int32 accumulator, float32 multiplier [K]) -> uint8 codes (`arithmetic.requantize`)."""
+
+    zero_point: int
+    bounds: Bounds = UINT8
+    axis: int = 1
+    name: ClassVar[str] = "requantize"
+    output: ClassVar[str] = "uint8"
+
+    def compute(self, acc: Expr, multiplier: Expr) -> Expr:
+        """Describe the computation."""
+
+        def code(*i: Expr) -> Expr:
+            scaled = acc(*i).astype("float32") * multiplier(i[self.axis])
+            return _saturate(tirx.nearbyint(scaled), self.zero_point, self.bounds)
+
+        return te.compute(acc.shape, code)
+
+
+@dataclass(frozen=True)
+class RequantizeAdd:
+    """(int32 accumulator, float32 multiplier [K], uint8 residual) -> uint8 (`arithmetic.requantize_add`)."""
+
+    residual_multiplier: float
+    residual_zero_point: int
+    zero_point: int
+    bounds: Bounds = UINT8
+    axis: int = 1
+    name: ClassVar[str] = "requantize_add"
+    output: ClassVar[str] = "uint8"
+
+    def compute(self, acc: Expr, multiplier: Expr, residual: Expr) -> Expr:
+        """Describe the computation."""
+
+        def code(*i: Expr) -> Expr:
+            own = _term(acc(*i).astype("float32") * multiplier(i[self.axis]))
+            centred = _centred(residual(*i), self.residual_zero_point)
+            other = _term(centred.astype("float32") * _float(self.residual_multiplier))
+            return _clip(own + other + self.zero_point, self.bounds)
+
+        return te.compute(acc.shape, code)
+
+
+@dataclass(frozen=True)
+class RescaleAccumulator:
+    """(int32 accumulator, float32 scale [K]) -> float32 (`arithmetic.rescale_accumulator`)."""
+
+    axis: int = 1
+    name: ClassVar[str] = "rescale_accumulator"
+    output: ClassVar[str] = "float32"
+
+    def compute(self, acc: Expr, scale: Expr) -> Expr:
+        """Describe the computation."""
+        return te.compute(acc.shape, lambda *i: acc(*i).astype("float32") * scale(i[self.axis]))
+
+
+@dataclass(frozen=True)
+class Add:
+    """(uint8 a, uint8 b) -> uint8 codes of the sum (`arithmetic.add`)."""
+
+    a_multiplier: float
+    a_zero_point: int
+    b_multiplier: float
+    b_zero_point: int
+    zero_point: int
+    bounds: Bounds = UINT8
+    name: ClassVar[str] = "add"
+    output: ClassVar[str] = "uint8"
+
+    def compute(self, a: Expr, b: Expr) -> Expr:
+        """Describe the computation."""
+
+        def code(*i: Expr) -> Expr:
+            first = _term(_centred(a(*i), self.a_zero_point).astype("float32") * _float(self.a_multiplier))
+            second = _term(_centred(b(*i), self.b_zero_point).astype("float32") * _float(self.b_multiplier))
+            return _clip(first + second + self.zero_point, self.bounds)
+
+        return te.compute(a.shape, code)
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """(uint8 codes) -> uint8 codes on another grid, clipped (`arithmetic.rescale`)."""
+
+    multiplier: float
+    in_zero_point: int
+    zero_point: int
+    bounds: Bounds = UINT8
+    name: ClassVar[str] = "rescale"
+    output: ClassVar[str] = "uint8"
+
+    def compute(self, codes: Expr) -> Expr:
+        """Describe the computation."""
+
+        def code(v: Expr) -> Expr:
+            scaled = _centred(v, self.in_zero_point).astype("float32") * _float(self.multiplier)
+            return _saturate(tirx.nearbyint(scaled), self.zero_point, self.bounds)
+
+        return _map(codes, code)
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """(uint8 [N, C, H, W]) -> uint8 averages over windows without padding (`arithmetic.average_pool`).
+
+    With `channels_last` the axes are [N, H, W, C].
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    multiplier: float
+    in_zero_point: int
+    zero_point: int
+    channels_last: bool = False
+    name: ClassVar[str] = "average_pool"
+    output: ClassVar[str] = "uint8"
+
+    def compute(self, codes: Expr) -> Expr:
+        """Describe the computation."""
+        rows, columns = ((1, 2) if self.channels_last else (2, 3))
+        shape = list(codes.shape)
+        for axis, window, step in zip((rows, columns), self.kernel, self.stride, strict=True):
+            shape[axis] = (codes.shape[axis] - window) // step + 1
+        r = te.reduce_axis((0, self.kernel[0]), "r")
+        s = te.reduce_axis((0, self.kernel[1]), "s")
+
+        def term(*i: Expr) -> Expr:
+            at = list(i)
+            at[rows] = i[rows] * self.stride[0] + r
+            at[columns] = i[columns] * self.stride[1] + s
+            return te.sum(_centred(codes(*at), self.in_zero_point), axis=[r, s])
+
+        total = te.compute(shape, term)
+
+        def code(v: Expr) -> Expr:
+            scaled = v.astype("float32") * _float(self.multiplier)
+            return _saturate(tirx.nearbyint(scaled), self.zero_point, UINT8)
+
+        return _map(total, code)
+
+
+@dataclass(frozen=True)
+class DecodeNM:
+    """(int8 values [C*n/m, K], uint8 packed positions) -> int8 codes [C, K] (`storage.decode_nm`)."""
+
+    n: int
+    m: int
+    bits: int
+    name: ClassVar[str] = "decode_nm"
+    output: ClassVar[str] = "int8"
+
+    def compute(self, values: Expr, positions: Expr) -> Expr:
+        """Describe the computation: a code is the kept value whose position it has, else 0."""
+        kept, outputs = values.shape
+        per_byte = 8 // self.bits
+
+        def position(row: Expr, column: Expr) -> Expr:
+            byte = positions(row // per_byte, column).astype("int32")
+            return (byte >> (row % per_byte * self.bits).astype("int32")) & ((1 << self.bits) - 1)
+
+        def code(c: Expr, k: Expr) -> Expr:
+            result = tirx.const(0, "int8")
+            for j in range(self.n):
+                row = c // self.m * self.n + j
+                matches = position(row, k).equal((c % self.m).astype("int32"))
+                result = tirx.Select(matches, values(row, k), result)
+            return result
+
+        return te.compute((kept // self.n * self.m, outputs), code)
+
+
+Operator = (
+    Quantize
+    | Dequantize
+    | Requantize
+    | RequantizeAdd
+    | RescaleAccumulator
+    | Add
+    | Rescale
+    | AveragePool
+    | DecodeNM
+)
+_OPERATORS: dict[str, Callable[..., Operator]] = {
+    kind.name: kind
+    for kind in (
+        Quantize,
+        Dequantize,
+        Requantize,
+        RequantizeAdd,
+        RescaleAccumulator,
+        Add,
+        Rescale,
+        AveragePool,
+        DecodeNM,
+    )
+}
+
+
+def prim_func(operator: Operator, *arguments: tuple[Shape, str]) -> Any:
+    """Build the PrimFunc of an operator for arguments of given shapes and dtypes."""
+    placeholders = [te.placeholder(shape, dtype, f"a{i}") for i, (shape, dtype) in enumerate(arguments)]
+    result = operator.compute(*placeholders)
+    function = te.create_prim_func([*placeholders, result]).without_attr("global_symbol")
+    marker = json.dumps({"operator": operator.name, **asdict(operator)}, sort_keys=True)
+    return function.with_attr(ATTRIBUTE, marker).with_attr("tirx.noalias", True)
+
+
+def read_operator(mod: tvm.IRModule, expr: Expr) -> Operator | None:
+    """Give the operator that a `call_tir` calls, or None."""
+    if not (isinstance(expr, tvm.relax.Call) and getattr(expr.op, "name", "") == "relax.call_tir"):
+        return None
+    attributes = mod[expr.args[0]].attrs
+    if attributes is None or ATTRIBUTE not in attributes:
+        return None
+    fields = json.loads(str(attributes[ATTRIBUTE]))
+    kind = _OPERATORS[fields.pop("operator")]
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+
+def call_arguments(expr: Expr) -> list[Expr]:
+    """Give the tensor arguments of a `call_tir`."""
+    return list(expr.args[1].fields)
+
+
+def _map(x: Expr, function: Callable[[Expr], Expr]) -> Expr:
+    return te.compute(x.shape, lambda *i: function(x(*i)))
+
+
+def _float(value: float) -> Expr:
+    return tirx.const(value, "float32")
+
+
+def _centred(code: Expr, zero_point: int) -> Expr:
+    return code.astype("int32") - tirx.const(zero_point, "int32")
+
+
+def _saturate(rounded: Expr, zero_point: int, bounds: Bounds) -> Expr:
+    low, high = bounds
+    clipped = tirx.min(tirx.max(rounded, _float(low - zero_point)), _float(high - zero_point))
+    return (clipped.astype("int32") + tirx.const(zero_point, "int32")).astype("uint8")
+
+
+def _term(scaled: Expr) -> Expr:
+    limit = _float(TERM_LIMIT)
+    return tirx.min(tirx.max(tirx.nearbyint(scaled), -limit), limit).astype("int32")
+
+
+def _clip(total: Expr, bounds: Bounds) -> Expr:
+    low, high = (tirx.const(bound, "int32") for bound in bounds)
+    return tirx.min(tirx.max(total, low), high).astype("uint8")
