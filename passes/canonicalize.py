@@ -16,13 +16,17 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
-Array = NDArray[np.generic]
+from tersor.ir.graph import Builder, Graph, operands, operator, rebind, shape_of
+
+Array = NDArray[Any]
+Expr = Any  # tvm ships no types: a Relax expression, variable or call
 
 
 @tvm.transform.module_pass(opt_level=0, name="Canonicalize")
@@ -30,30 +34,30 @@ class Canonicalize:
     """Rewrite `main`, a function of one dataflow block, until no rule applies."""
 
     def transform_module(self, mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
-        """Return the module in canonical form; a `main` without `params` has its constants as weights."""
-        program = _read(mod)
+        """Return the module in canonical form."""
+        source = Graph(mod)
+        program = _read(source)
         changed = True
         while changed:
             program, changed = _Round(program).run()
-        return _write(program, mod)
+        return _write(program, source)
 
 
 @dataclass
 class _Program:
     """A straight line of bindings, with the values of the weights beside them."""
 
-    inputs: list[relax.Var]
-    weights: dict[relax.Var, Array]
-    bindings: list[tuple[relax.Var, relax.Expr]]
-    outputs: list[relax.Expr]
-    several: bool  # the function returns a tuple
+    inputs: list[Expr]
+    weights: dict[Expr, Array]
+    bindings: list[tuple[Expr, Expr]]
+    outputs: list[Expr]
 
 
 @dataclass
 class _Linear:
     """A convolution or matrix product with a constant weight, and the bias added to it if there is one."""
 
-    call: relax.Call
+    call: Expr
     weight: Array
     name: str
     bias: Array | None = None  # [K]
@@ -61,7 +65,7 @@ class _Linear:
 
     @property
     def is_conv(self) -> bool:
-        return self.call.op.name == "relax.nn.conv2d"
+        return operator(self.call) == "nn.conv2d"
 
     @property
     def channels(self) -> int:
@@ -74,10 +78,8 @@ class _Linear:
         if array.ndim > rank:
             return None
         shape = (1,) * (rank - array.ndim) + array.shape
-        if any(size != 1 for i, size in enumerate(shape) if i != axis) or shape[axis] not in (
-            1,
-            self.channels,
-        ):
+        others = shape[:axis] + shape[axis + 1 :]
+        if any(size != 1 for size in others) or shape[axis] not in (1, self.channels):
             return None
         return np.broadcast_to(array.astype(np.float64).ravel(), self.channels)
 
@@ -91,57 +93,55 @@ class _Round:
 
     old: _Program
     changed: bool = False
-    weights: dict[relax.Var, Array] = field(default_factory=dict)
-    bindings: list[tuple[relax.Var, relax.Expr]] = field(default_factory=list)
-    values: dict[relax.Var, relax.Expr] = field(default_factory=dict)
-    definitions: dict[relax.Var, relax.Expr] = field(default_factory=dict)
-    uses: Counter[relax.Var] = field(default_factory=Counter)
+    weights: dict[Expr, Array] = field(default_factory=dict)
+    bindings: list[tuple[Expr, Expr]] = field(default_factory=list)
+    values: dict[Expr, Expr] = field(default_factory=dict)
+    definitions: dict[Expr, Expr] = field(default_factory=dict)
+    uses: Counter[Expr] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.builder = relax.BlockBuilder()
         self.weights = dict(self.old.weights)
-        self.rules: dict[str, Callable[[relax.Call], relax.Expr | None]] = {
-            "relax.nn.conv2d": self.conv2d,
-            "relax.matmul": self.matmul,
-            "relax.add": self.add,
-            "relax.subtract": self.subtract,
-            "relax.multiply": self.multiply,
-            "relax.divide": self.divide,
-            "relax.nn.relu": self.bounds,
-            "relax.clip": self.bounds,
-            "relax.maximum": self.bounds,
-            "relax.minimum": self.bounds,
-            "relax.reshape": self.reshape,
-            "relax.flatten": self.same_shape,
-            "relax.broadcast_to": self.same_shape,
-            "relax.nn.pad": self.same_shape,
-            "relax.astype": self.astype,
-            "relax.permute_dims": self.permute_dims,
+        self.rules: dict[str, Callable[[Expr], Expr | None]] = {
+            "nn.conv2d": self.conv2d,
+            "matmul": self.matmul,
+            "add": self.add,
+            "subtract": self.subtract,
+            "multiply": self.multiply,
+            "divide": self.divide,
+            "nn.relu": self.bounds,
+            "clip": self.bounds,
+            "maximum": self.bounds,
+            "minimum": self.bounds,
+            "reshape": self.reshape,
+            "flatten": self.same_shape,
+            "broadcast_to": self.same_shape,
+            "nn.pad": self.same_shape,
+            "astype": self.astype,
+            "permute_dims": self.permute_dims,
         }
 
     def run(self) -> tuple[_Program, bool]:
-        count = Counter(v for _, value in self.old.bindings for v in _variables(value))
-        count.update(v for output in self.old.outputs for v in _variables(output))
+        count = Counter(v for _, value in self.old.bindings for v in operands(value))
+        count.update(v for output in self.old.outputs for v in operands(output))
         for var, value in self.old.bindings:
-            new = self.rewrite(_substitute(value, self.values))
+            new = self.rewrite(rebind(value, self.values))
             self.values[var] = new
             if isinstance(new, relax.Var):
                 # A var that stands for two old ones has the readers of both, less the alias itself.
                 self.uses[new] += count[var] - (1 if new in self.uses else 0)
-        outputs = [_substitute(output, self.values) for output in self.old.outputs]
-        return _pruned(
-            _Program(self.old.inputs, self.weights, self.bindings, outputs, self.old.several)
-        ), self.changed
+        outputs = [rebind(output, self.values) for output in self.old.outputs]
+        return _pruned(_Program(self.old.inputs, self.weights, self.bindings, outputs)), self.changed
 
-    def rewrite(self, value: relax.Expr) -> relax.Expr:
+    def rewrite(self, value: Expr) -> Expr:
         if isinstance(value, relax.Var | relax.Tuple | tvm.ir.GenericConst):
             return value
         if isinstance(value, relax.TupleGetItem):
             new = self.tuple_item(value)
-        elif isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op):
+        elif operator(value):
             value = self.builder.normalize(value)
             new = self.folded(value)
-            if new is None and (rule := self.rules.get(value.op.name)):
+            if new is None and (rule := self.rules.get(operator(value))):
                 new = rule(value)
         else:
             new = None
@@ -150,7 +150,7 @@ class _Round:
         self.changed = True
         return new if isinstance(new, relax.Var | tvm.ir.GenericConst) else self.emit(new)
 
-    def emit(self, value: relax.Expr) -> relax.Var:
+    def emit(self, value: Expr) -> Expr:
         value = self.builder.normalize(value)
         var = relax.DataflowVar("lv", value.ty)
         self.bindings.append((var, value))
@@ -159,35 +159,35 @@ class _Round:
 
     # What the rules ask.
 
-    def array(self, expr: relax.Expr) -> Array | None:
+    def array(self, expr: Expr) -> Array | None:
         """Return the value of a weight or constant."""
         if isinstance(expr, tvm.ir.GenericConst):
-            return expr.value.numpy()
+            tensor: Any = expr
+            return tensor.value.numpy()
         return self.weights.get(expr) if isinstance(expr, relax.Var) else None
 
-    def definition(self, expr: relax.Expr, *names: str) -> relax.Call | None:
+    def definition(self, expr: Expr, *names: str) -> Expr | None:
         """Return the call of one of these operators that makes `expr`."""
-        call = self.definitions.get(expr) if isinstance(expr, relax.Var) else None
-        is_op = isinstance(call, relax.Call) and isinstance(call.op, tvm.ir.Op)
-        return call if is_op and call.op.name in names else None
+        call: Expr = self.definitions.get(expr) if isinstance(expr, relax.Var) else None
+        return call if operator(call) in names else None
 
-    def read_once(self, expr: relax.Expr) -> bool:
+    def read_once(self, expr: Expr) -> bool:
         return self.uses[expr] == 1
 
-    def weight(self, array: Array, name: str) -> relax.Var:
+    def weight(self, array: Array, name: str) -> Expr:
         """Make a weight, or find the one that an equal layer of this round has made under this name."""
         for var, other in self.weights.items():
             if var.name == name and var not in self.old.weights and np.array_equal(other, array):
                 return var
-        var = relax.Var(name, relax.TensorType(array.shape, str(array.dtype)))
+        var = relax.Var(name, relax.TensorType(list(array.shape), str(array.dtype)))
         self.weights[var] = array
         return var
 
-    def linear(self, expr: relax.Expr) -> _Linear | None:
+    def linear(self, expr: Expr) -> _Linear | None:
         """Return the linear layer that makes `expr` and is read by nothing else."""
         if not self.read_once(expr):
             return None
-        if add := self.definition(expr, "relax.add"):
+        if (add := self.definition(expr, "add")) is not None:
             layer = self.linear(add.args[0])
             bias = self.array(add.args[1])
             if layer is None or layer.bias is not None or bias is None:
@@ -197,14 +197,14 @@ class _Round:
             layer.bias = per_channel
             layer.bias_name = add.args[1].name if isinstance(add.args[1], relax.Var) else None
             return layer
-        call = self.definition(expr, "relax.nn.conv2d", "relax.matmul")
+        call = self.definition(expr, "nn.conv2d", "matmul")
         return self.bare_linear(call) if call is not None else None
 
-    def bare_linear(self, call: relax.Call) -> _Linear | None:
+    def bare_linear(self, call: Expr) -> _Linear | None:
         weight = self.array(call.args[1])
         if weight is None or weight.dtype != np.float32 or call.ty.dtype != "float32":
             return None
-        if call.op.name == "relax.nn.conv2d":
+        if operator(call) == "nn.conv2d":
             if (call.attrs.data_layout, call.attrs.kernel_layout) != ("NCHW", "OIHW"):
                 return None
         elif weight.ndim != 2:
@@ -214,22 +214,22 @@ class _Round:
 
     # Constants.
 
-    def folded(self, call: relax.Call) -> relax.Expr | None:
+    def folded(self, call: Expr) -> Expr | None:
         """Compute a call that reads nothing but weights and constants."""
-        compute = FOLDABLE.get(call.op.name)
-        operands = [a for a in call.args if not isinstance(a, relax.ShapeExpr)]
-        arrays = [self.array(a) for a in operands]
+        compute = FOLDABLE.get(operator(call))
+        tensors = [a for a in call.args if not isinstance(a, relax.ShapeExpr)]
+        arrays = [self.array(a) for a in tensors]
         if compute is None or not arrays or any(a is None for a in arrays):
             return None
         dtype = str(call.ty.dtype)
         wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays if a is not None]
-        result = np.asarray(compute(call, *wide)).astype(dtype).reshape([int(n) for n in call.ty.shape])
-        name = next((a.name for a in operands if isinstance(a, relax.Var)), None)
+        result = np.asarray(compute(call, *wide)).astype(dtype).reshape(shape_of(call))
+        name = next((a.name for a in tensors if isinstance(a, relax.Var)), None)
         return relax.const(result, dtype) if name is None else self.weight(np.ascontiguousarray(result), name)
 
     # Linear layers.
 
-    def scaled(self, layer: _Linear, scale: Array | float = 1.0, shift: Array | float = 0.0) -> relax.Expr:
+    def scaled(self, layer: _Linear, scale: Array | float = 1.0, shift: Array | float = 0.0) -> Expr:
         """Return `layer * scale + shift`, both per output channel, as one linear layer."""
         scale = np.broadcast_to(np.asarray(scale, np.float64), layer.channels)
         weight, call = layer.weight, layer.call
@@ -247,15 +247,15 @@ class _Round:
         name = layer.bias_name or f"{layer.name.removesuffix('.weight')}.bias"
         return relax.op.add(linear, self.weight(bias.astype(np.float32).reshape(layer.bias_shape()), name))
 
-    def conv2d(self, call: relax.Call) -> relax.Expr | None:
+    def conv2d(self, call: Expr) -> Expr | None:
         unpadded = self.without_pad(call)
         return unpadded if unpadded is not None else self.without_input_scale(call)
 
-    def matmul(self, call: relax.Call) -> relax.Expr | None:
+    def matmul(self, call: Expr) -> Expr | None:
         return self.without_input_scale(call)
 
-    def without_pad(self, call: relax.Call) -> relax.Expr | None:
-        pad = self.definition(call.args[0], "relax.nn.pad")
+    def without_pad(self, call: Expr) -> Expr | None:
+        pad = self.definition(call.args[0], "nn.pad")
         if pad is None or pad.attrs.pad_mode != "constant" or float(pad.attrs.pad_value) != 0:
             return None
         width = [int(n) for n in pad.attrs.pad_width]
@@ -268,7 +268,7 @@ class _Round:
             pad.args[0],
             call.args[1],
             strides=attrs.strides,
-            padding=padding,
+            padding=tuple(padding),
             dilation=attrs.dilation,
             groups=attrs.groups,
             data_layout=attrs.data_layout,
@@ -277,9 +277,9 @@ class _Round:
             out_dtype=attrs.out_dtype,
         )
 
-    def without_input_scale(self, call: relax.Call) -> relax.Expr | None:
+    def without_input_scale(self, call: Expr) -> Expr | None:
         """Move a scalar factor of the input, as Gemm's alpha, into the weight."""
-        product = self.definition(call.args[0], "relax.multiply")
+        product = self.definition(call.args[0], "multiply")
         layer = self.bare_linear(call)
         if product is None or layer is None or not self.read_once(call.args[0]):
             return None
@@ -289,7 +289,7 @@ class _Round:
         weight = self.weight((layer.weight * np.float64(factor.item())).astype(np.float32), layer.name)
         return relax.Call(call.op, [product.args[0], weight], call.attrs)
 
-    def add(self, call: relax.Call) -> relax.Expr | None:
+    def add(self, call: Expr) -> Expr | None:
         x, shift = call.args
         if self.array(x) is not None and self.array(shift) is None:
             return relax.op.add(shift, x)
@@ -302,22 +302,22 @@ class _Round:
             layer.bias_name = shift.name
         return self.scaled(layer, shift=constant)
 
-    def subtract(self, call: relax.Call) -> relax.Expr | None:
+    def subtract(self, call: Expr) -> Expr | None:
         layer, constant = self.channelwise(call)
         return None if layer is None else self.scaled(layer, shift=-constant)
 
-    def multiply(self, call: relax.Call) -> relax.Expr | None:
+    def multiply(self, call: Expr) -> Expr | None:
         x, factor = call.args
         if self.array(x) is not None and self.array(factor) is None:
             return relax.op.multiply(factor, x)
         layer, constant = self.channelwise(call)
         return None if layer is None else self.scaled(layer, scale=constant)
 
-    def divide(self, call: relax.Call) -> relax.Expr | None:
+    def divide(self, call: Expr) -> Expr | None:
         layer, constant = self.channelwise(call)
         return None if layer is None or not np.all(constant) else self.scaled(layer, scale=1 / constant)
 
-    def channelwise(self, call: relax.Call) -> tuple[_Linear | None, NDArray[np.float64]]:
+    def channelwise(self, call: Expr) -> tuple[_Linear | None, NDArray[np.float64]]:
         """Return the linear layer whose channels a call combines with constants, and these, [K]."""
         x, other = call.args
         constant = self.array(other)
@@ -325,18 +325,18 @@ class _Round:
         per_channel = None if layer is None or constant is None else layer.per_channel(constant)
         return (None, np.empty(0)) if per_channel is None else (layer, per_channel)
 
-    def tuple_item(self, item: relax.TupleGetItem) -> relax.Expr | None:
+    def tuple_item(self, item: Expr) -> Expr | None:
         source = item.tuple_value
         if isinstance(source, relax.Tuple):
             return source.fields[item.index]
         if item.index != 0:
             return None
-        if dropout := self.definition(source, "relax.nn.dropout"):
+        if (dropout := self.definition(source, "nn.dropout")) is not None:
             return dropout.args[0]
-        norm = self.definition(source, "relax.nn.batch_norm")
+        norm = self.definition(source, "nn.batch_norm")
         return self.batch_norm(norm) if norm is not None and not norm.attrs.training else None
 
-    def batch_norm(self, norm: relax.Call) -> relax.Expr | None:
+    def batch_norm(self, norm: Expr) -> Expr | None:
         parameters = [self.array(a) for a in norm.args[1:]]
         if any(p is None for p in parameters):
             return None
@@ -360,15 +360,15 @@ class _Round:
 
     # Clips.
 
-    def interval(self, call: relax.Call | None) -> tuple[relax.Expr, float, float] | None:
+    def interval(self, call: Expr | None) -> tuple[Expr, float, float] | None:
         """Read a call as clip(x, lo, hi)."""
         if call is None or call.ty.dtype != "float32":
             return None
         x = call.args[0]
-        match call.op.name:
-            case "relax.nn.relu":
+        match operator(call):
+            case "nn.relu":
                 return x, 0.0, math.inf
-            case "relax.clip":
+            case "clip":
                 return x, float(call.args[1].value), float(call.args[2].value)
         a, b = call.args
         if self.array(a) is not None:
@@ -376,11 +376,9 @@ class _Round:
         bound = self.array(b)
         if bound is None or bound.size != 1 or bound.ndim > len(a.ty.shape):
             return None
-        return (
-            (a, bound.item(), math.inf) if call.op.name == "relax.maximum" else (a, -math.inf, bound.item())
-        )
+        return (a, bound.item(), math.inf) if operator(call) == "maximum" else (a, -math.inf, bound.item())
 
-    def bounds(self, call: relax.Call) -> relax.Expr | None:
+    def bounds(self, call: Expr) -> Expr | None:
         if (own := self.interval(call)) is None:
             return None
         x, low, high = own
@@ -390,143 +388,88 @@ class _Round:
             low, high = (min(max(bound, low), high) for bound in (inner_low, inner_high))
         if (low, high) == (-math.inf, math.inf):
             return x
-        name = "relax.nn.relu" if (low, high) == (0, math.inf) else "relax.clip"
-        if inner is None and call.op.name == name:
+        name = "nn.relu" if (low, high) == (0, math.inf) else "clip"
+        if inner is None and operator(call) == name:
             return None
-        return relax.op.nn.relu(x) if name == "relax.nn.relu" else relax.op.clip(x, low, high)
+        literal: Expr = (low, high)
+        return relax.op.nn.relu(x) if name == "nn.relu" else relax.op.clip(x, *literal)
 
     # Identities.
 
-    def same_shape(self, call: relax.Call) -> relax.Expr | None:
-        return call.args[0] if _same_shape(call, call.args[0]) else None
+    def same_shape(self, call: Expr) -> Expr | None:
+        return call.args[0] if shape_of(call) == shape_of(call.args[0]) else None
 
-    def reshape(self, call: relax.Call) -> relax.Expr | None:
-        if _same_shape(call, call.args[0]):
+    def reshape(self, call: Expr) -> Expr | None:
+        if shape_of(call) == shape_of(call.args[0]):
             return call.args[0]
-        first = self.definition(call.args[0], "relax.reshape", "relax.flatten")
+        first = self.definition(call.args[0], "reshape", "flatten")
         if first is None or not self.read_once(call.args[0]):
             return None
         return relax.op.reshape(first.args[0], call.args[1])
 
-    def astype(self, call: relax.Call) -> relax.Expr | None:
+    def astype(self, call: Expr) -> Expr | None:
         return call.args[0] if call.args[0].ty.dtype == call.ty.dtype else None
 
-    def permute_dims(self, call: relax.Call) -> relax.Expr | None:
+    def permute_dims(self, call: Expr) -> Expr | None:
         return call.args[0] if _axes(call) == list(range(len(call.ty.shape))) else None
 
 
-CLIPS = ("relax.nn.relu", "relax.clip", "relax.maximum", "relax.minimum")
+CLIPS = ("nn.relu", "clip", "maximum", "minimum")
 FOLDABLE: dict[str, Callable[..., Array]] = {
-    "relax.permute_dims": lambda call, a: np.transpose(a, _axes(call)),
-    "relax.reshape": lambda call, a: a,  # the result takes the call's shape
-    "relax.expand_dims": lambda call, a: a,
-    "relax.squeeze": lambda call, a: a,
-    "relax.flatten": lambda call, a: a,
-    "relax.astype": lambda call, a: a,
-    "relax.broadcast_to": lambda call, a: np.broadcast_to(a, [int(n) for n in call.ty.shape]),
-    "relax.add": lambda call, a, b: a + b,
-    "relax.subtract": lambda call, a, b: a - b,
-    "relax.multiply": lambda call, a, b: a * b,
-    "relax.divide": lambda call, a, b: a / b if a.dtype.kind == "f" else a // b,
-    "relax.negative": lambda call, a: -a,
-    "relax.sqrt": lambda call, a: np.sqrt(a),
+    "permute_dims": lambda call, a: np.transpose(a, _axes(call)),
+    "reshape": lambda call, a: a,  # the result takes the call's shape
+    "expand_dims": lambda call, a: a,
+    "squeeze": lambda call, a: a,
+    "flatten": lambda call, a: a,
+    "astype": lambda call, a: a,
+    "broadcast_to": lambda call, a: np.broadcast_to(a, shape_of(call)),
+    "add": lambda call, a, b: a + b,
+    "subtract": lambda call, a, b: a - b,
+    "multiply": lambda call, a, b: a * b,
+    "divide": lambda call, a, b: a / b if a.dtype.kind == "f" else a // b,
+    "negative": lambda call, a: -a,
+    "sqrt": lambda call, a: np.sqrt(a),
 }
 
 
-def _axes(call: relax.Call) -> list[int]:
+def _axes(call: Expr) -> list[int]:
     rank = len(call.ty.shape)
     return [int(a) % rank for a in call.attrs.axes] if call.attrs.axes else list(range(rank))[::-1]
 
 
-def _same_shape(a: relax.Expr, b: relax.Expr) -> bool:
-    return [int(n) for n in a.ty.shape] == [int(n) for n in b.ty.shape]
-
-
-def _variables(expr: relax.Expr) -> list[relax.Var]:
-    match expr:
-        case relax.Var():
-            return [expr]
-        case relax.Tuple():
-            return [v for part in expr.fields for v in _variables(part)]
-        case relax.Call():
-            return [v for part in expr.args for v in _variables(part)]
-        case relax.TupleGetItem():
-            return _variables(expr.tuple_value)
-        case _:
-            return []
-
-
-def _substitute(expr: relax.Expr, values: dict[relax.Var, relax.Expr]) -> relax.Expr:
-    match expr:
-        case relax.Var():
-            return values.get(expr, expr)
-        case relax.Tuple():
-            return relax.Tuple([_substitute(part, values) for part in expr.fields])
-        case relax.Call():
-            args = [_substitute(part, values) for part in expr.args]
-            return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
-        case relax.TupleGetItem():
-            return relax.TupleGetItem(_substitute(expr.tuple_value, values), expr.index)
-        case _:
-            return expr
-
-
 def _pruned(program: _Program) -> _Program:
-    live = {v for output in program.outputs for v in _variables(output)}
+    live = {v for output in program.outputs for v in operands(output)}
     bindings = []
     for var, value in reversed(program.bindings):
         if var in live:
-            live.update(_variables(value))
+            live.update(operands(value))
             bindings.append((var, value))
     program.bindings = bindings[::-1]
     program.weights = {var: array for var, array in program.weights.items() if var in live}
     return program
 
 
-def _read(mod: tvm.IRModule) -> _Program:
-    function = mod["main"]
-    attrs = function.attrs or {}
-    params = list(function.params)
-    count = int(attrs["num_input"]) if "num_input" in attrs else len(params)
-    tensors = list(attrs["params"]) if "params" in attrs else []
-    weights = {var: tensor.numpy() for var, tensor in zip(params[count:], tensors, strict=True)}
+def _read(source: Graph) -> _Program:
+    function = source.mod["main"]
+    # Unlike `source.bindings` these hold aliases and tuples, which the first round resolves.
     bindings = [(b.var, b.value) for block in function.body.blocks for b in block.bindings]
-    output = function.body.body
-    values = {var: value for var, value in bindings if isinstance(value, relax.Tuple)}
-    output = _substitute(output, values)
-    outputs = list(output.fields) if isinstance(output, relax.Tuple) else [output]
-    return _Program(params[:count], weights, bindings, outputs, isinstance(output, relax.Tuple))
+    return _Program(source.inputs, source.weights, bindings, source.outputs)
 
 
-def _write(program: _Program, mod: tvm.IRModule) -> tvm.IRModule:
-    order = list(dict.fromkeys(v for _, value in program.bindings for v in _variables(value)))
+def _write(program: _Program, source: Graph) -> tvm.IRModule:
+    order = list(dict.fromkeys(v for _, value in program.bindings for v in operands(value)))
     order = [v for v in [*order, *program.outputs] if v in program.weights]
-    originals = set(mod["main"].params)
-    names: dict[relax.Var, str] = {}
     taken = {var.name for var in program.inputs}
-    for var in sorted(order, key=lambda var: var not in originals):
+    builder = Builder(source)
+    names: dict[Expr, str] = {}
+    # A weight that stayed as it was has the first claim on its name.
+    for var in sorted(order, key=lambda var: var not in source.weights):
         names[var] = _unused(var.name, taken)
         taken.add(names[var])
-    values: dict[relax.Var, relax.Expr] = {v: relax.Var(names[v], v.ty) for v in order}
-    others = {name: function for name, function in mod.functions.items() if name.name_hint != "main"}
-    builder = relax.BlockBuilder(tvm.IRModule(others))
-    params = [*program.inputs, *(values[v] for v in order)]
-    with builder.function("main", params):
-        with builder.dataflow():
-            for var, value in program.bindings:
-                value = _substitute(value, values)
-                is_output = any(var.same_as(output) for output in program.outputs)
-                values[var] = builder.emit_output(value) if is_output else builder.emit(value)
-            made = {var for var, _ in program.bindings}
-            outputs = [
-                values[output] if output in made else builder.emit_output(_substitute(output, values))
-                for output in program.outputs
-            ]
-        builder.emit_func_output(relax.Tuple(outputs) if program.several else outputs[0])
-    tensors = [tvm.runtime.tensor(program.weights[v]) for v in order]
-    result = builder.get()
-    result["main"] = result["main"].with_attrs({"num_input": len(program.inputs), "params": tensors})
-    return relax.transform.DeadCodeElimination(["main"])(result)
+    values: dict[Expr, Expr] = {v: builder.weight(names[v], program.weights[v]) for v in order}
+    for var, value in program.bindings:
+        values[var] = builder.emit(rebind(value, values))
+    return builder.finish([rebind(output, values) for output in program.outputs])
 
 
 def _unused(name: str, taken: set[str]) -> str:

@@ -31,12 +31,13 @@ def to_relax(model: onnx.ModelProto) -> tvm.IRModule:
     Raises UserError naming the node for everything that TVM's importer cannot convert.
     """
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    importer = _Importer(None, "float32", keep_params_in_input=True, sanitize=False)
+    importer = _Importer({}, "float32", keep_params_in_input=True, sanitize=False)
     # TVM prints a failed operator's arguments before it raises, and warns of what we have checked.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return importer.from_onnx(model.graph, opset)
+            graph: Any = model.graph  # TVM annotates a ModelProto and takes a GraphProto
+            return importer.from_onnx(graph, opset)
         except Exception as error:
             if importer.constructing:
                 importer.bb._end_block()  # the builder leaves its block open, and C++ would warn on stderr
@@ -84,7 +85,7 @@ class _Importer(ONNXGraphImporter):
             raise UserError(f"the node {name!r}, a {op_name}, cannot be imported: {reason}") from error
 
 
-def _bounds(inputs: Any) -> tuple[float, float] | None:
+def _bounds(inputs: Any) -> Any:
     """Return literal bounds; a missing one, or NaN as ONNX has it, is infinite."""
     bounds = [-math.inf, math.inf]
     if inputs[0].ty.dtype != "float32":
@@ -127,10 +128,13 @@ def _explicit_padding(inputs: Any, attrs: dict[str, Any]) -> None:
     del attrs["auto_pad"]
 
 
-def _array(expr: relax.Expr) -> np.ndarray | None:
-    return expr.value.numpy() if isinstance(expr, tvm.ir.GenericConst) else None
+def _array(expr: Any) -> np.ndarray | None:
+    if not isinstance(expr, tvm.ir.GenericConst):
+        return None
+    constant: Any = expr  # tvm ships no types
+    return constant.value.numpy()
 
 
-def _number(expr: relax.Expr) -> float | None:
+def _number(expr: Any) -> float | None:
     array = _array(expr)
     return None if array is None else array.item()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import onnx
-from onnx import inliner, version_converter
+from onnx import external_data_helper, inliner, version_converter
 
 from tersor.error import UserError
 from tersor.frontend.graph import first_line
@@ -17,7 +17,7 @@ def load_onnx(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     model = _read(Path(source)) if isinstance(source, str | Path) else source
     if not model.HasField("graph") or not model.graph.node:
         raise UserError(f"{_origin(source)} is not an ONNX model: it holds no graph with nodes")
-    if any(onnx.external_data_helper.uses_external_data(w) for w in model.graph.initializer):
+    if any(external_data_helper.uses_external_data(w) for w in model.graph.initializer):
         raise UserError(f"{_origin(source)} keeps weights in external files: load them into the model first")
     if model.functions:
         model = inliner.inline_local_functions(model)

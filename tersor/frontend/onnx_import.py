@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import tvm
@@ -36,7 +37,8 @@ def import_model(
     model = static_model(source, shapes, outputs)
     graph = fold_constants(Graph.read(model))
     graph = name_weights(graph)
-    mod = Canonicalize()(to_relax(graph.model(constant_nodes(graph))))
+    canonicalize: Any = Canonicalize()  # a Pass, which only the decorator knows
+    mod = canonicalize(to_relax(graph.model(constant_nodes(graph))))
     if verify:
         compare(mod, model)
     return mod

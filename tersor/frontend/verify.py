@@ -1,6 +1,7 @@
 """Compare an imported module with a reference executor, and name the first tensor that differs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -103,7 +104,8 @@ def run_reference(
         )
     except Exception:  # an operator or type that only onnx itself knows
         return _evaluate(extended, feeds, wanted)
-    return dict(zip(wanted, session.run(list(wanted), feeds), strict=True))
+    results: Any = session.run(list(wanted), feeds)
+    return dict(zip(wanted, results, strict=True))
 
 
 def run_plainly(mod: tvm.IRModule, inputs: Arrays) -> list[NDArray[np.generic]]:
@@ -111,7 +113,8 @@ def run_plainly(mod: tvm.IRModule, inputs: Arrays) -> list[NDArray[np.generic]]:
     detached, params = relax.frontend.detach_params(mod)
     values = params.get("main", [])
     executable = tvm.compile(detached, tvm.target.Target({"kind": "llvm"}))
-    machine = relax.VirtualMachine(executable, tvm.cpu())
+    device: Any = tvm.cpu()
+    machine = relax.VirtualMachine(executable, device)
     names = [var.name for var in mod["main"].params[: len(mod["main"].params) - len(values)]]
     result = machine["main"](
         *[tvm.runtime.tensor(np.ascontiguousarray(inputs[name])) for name in names], *values
@@ -122,13 +125,13 @@ def run_plainly(mod: tvm.IRModule, inputs: Arrays) -> list[NDArray[np.generic]]:
 
 def _evaluate(model: onnx.ModelProto, feeds: Arrays, wanted: Sequence[str]) -> dict[str, NDArray[np.generic]]:
     try:
-        results = ReferenceEvaluator(model).run(list(wanted), dict(feeds))
+        results: Any = ReferenceEvaluator(model).run(list(wanted), dict(feeds))
     except Exception as error:
         raise UserError(
             f"no reference executor can run the model ({first_line(error)}): "
             "install onnxruntime, or import without verification"
         ) from error
-    return dict(zip(wanted, map(np.asarray, results), strict=True))
+    return {name: np.asarray(result) for name, result in zip(wanted, results, strict=True)}
 
 
 def _first_diverging(model: onnx.ModelProto, inputs: Arrays, run: Run) -> tuple[str, float] | None:
