@@ -76,7 +76,7 @@ def conv2d(
     in_shape = in_shape or (g.batch, g.height, g.width, g.channels)
     out_shape = out_shape or (g.batch, g.out_height, g.out_width, g.outputs)
     with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
+        with T.prim_func(s_tir=True, private=True):
             T.func_name("conv2d")
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
             kernel.emit(in_shape, out_shape)

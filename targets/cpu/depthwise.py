@@ -52,7 +52,7 @@ def default_depthwise_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -
 def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_zero_point: int = 0) -> Any:
     """Build the PrimFunc ``(x NHWC, packed weight, bias, [multiplier], [residual NHWC]) -> y NHWC``."""
     with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
+        with T.prim_func(s_tir=True, private=True):
             T.func_name("depthwise")
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
             _Kernel(isa, g, tiling, epilogue, input_zero_point).emit()

@@ -85,11 +85,14 @@ class Builder:
         return self._block.emit(expr, name)
 
     def weight(self, name: str, value: Array) -> Expr:
-        """Declare a weight, or give the variable of the one declared before under the same name."""
-        if name not in self._weights:
+        """Declare a weight, or give the variable of an equal one declared before under the same name."""
+        known = self._weights.get(name)
+        if known is not None and not _same(known[1], value):
+            return self.weight(f"{name}'", value)
+        if known is None:
             var = relax.Var(name, relax.TensorType(value.shape, str(value.dtype)))
-            self._weights[name] = (var, value)
-        return self._weights[name][0]
+            self._weights[name] = known = (var, value)
+        return known[0]
 
     def call(
         self, function: Any, name: str, arguments: Sequence[Expr], shape: Sequence[int], dtype: str
@@ -165,6 +168,10 @@ def bind_weights(mod: tvm.IRModule) -> tvm.IRModule:
 def _weight_names(mod: tvm.IRModule) -> list[str]:
     function = mod["main"]
     return [var.name for var in function.params[int(function.attrs["num_input"]) :]]
+
+
+def _same(a: Array, b: Array) -> bool:
+    return a is b or (a.dtype == b.dtype and np.array_equal(a, b))
 
 
 def _attach(mod: tvm.IRModule, inputs: int, weights: dict[str, Array]) -> tvm.IRModule:

@@ -1,0 +1,102 @@
+"""Detect: the host CPU as hardware, from its own flags.
+
+LLVM's name for the host is not trusted: on virtual machines it can name a CPU with other features.
+"""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+
+from tersor.error import UserError
+from tersor.hardware import Compute, Hardware, Memory
+from tersor.scheme import NM
+from tersor.targets.cpu.isa import ISAS, PLAIN, Isa
+
+
+@dataclass(frozen=True)
+class Host:
+    """A CPU to compile for: its instruction set and how many cores share the work."""
+
+    isa: Isa
+    cores: int
+
+    @property
+    def target(self) -> tvm.target.Target:
+        """TVM's description of it."""
+        described: dict[str, object] = {"kind": "llvm", "mcpu": self.isa.mcpu, "num-cores": self.cores}
+        if self.isa.features:
+            described["mattr"] = [f"+{feature}" for feature in self.isa.features]
+        return tvm.target.Target(described)
+
+
+def detect(isa: str | None = None, cores: int | None = None) -> Host:
+    """Describe the CPU this runs on; `isa` forces a narrower instruction set than the CPU has.
+
+    Raises UserError for an instruction set that is unknown or that the CPU lacks.
+    """
+    flags = cpu_flags()
+    available = [each for each in ISAS if set(each.flags) <= flags]
+    chosen = available[0]
+    if isa is not None:
+        known = {each.name: each for each in ISAS}
+        if isa not in known:
+            raise UserError(f"unknown instruction set {isa!r}: choose one of {', '.join(known)}")
+        chosen = known[isa]
+        if chosen not in available:
+            names = ", ".join(each.name for each in available)
+            raise UserError(f"this CPU cannot run {isa}: choose one of {names}")
+    return Host(chosen, cores or len(os.sched_getaffinity(0)))
+
+
+def cpu_flags() -> frozenset[str]:
+    """Give the feature flags that the kernel reports for this CPU; none are known on other systems."""
+    path = Path("/proc/cpuinfo")
+    if platform.machine() not in ("x86_64", "AMD64") or not path.exists():
+        return frozenset(PLAIN.flags)
+    for line in path.read_text().splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+# Sustained multiply-accumulates per cycle and core of this project's kernels: lanes times what issues a cycle.
+_MACS_PER_CYCLE = {
+    "avx512-vnni": {"fp32": 32.0, "int8": 128.0},
+    "avx512": {"fp32": 32.0, "int8": 48.0},
+    "avx-vnni": {"fp32": 16.0, "int8": 64.0},
+    "avx2": {"fp32": 16.0, "int8": 28.0},
+    "plain": {"fp32": 4.0, "int8": 2.0},
+}
+
+
+def hardware(host: Host) -> Hardware:
+    """Describe the host as the scheduler sees it: rates and bandwidths are nominal, energies unknown."""
+    rates = _MACS_PER_CYCLE[host.isa.name]
+    return Hardware(
+        name=f"cpu-{host.isa.name}",
+        clock=_clock(),
+        compute=tuple(Compute(precision, rate * host.cores) for precision, rate in rates.items()),
+        memories=(
+            Memory("dram", 1 << 40, 15e9),
+            Memory("cache", 1 << 19, 100e9),
+        ),
+        cores=host.cores,
+        features=(host.isa.name, *host.isa.flags),
+    )
+
+
+def why_not_sparsity(sparsity: NM) -> str:
+    """Say why a sparse weight is not faster here."""
+    return f"{sparsity} weights are decoded to dense ones before each use on a CPU: smaller, never faster"
+
+
+def _clock() -> float:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("cpu MHz"):
+                return float(line.partition(":")[2]) * 1e6
+    return 2.5e9

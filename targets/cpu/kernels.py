@@ -1,0 +1,105 @@
+"""Kernels: choose the family and the tiling for a composite, pack its constants, name what was chosen."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tersor.targets.cpu.conv2d import conv2d, default_tiling, pack_channels, pack_weight
+from tersor.targets.cpu.depthwise import (
+    default_depthwise_tiling,
+    depthwise,
+    pack_depthwise_channels,
+    pack_depthwise_weight,
+)
+from tersor.targets.cpu.epilogue import Epilogue
+from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.isa import Isa
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel for one geometry: its PrimFunc, and how its constants are packed for it."""
+
+    isa: Isa
+    geometry: Geometry
+    tiling: Tiling
+    epilogue: Epilogue
+    zero_point: int
+
+    @property
+    def name(self) -> str:
+        """Name the kernel for the report: family, precision, instruction set and register tile."""
+        family = "depthwise" if self.geometry.is_depthwise else "conv2d" if self._is_image else "dense"
+        precision = "int8" if self.epilogue.accumulator == "int32" else "fp32"
+        return f"{family} {precision} {self.isa.name} {self.tiling.pixels}x{self.tiling.vectors}"
+
+    @property
+    def _is_image(self) -> bool:
+        return self.geometry.height > 1 or self.geometry.window != (1, 1)
+
+    def prim_func(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> Any:
+        """Build the PrimFunc for operands of these shapes (NHWC, or [..., C] of a dense layer)."""
+        g = self.geometry
+        if g.is_depthwise:
+            return depthwise(self.isa, g, self.tiling, self.epilogue, self.zero_point)
+        return conv2d(self.isa, g, self.tiling, self.epilogue, self.zero_point, in_shape, out_shape)
+
+    def pack_weight(self, weight: Array) -> Array:
+        """Pack a weight [K, C/groups, R, S]."""
+        if self.geometry.is_depthwise:
+            return pack_depthwise_weight(self.isa, self.geometry, weight)
+        return pack_weight(self.isa, self.geometry, self.tiling.vectors, weight)
+
+    def pack_channels(self, values: Array) -> Array:
+        """Pack values per output channel [K]."""
+        if self.geometry.is_depthwise:
+            return pack_depthwise_channels(self.isa, self.geometry, values)
+        return pack_channels(self.isa, self.geometry, values)
+
+
+def choose_kernel(isa: Isa, cores: int, geometry: Geometry, epilogue: Epilogue, zero_point: int) -> Kernel:
+    """Choose the kernel of a composite analytically."""
+    integer = epilogue.accumulator == "int32"
+    tiling = (default_depthwise_tiling if geometry.is_depthwise else default_tiling)(
+        isa, geometry, cores, integer
+    )
+    return Kernel(isa, geometry, tiling, epilogue, zero_point)
+
+
+def conv_geometry(
+    in_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    attributes: Any,
+    padding: tuple[int, int, int, int],
+) -> Geometry:
+    """Describe a convolution of NCHW activations [N, C, H, W] with a weight [K, C/groups, R, S]."""
+    batch, channels, height, width = in_shape
+    rows, columns = (int(step) for step in attributes.strides)
+    dilation = tuple(int(step) for step in attributes.dilation)
+    return Geometry(
+        batch,
+        height,
+        width,
+        channels,
+        weight_shape[0],
+        (weight_shape[2], weight_shape[3]),
+        (rows, columns),
+        padding,
+        (dilation[0], dilation[1]),
+        int(attributes.groups),
+    )
+
+
+def dense_geometry(in_shape: tuple[int, ...], outputs: int) -> Geometry:
+    """Describe a dense layer on [..., C] as a 1x1 convolution over a row of pixels."""
+    return Geometry(1, 1, prod(in_shape[:-1]), in_shape[-1], outputs)
+
+
+def dense_weight(weight: Array) -> Array:
+    """Give a dense weight [C, K] as [K, C, 1, 1]."""
+    return np.ascontiguousarray(weight.T)[:, :, None, None]

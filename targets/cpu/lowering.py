@@ -1,0 +1,257 @@
+"""PlanLayouts and Lower: composites become kernels on channels-last tensors, packed once at the edges.
+
+Kernels read and write NHWC. Every tensor of rank 4 is kept in the layout in which it was made, and is brought
+to the other one only where something needs it there; operators that do not care follow their operand.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax, te
+
+from tersor.ir.graph import Builder, Expr, Graph, operands, operator, rebind, shape_of
+from tersor.ir.operators import (
+    Add,
+    AveragePool,
+    Dequantize,
+    Operator,
+    Quantize,
+    Rescale,
+    prim_func,
+    read_operator,
+)
+from tersor.targets.cpu.isa import Isa
+from tersor.targets.cpu.kernels import Kernel, choose_kernel, conv_geometry, dense_geometry, dense_weight
+from tersor.targets.cpu.partition import Composite, is_convolution_input, partition
+
+ELEMENTWISE = (
+    "nn.relu", "nn.relu6", "clip", "sigmoid", "tanh", "exp", "add", "multiply", "subtract", "divide",
+    "maximum", "minimum", "nn.silu", "nn.gelu", "nn.leakyrelu",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A module of kernels, and the name of the kernel that each layer got."""
+
+    mod: tvm.IRModule
+    kernels: dict[str, str] = field(default_factory=dict)
+
+
+def lower(mod: tvm.IRModule, isa: Isa, cores: int) -> Lowered:
+    """Swap kernels in for all composites and plan the layouts around them."""
+    return _Lowering(mod, isa, cores).rewrite()
+
+
+class _Lowering:
+    def __init__(self, mod: tvm.IRModule, isa: Isa, cores: int) -> None:
+        self.graph = Graph(mod)
+        self.builder = Builder(self.graph)
+        self.isa = isa
+        self.cores = cores
+        self.composites = partition(self.graph)
+        self.inside = {var for composite in self.composites.values() for var in composite.interior}
+        self.first: dict[Expr, Expr] = {var: var for var in self.graph.inputs}  # channels first, or any rank
+        self.last: dict[Expr, Expr] = {}  # channels last
+        self.kernels: dict[str, str] = {}
+
+    def rewrite(self) -> Lowered:
+        """Emit every binding in its layout."""
+        for var, value in self.graph.bindings:
+            if var in self.inside or self._is_decode(value):
+                continue
+            composite = self.composites.get(var)
+            if composite is not None:
+                self._emit_composite(composite)
+            elif not self._emit_channels_last(var, value):
+                replacements = {operand: self._channels_first(operand) for operand in operands(value)}
+                self.first[var] = self.builder.emit(rebind(value, replacements), var.name)
+        outputs = [self._channels_first(output) for output in self.graph.outputs]
+        return Lowered(self.builder.finish(outputs), self.kernels)
+
+    # Layouts
+
+    def _channels_first(self, var: Expr) -> Expr:
+        if not isinstance(var, relax.Var):
+            return var
+        if var in self.graph.weights:
+            return self.builder.weight(var.name, self.graph.weights[var])
+        if var not in self.first:
+            self.first[var] = self.builder.emit(relax.op.permute_dims(self.last[var], [0, 3, 1, 2]))
+        return self.first[var]
+
+    def _channels_last(self, var: Expr) -> Expr:
+        if var not in self.last:
+            self.last[var] = self.builder.emit(relax.op.permute_dims(self.first[var], [0, 2, 3, 1]))
+        return self.last[var]
+
+    def _prefers_last(self, tensors: list[Expr], var: Expr) -> bool:
+        """Whether an operator that runs in either layout should run channels last."""
+        if any(len(shape_of(tensor)) != 4 for tensor in (*tensors, var)):
+            return False
+        made_last = [tensor in self.last and tensor not in self.first for tensor in tensors]
+        return any(made_last) or is_convolution_input(self.composites, var)
+
+    def _emit_channels_last(self, var: Expr, value: Expr) -> bool:
+        """Emit an operator channels last if it can run there and should; tell whether it was."""
+        tensors = [operand for operand in operands(value) if operand not in self.graph.weights]
+        if not tensors or not self._prefers_last(tensors, var):
+            return self._emit_flattened(var, value, tensors)
+        emit = self._channels_last_form(var, value, tensors)
+        if emit is None:
+            return False
+        self.last[var] = emit()
+        return True
+
+    def _channels_last_form(
+        self, var: Expr, value: Expr, tensors: list[Expr]
+    ) -> Callable[[], Expr] | None:
+        step = read_operator(self.graph.mod, value)
+        if isinstance(step, AveragePool):
+            step = replace(step, channels_last=True)
+        if isinstance(step, Quantize | Dequantize | Add | Rescale | AveragePool):
+            operator_step = step
+            return lambda: self._call_operator(operator_step, [self._channels_last(t) for t in tensors], var)
+        same_shape = all(shape_of(tensor) == shape_of(var) for tensor in tensors)
+        scalars = all(
+            operand in tensors or self._size(operand) == 1 for operand in operands(value)
+        )
+        match operator(value):
+            case name if name in ELEMENTWISE and same_shape and scalars:
+                return lambda: self.builder.emit(rebind(value, self._all_last(tensors)))
+            case "concat" if value.attrs.axis is not None and int(value.attrs.axis) == 1:
+                return lambda: self.builder.emit(relax.op.concat([self._channels_last(t) for t in tensors], 3))
+            case "mean" if [int(axis) for axis in value.attrs.axis or ()] == [2, 3] and value.attrs.keepdims:
+                return lambda: self.builder.emit(relax.op.mean(self._channels_last(tensors[0]), [1, 2], True))
+            case "nn.max_pool2d" | "nn.avg_pool2d" if str(value.attrs.layout) == "NCHW":
+                return lambda: self._emit_pool(value, tensors[0])
+            case _:
+                return None
+
+    def _emit_flattened(self, var: Expr, value: Expr, tensors: list[Expr]) -> bool:
+        """Emit a reshape of 1x1 images, which is the same in both layouts."""
+        is_view = operator(value) in ("reshape", "squeeze", "flatten") and len(tensors) == 1
+        if not is_view or tensors[0] in self.first or shape_of(tensors[0])[2:] != (1, 1):
+            return False
+        shape = relax.ShapeExpr(shape_of(var))
+        self.first[var] = self.builder.emit(relax.op.reshape(self.last[tensors[0]], shape))
+        return True
+
+    def _all_last(self, tensors: list[Expr]) -> dict[Expr, Expr]:
+        return {tensor: self._channels_last(tensor) for tensor in tensors}
+
+    def _size(self, operand: Expr) -> int:
+        return int(np.prod(shape_of(operand)))
+
+    def _emit_pool(self, value: Expr, tensor: Expr) -> Expr:
+        a = value.attrs
+        pool = relax.op.nn.max_pool2d if operator(value) == "nn.max_pool2d" else relax.op.nn.avg_pool2d
+        window, strides = [int(size) for size in a.pool_size], [int(step) for step in a.strides]
+        padding, dilation = [int(pad) for pad in a.padding], [int(step) for step in a.dilation]
+        options = {"ceil_mode": bool(a.ceil_mode), "count_include_pad": bool(a.count_include_pad)}
+        x = self._channels_last(tensor)
+        return self.builder.emit(pool(x, window, strides, padding, dilation, layout="NHWC", **options))
+
+    def _call_operator(self, step: Operator, arguments: list[Expr], var: Expr) -> Expr:
+        batch, channels, height, width = shape_of(var)
+        function = prim_func(step, *((shape_of(a), str(a.ty.dtype)) for a in arguments))
+        return self.builder.call(function, step.name, arguments, (batch, height, width, channels), step.output)
+
+    # Kernels
+
+    def _emit_composite(self, composite: Composite) -> None:
+        if composite.operator == "nn.conv2d":
+            self._emit_conv2d(composite)
+        else:
+            self._emit_dense(composite)
+
+    def _emit_conv2d(self, composite: Composite) -> None:
+        assert composite.weight is not None
+        geometry = conv_geometry(
+            shape_of(composite.data), composite.weight.shape, composite.attributes, composite.padding
+        )
+        kernel = choose_kernel(self.isa, self.cores, geometry, composite.epilogue, composite.zero_point)
+        out = (geometry.batch, geometry.out_height, geometry.out_width, geometry.outputs)
+        x = self._channels_last(composite.data)
+        residual = [] if composite.residual is None else [self._channels_last(composite.residual)]
+        weight = self.builder.weight(composite.layer, kernel.pack_weight(composite.weight))
+        self.last[composite.result] = self._call_kernel(kernel, composite, x, weight, residual, out)
+
+    def _emit_dense(self, composite: Composite) -> None:
+        out = shape_of(composite.result)
+        geometry = dense_geometry(shape_of(composite.data), out[-1])
+        kernel = choose_kernel(self.isa, self.cores, geometry, composite.epilogue, composite.zero_point)
+        x = self._channels_first(composite.data)
+        residual = [] if composite.residual is None else [self._channels_first(composite.residual)]
+        if composite.weight is not None:
+            packed = kernel.pack_weight(dense_weight(composite.weight))
+            weight = self.builder.weight(composite.layer, packed)
+        else:
+            weight = self._emit_decoded(kernel, composite)
+        self.first[composite.result] = self._call_kernel(kernel, composite, x, weight, residual, out)
+
+    def _emit_decoded(self, kernel: Kernel, composite: Composite) -> Expr:
+        """Decode a stored weight and bring it to the kernel's layout, at run time."""
+        replacements = {operand: self._channels_first(operand) for operand in operands(composite.encoded)}
+        dense = self.builder.emit(rebind(composite.encoded, replacements))
+        channels, outputs = shape_of(dense)
+        function = _pack_function(kernel, channels, outputs)
+        size = int(function.params[-1].shape[0])
+        return self.builder.call(function, "pack_weight", [dense], (size,), "int8")
+
+    def _call_kernel(
+        self,
+        kernel: Kernel,
+        composite: Composite,
+        x: Expr,
+        weight: Expr,
+        residual: list[Expr],
+        out: tuple[int, ...],
+    ) -> Expr:
+        self.kernels[composite.layer] = kernel.name
+        use = f"{composite.layer}|{composite.result.name}"
+        constants = [self.builder.weight(f"{use}.bias", kernel.pack_channels(composite.bias))]
+        if composite.multiplier is not None:
+            packed = kernel.pack_channels(composite.multiplier)
+            constants.append(self.builder.weight(f"{use}.multiplier", packed))
+        function = kernel.prim_func(shape_of(x), out)
+        name = kernel.name.replace(" ", "_").replace("-", "_")
+        arguments = [x, weight, *constants, *residual]
+        return self.builder.call(function, name, arguments, out, composite.epilogue.output)
+
+    def _is_decode(self, value: Expr) -> bool:
+        return any(
+            composite.encoded is not None and composite.encoded.same_as(value)
+            for composite in self.composites.values()
+        )
+
+
+def _pack_function(kernel: Kernel, channels: int, outputs: int) -> Any:
+    """Build the PrimFunc that packs int8 codes [C, K] as `Kernel.pack_weight` does for one group and no window."""
+    isa, vectors = kernel.isa, kernel.tiling.vectors
+    steps = -(-channels // isa.group)
+    count = -(-outputs // isa.lanes)
+    lane_size = isa.group
+    codes = te.placeholder((channels, outputs), "int8", "codes")
+    whole = count // vectors
+
+    def code(i: Any) -> Any:
+        block_size = steps * vectors * isa.lanes * lane_size
+        block = i // block_size
+        in_rest = block >= whole
+        rest = count - whole * vectors if count % vectors else vectors
+        width = tvm.tirx.Select(in_rest, rest, vectors)
+        at = i - block * block_size
+        step = at // (width * isa.lanes * lane_size)
+        inside = at % (width * isa.lanes * lane_size)
+        channel = step * lane_size + inside % lane_size
+        output = block * vectors * isa.lanes + inside // lane_size
+        exists = tvm.tirx.all(channel < channels, output < outputs)
+        return tvm.tirx.if_then_else(exists, codes(channel, output), tvm.tirx.const(0, "int8"))
+
+    packed = te.compute((count * isa.lanes * steps * lane_size,), code, "packed")
+    return te.create_prim_func([codes, packed]).without_attr("global_symbol")
+

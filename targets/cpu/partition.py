@@ -1,0 +1,149 @@
+"""Partition: find what the CPU has one kernel for, a layer with its epilogue.
+
+    requantize(bias + conv2d(pad(x), w))      one integer kernel
+    clip(residual + (bias + conv2d(x, w)))    one float kernel
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tersor.ir.chains import Chain, find_chains
+from tersor.ir.graph import Array, Expr, Graph, operator
+from tersor.ir.operators import (
+    DecodeNM,
+    Requantize,
+    RequantizeAdd,
+    RescaleAccumulator,
+    call_arguments,
+    read_operator,
+)
+from tersor.targets.cpu import epilogue as cpu
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A layer and what follows it, as one kernel computes them."""
+
+    layer: str
+    operator: str  # "nn.conv2d" or "matmul"
+    attributes: Any
+    data: Expr
+    zero_point: int  # the code that pads `data`
+    padding: tuple[int, int, int, int]
+    weight: Array | None  # [K, C, R, S] or [C, K]; None if it is decoded at run time
+    encoded: Expr | None  # the call that decodes it
+    bias: Array  # [K], int32 or float32
+    multiplier: Array | None  # [K], float32
+    residual: Expr | None
+    epilogue: cpu.Epilogue
+    result: Expr
+    interior: frozenset[Expr]
+
+
+def partition(graph: Graph) -> dict[Expr, Composite]:
+    """Find all composites, by the variable of their result."""
+    found = [*_integer(graph), *(_float(graph, chain) for chain in find_chains(graph))]
+    return {composite.result: composite for composite in found if composite is not None}
+
+
+def _integer(graph: Graph) -> list[Composite | None]:
+    return [_integer_composite(graph, var, value) for var, value in graph.bindings]
+
+
+def _integer_composite(graph: Graph, var: Expr, value: Expr) -> Composite | None:
+    """Walk up from a requantization to the accumulator's operator."""
+    step = read_operator(graph.mod, value)
+    match step:
+        case Requantize(zero_point, bounds, _):
+            epilogue: cpu.Epilogue = cpu.Requantize(zero_point, bounds)
+        case RequantizeAdd(multiplier, residual_zero_point, zero_point, bounds, _):
+            epilogue = cpu.Requantize(zero_point, bounds, cpu.Residual(multiplier, residual_zero_point))
+        case RescaleAccumulator():
+            epilogue = cpu.Rescale()
+        case _:
+            return None
+    accumulator, multiplier, *residual = call_arguments(value)
+    total = graph.definition(accumulator)
+    if total is None or operator(total) != "add" or graph.only_user(accumulator) is None:
+        return None
+    product_var, bias_var = total.args
+    product, bias, scale = graph.definition(product_var), graph.value(bias_var), graph.value(multiplier)
+    if product is None or operator(product) not in ("nn.conv2d", "matmul") or bias is None or scale is None:
+        return None
+    if graph.only_user(product_var) is None:
+        return None
+    data, fill, padding, padded = _unpad(graph, product.args[0])
+    weight = graph.value(product.args[1])
+    encoded = graph.definition(product.args[1])
+    if weight is None and not isinstance(read_operator(graph.mod, encoded), DecodeNM):
+        return None
+    return Composite(
+        layer=_layer_name(graph, product.args[1]),
+        operator=operator(product),
+        attributes=product.attrs,
+        data=data,
+        zero_point=fill,
+        padding=padding,
+        weight=weight,
+        encoded=encoded,
+        bias=bias.reshape(-1),
+        multiplier=scale,
+        residual=residual[0] if residual else None,
+        epilogue=epilogue,
+        result=var,
+        interior=frozenset({accumulator, product_var, *padded}),
+    )
+
+
+def _unpad(graph: Graph, data: Expr) -> tuple[Expr, int, tuple[int, int, int, int], tuple[Expr, ...]]:
+    """Look through the pad that stands before an integer convolution."""
+    value = graph.definition(data)
+    if value is None or operator(value) != "nn.pad" or graph.only_user(data) is None:
+        return data, 0, (0, 0, 0, 0), ()
+    widths = [int(width) for width in value.attrs.pad_width]
+    top, bottom, left, right = widths[4:8]
+    return value.args[0], int(value.attrs.pad_value), (top, left, bottom, right), (data,)
+
+
+def _layer_name(graph: Graph, weight: Expr) -> str:
+    """Give the weight's name; of an encoded one, that of its first part without the part's suffix."""
+    if weight in graph.weights:
+        return weight.name
+    return call_arguments(graph.definition(weight))[0].name.removesuffix(".values")
+
+
+def _float(graph: Graph, chain: Chain) -> Composite | None:
+    if str(chain.data.ty.dtype) != "float32" or graph.weights[chain.weight].dtype != np.float32:
+        return None
+    weight = graph.weights[chain.weight]
+    channels = weight.shape[0 if chain.operator == "nn.conv2d" else 1]
+    low, high = chain.limits
+    is_conv = chain.operator == "nn.conv2d"
+    padding = tuple(int(pad) for pad in chain.attributes.padding) if is_conv else (0, 0, 0, 0)
+    return Composite(
+        layer=chain.layer,
+        operator=chain.operator,
+        attributes=chain.attributes,
+        data=chain.data,
+        zero_point=0,
+        padding=(padding[0], padding[1], padding[2], padding[3]),
+        weight=weight,
+        encoded=None,
+        bias=np.zeros(channels, np.float32) if chain.bias is None else chain.bias.astype(np.float32),
+        multiplier=None,
+        residual=chain.residual,
+        epilogue=cpu.Activation(low, high, chain.residual is not None),
+        result=chain.result,
+        interior=frozenset(chain.interior),
+    )
+
+
+def is_convolution_input(composites: dict[Expr, Composite], var: Expr) -> bool:
+    """Whether a convolution kernel reads `var`."""
+    return any(
+        composite.operator == "nn.conv2d" and composite.data.same_as(var) for composite in composites.values()
+    )
+
+

@@ -1,0 +1,104 @@
+"""A CPU schedule for everything that has no kernel of its own: elementwise chains, layouts, pools, reductions.
+
+Spatial loops are fused and run in parallel, the innermost is vectorised; a reduction keeps its loops between
+the two. TVM's own CPU pipeline leaves all of these as serial scalar loops.
+"""
+
+from typing import Any
+
+import tvm
+from tvm.s_tir import Schedule
+
+# Elements below which a parallel region costs more than it saves.
+GRAIN = 16384
+
+
+def schedule_module(mod: tvm.IRModule, lanes: int) -> tvm.IRModule:
+    """Schedule every PrimFunc that is not scheduled yet."""
+    scheduled = tvm.IRModule(dict(mod.functions.items()), attrs=mod.attrs)
+    for name, function in mod.functions.items():
+        if not isinstance(function, tvm.tirx.PrimFunc) or _is_scheduled(function):
+            continue
+        scheduled.update_func(name, schedule_function(function, lanes))
+    return scheduled
+
+
+def schedule_function(function: Any, lanes: int) -> Any:
+    """Schedule one PrimFunc; what does not fit the pattern stays as it is."""
+    schedule = Schedule(function)
+    blocks = [block for block in _compute_blocks(schedule)]
+    for block in blocks[:-1]:
+        _inline(schedule, block)
+    for block in _compute_blocks(schedule):
+        _schedule_block(schedule, block, lanes)
+    return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
+
+
+def _is_scheduled(function: Any) -> bool:
+    return function.attrs is not None and "tirx.is_scheduled" in function.attrs
+
+
+def _compute_blocks(schedule: Schedule) -> list[Any]:
+    root = schedule.get_sblock("root")
+    return list(schedule.get_child_blocks(root))
+
+
+def _inline(schedule: Schedule, block: Any) -> None:
+    """Inline an elementwise producer; a reduction cannot be, and stays."""
+    try:
+        schedule.compute_inline(block)
+    except tvm.s_tir.ScheduleError:
+        return
+
+
+def _schedule_block(schedule: Schedule, block: Any, lanes: int) -> None:
+    loops = schedule.get_loops(block)
+    kinds = [iterator.iter_type for iterator in schedule.get(block).iter_vars]
+    if len(kinds) != len(loops) or not loops:
+        return
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tvm.tirx.IterVar.DataPar]
+    reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != tvm.tirx.IterVar.DataPar]
+    if not spatial:
+        return
+    extents = [int(schedule.get(loop).extent) for loop in spatial]
+    size = 1
+    for extent in extents:
+        size *= extent
+    if reduction:
+        _schedule_reduction(schedule, block, spatial, reduction, size, lanes)
+        return
+    fused = schedule.fuse(*spatial)
+    width = lanes * 4
+    if size % width or size <= width:
+        width = next((w for w in (lanes * 2, lanes, 4) if size % w == 0 and size > w), 1)
+    if width == 1:
+        return
+    outer, inner = schedule.split(fused, [None, width])
+    schedule.vectorize(inner)
+    if size >= GRAIN:
+        outer, _ = schedule.split(outer, [None, max(1, GRAIN // 4 // width)])
+        schedule.parallel(outer)
+
+
+def _schedule_reduction(
+    schedule: Schedule, block: Any, spatial: list[Any], reduction: list[Any], size: int, lanes: int
+) -> None:
+    """Order the loops outer spatial, reduction, vector; the last spatial axis is contiguous in all of ours."""
+    extent = int(schedule.get(spatial[-1]).extent)
+    width = next((w for w in (lanes * 4, lanes * 2, lanes) if extent % w == 0), 0)
+    work = size
+    for loop in reduction:
+        work *= int(schedule.get(loop).extent)
+    if width:
+        outer, inner = schedule.split(spatial[-1], [None, width])
+        spatial = [*spatial[:-1], outer]
+        schedule.reorder(*spatial, *reduction, inner)
+        schedule.vectorize(inner)
+    else:
+        schedule.reorder(*spatial, *reduction)
+    if work >= GRAIN and int(schedule.get(spatial[0]).extent) * len(spatial) > 1:
+        fused = schedule.fuse(*spatial)
+        schedule.parallel(fused)
+    else:
+        fused = spatial[0]
+    schedule.decompose_reduction(block, reduction[0])
