@@ -152,11 +152,11 @@ def load_samples(
 ) -> Samples:
     """Open the samples in a .npz file, a folder of .npz/.npy files, or a folder of images, sorted by name.
 
-    `path` may also be a pattern for the files of a folder, `photos/cat_*.jpg`. Arrays are named like the inputs
-    and have the samples along their first axis; for a model with one input any name will do. `labels` is a CSV
-    file with the columns file and class, or `filename` for the last number in a file's name; a .npz may hold
-    its own as `labels`. `skip` samples are left out, then at most `limit` are used; what does not fill a batch
-    of the model's leading dim is left out, too. Raises UserError, also while iterating.
+    `path` may also be a pattern for the files of a folder, `photos/cat_*.jpg`. Arrays are named like the
+    inputs and have the samples along their first axis; for a model with one input any name will do. `labels`
+    is a CSV file with the columns file and class, or `filename` for the last number in a file's name; a .npz
+    may hold its own as `labels`. `skip` samples are left out, then at most `limit` are used; what does not
+    fill a batch of the model's leading dim is left out, too. Raises UserError, also while iterating.
     """
     path = Path(path)
     if limit is not None and limit < 1:

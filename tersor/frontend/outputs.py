@@ -26,6 +26,6 @@ def select_outputs(graph: Graph, outputs: Sequence[str] | None) -> Graph:
 def _candidates(name: str, made: Sequence[str], outputs: Sequence[str]) -> str:
     if len(made) <= SHOWN:
         return f"candidates are {', '.join(map(repr, made))}"
-    near = difflib.get_close_matches(name, made, n=SHOWN - len(outputs[:3]), cutoff=0.4)
-    shown = dict.fromkeys([*outputs[:3], *near])
+    near = difflib.get_close_matches(name, made, n=SHOWN, cutoff=0.4)
+    shown = list(dict.fromkeys([*outputs[:3], *near, *made]))[:SHOWN]
     return f"candidates are {', '.join(map(repr, shown))}, and {len(made) - len(shown)} more"

@@ -1,0 +1,75 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tersor.error import UserError
+from tersor.frontend.onnx_file import load_onnx
+from tests.models import mlp
+
+
+def opset(model):
+    return next(o.version for o in model.opset_import if o.domain == "")
+
+
+def test_a_model_is_loaded_from_a_path_or_taken_as_it_is(tmp_path):
+    onnx.save(mlp(), tmp_path / "mlp.onnx")
+    assert load_onnx(tmp_path / "mlp.onnx") == load_onnx(str(tmp_path / "mlp.onnx")) == load_onnx(mlp())
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"there is no model file '.*nowhere.onnx'"):
+        load_onnx(tmp_path / "nowhere.onnx")
+
+
+def test_a_directory_is_no_model(tmp_path):
+    with pytest.raises(UserError, match="is a directory, not an ONNX file"):
+        load_onnx(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
+def test_a_truncated_file_is_refused(tmp_path, keep):
+    data = mlp().SerializeToString()
+    (tmp_path / "cut.onnx").write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(UserError, match=r"'.*cut.onnx' is not an ONNX model, or it is truncated"):
+        load_onnx(tmp_path / "cut.onnx")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, this is no protobuf", bytes(1000), b"\x89PNG\r\n\x1a\n" * 30]
+)
+def test_a_file_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "other.onnx").write_bytes(content)
+    with pytest.raises(UserError, match="is not an ONNX model"):
+        load_onnx(tmp_path / "other.onnx")
+
+
+def test_weights_beside_the_file_are_loaded_and_missed(tmp_path):
+    path = tmp_path / "mlp.onnx"
+    onnx.save(mlp(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    weights = {w.name: onnx.numpy_helper.to_array(w) for w in load_onnx(path).graph.initializer}
+    expected = {w.name: onnx.numpy_helper.to_array(w) for w in mlp().graph.initializer}
+    np.testing.assert_equal(weights, expected)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(UserError, match=r"the weights stored beside '.*mlp.onnx' are missing"):
+        load_onnx(path)
+
+
+def test_an_old_opset_is_converted():
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy")
+    node = helper.make_node("Clip", ["x"], ["y"], min=0.0, max=6.0)
+    graph = helper.make_graph([node], "old", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=4)
+    assert opset(load_onnx(model)) == 17
+    assert opset(load_onnx(mlp())) == 17
+
+
+def test_local_functions_are_inlined():
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    body = helper.make_function(
+        "local", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], opsets[:1]
+    )
+    graph = helper.make_graph([helper.make_node("Twice", ["x"], ["y"], domain="local")], "f", [x], [y])
+    model = helper.make_model(graph, opset_imports=opsets, functions=[body], ir_version=8)
+    assert [node.op_type for node in load_onnx(model).graph.node] == ["Add"]
