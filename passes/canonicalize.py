@@ -7,6 +7,7 @@
     conv2d(nn.pad(x, zeros), w)                   ->   conv2d(x, w, padding=...)
     minimum(maximum(x, 0), 6), clip(relu(x), 6)   ->   clip(x, 0, 6);  clip(x, 0, inf) -> relu(x)
     dropout, no-op reshape, cast, transpose, pad  ->   gone
+    shape_to_tensor(shape_of(x))                  ->   a constant
 
 What reads weights alone is computed here, in float64, and becomes a weight under the name of the first one it
 reads; weights that nothing reads are gone.
@@ -119,6 +120,8 @@ class _Round:
             "nn.pad": self.same_shape,
             "astype": self.astype,
             "permute_dims": self.permute_dims,
+            "concat": self.concat,
+            "shape_to_tensor": self.shape_to_tensor,
         }
 
     def run(self) -> tuple[_Program, bool]:
@@ -413,6 +416,14 @@ class _Round:
     def permute_dims(self, call: Expr) -> Expr | None:
         return call.args[0] if _axes(call) == list(range(len(call.ty.shape))) else None
 
+    def concat(self, call: Expr) -> Expr | None:
+        parts = call.args[0]
+        return parts.fields[0] if isinstance(parts, relax.Tuple) and len(parts.fields) == 1 else None
+
+    def shape_to_tensor(self, call: Expr) -> Expr | None:
+        source = self.definition(call.args[0], "shape_of")
+        return None if source is None else relax.const(np.array(shape_of(source.args[0]), np.int64), "int64")
+
 
 CLIPS = ("nn.relu", "clip", "maximum", "minimum")
 FOLDABLE: dict[str, Callable[..., Array]] = {
@@ -422,6 +433,7 @@ FOLDABLE: dict[str, Callable[..., Array]] = {
     "squeeze": lambda call, a: a,
     "flatten": lambda call, a: a,
     "astype": lambda call, a: a,
+    "take": lambda call, a, i: np.take(a, i, call.attrs.axis),
     "broadcast_to": lambda call, a: np.broadcast_to(a, shape_of(call)),
     "add": lambda call, a, b: a + b,
     "subtract": lambda call, a, b: a - b,

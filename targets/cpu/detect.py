@@ -12,7 +12,6 @@ import tvm
 
 from tersor.error import UserError
 from tersor.hardware import Compute, Hardware, Memory
-from tersor.scheme import NM
 from tersor.targets.cpu.isa import ISAS, PLAIN, Isa
 
 
@@ -62,6 +61,9 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+# One nominal clock for all: the host's own changes by the second, and a plan must not.
+NOMINAL_CLOCK = 2.5e9
+
 # Sustained multiply-accumulates per cycle and core of this project's kernels: lanes times what issues a cycle.
 _MACS_PER_CYCLE = {
     "avx512-vnni": {"fp32": 32.0, "int8": 128.0},
@@ -72,12 +74,30 @@ _MACS_PER_CYCLE = {
 }
 
 
+def host_of(described: Hardware) -> Host:
+    """Give the host that `hardware` described. Raises UserError for hardware that is no CPU."""
+    known = {each.name: each for each in ISAS}
+    isa = known.get(described.features[0]) if described.features else None
+    if isa is None:
+        raise UserError(f"{described.name} is not a CPU this can compile for: leave the hardware out")
+    return Host(isa, described.cores)
+
+
+def host_of_target(target: tvm.target.Target) -> Host:
+    """Give the widest instruction set that a TVM target allows."""
+    features = tvm.target.codegen.llvm_get_cpu_features(target)
+    enabled = {str(name) for name in features}
+    isa = next(each for each in ISAS if set(each.features) <= enabled)
+    cores = int(target.attrs["num-cores"]) if "num-cores" in target.attrs else len(os.sched_getaffinity(0))
+    return Host(isa, cores)
+
+
 def hardware(host: Host) -> Hardware:
     """Describe the host as the scheduler sees it: rates and bandwidths are nominal, energies unknown."""
     rates = _MACS_PER_CYCLE[host.isa.name]
     return Hardware(
         name=f"cpu-{host.isa.name}",
-        clock=_clock(),
+        clock=NOMINAL_CLOCK,
         compute=tuple(Compute(precision, rate * host.cores) for precision, rate in rates.items()),
         memories=(
             Memory("dram", 1 << 40, 15e9),
@@ -86,17 +106,3 @@ def hardware(host: Host) -> Hardware:
         cores=host.cores,
         features=(host.isa.name, *host.isa.flags),
     )
-
-
-def why_not_sparsity(sparsity: NM) -> str:
-    """Say why a sparse weight is not faster here."""
-    return f"{sparsity} weights are decoded to dense ones before each use on a CPU: smaller, never faster"
-
-
-def _clock() -> float:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("cpu MHz"):
-                return float(line.partition(":")[2]) * 1e6
-    return 2.5e9

@@ -91,8 +91,7 @@ def _evaluate(
         shape = graph.shape(node.input[0])
         return None if shape is None else {node.output[0]: _shape_value(node, shape)}
     read = [name for name in node.input if name]
-    subgraph = any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
-    if node.op_type in KEPT or subgraph or not read or not all(name in constants for name in read):
+    if node.op_type in KEPT or not read or not all(name in constants for name in read):
         return None
     return _run(node, graph, {name: constants[name] for name in read})
 

@@ -115,7 +115,8 @@ class Graph:
 
     def _value_info(self, name: str) -> onnx.ValueInfoProto:
         value = onnx.ValueInfoProto(name=name)
-        value.type.CopyFrom(self.types.get(name, helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)))
+        if name in self.types:
+            value.type.CopyFrom(self.types[name])
         return value
 
 

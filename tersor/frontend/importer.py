@@ -18,11 +18,18 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from tersor.error import UserError
-from tersor.frontend.graph import first_line, title
+from tersor.frontend.graph import Graph, first_line, title
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool")
 CONTROL_FLOW = ("If", "Loop", "Scan")
+
+
+def refuse_control_flow(graph: Graph) -> None:
+    """Raise UserError naming the first node with a graph inside."""
+    for node in graph.nodes:
+        if node.op_type in CONTROL_FLOW:
+            raise UserError(f"control flow is not supported: {title(node)} is an operator {node.op_type}")
 
 
 def to_relax(model: onnx.ModelProto) -> tvm.IRModule:
@@ -50,9 +57,6 @@ class _Importer(ONNXGraphImporter):
     constructing = False
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
-        for node in graph.node:
-            if node.op_type in CONTROL_FLOW:
-                raise UserError(f"control flow is not supported: {title(node)} is an operator {node.op_type}")
         try:
             super()._check_for_unsupported_ops(graph)
         except tvm.error.OpNotImplemented as error:

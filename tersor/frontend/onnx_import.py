@@ -9,7 +9,7 @@ import tvm
 
 from tersor.frontend.fold import fold_constants
 from tersor.frontend.graph import Graph
-from tersor.frontend.importer import to_relax
+from tersor.frontend.importer import refuse_control_flow, to_relax
 from tersor.frontend.onnx_file import load_onnx
 from tersor.frontend.outputs import select_outputs
 from tersor.frontend.static_shapes import make_static
@@ -50,6 +50,7 @@ def static_model(
     outputs: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """Return the model with static input shapes and the chosen outputs, otherwise as it was written."""
-    graph = Graph.read(load_onnx(source))
-    graph = make_static(select_outputs(graph, outputs), shapes or {})
+    graph = select_outputs(Graph.read(load_onnx(source)), outputs)
+    refuse_control_flow(graph)
+    graph = make_static(graph, shapes or {})
     return graph.inferred(strict=True).model()

@@ -1,6 +1,6 @@
 """Chains: a multiply-accumulate operator with the bias, residual and activation that follow it alone.
 
-    conv2d | matmul  ->  [add(bias)]  ->  [add(residual)]  ->  [relu | clip]
+conv2d | matmul  ->  [add(bias)]  ->  [add(residual)]  ->  [relu | clip]
 """
 
 from dataclasses import dataclass, replace
@@ -58,6 +58,8 @@ def find_chains(graph: Graph, is_weight: Any = None) -> list[Chain]:
         layer = named(value.args[1])
         if layer is None or named(value.args[0]) is not None:
             continue
+        if operator(value) == "matmul" and len(shape_of(value.args[1])) != 2:
+            continue  # one matrix per batch entry: no layer has that as its weight
         chain = Chain(layer, operator(value), value, value.args[0], value.args[1], (var,))
         chain = _take_bias(graph, chain)
         chain = _take_residual(graph, chain, position, taken)
@@ -74,12 +76,20 @@ def _take_bias(graph: Graph, chain: Chain) -> Chain:
         return chain
     other = value.args[1] if value.args[0].same_as(chain.result) else value.args[0]
     bias = graph.value(other)
-    channels = shape_of(chain.result)[1 if chain.operator == "nn.conv2d" else -1]
-    if bias is None or bias.size != channels or shape_of(user) != shape_of(chain.result):
+    if bias is None or not _is_per_channel(bias, chain) or shape_of(user) != shape_of(chain.result):
         return chain
     name = other.name if other in graph.weights else ""
     variables = (*chain.variables, user)
     return replace(chain, variables=variables, bias=bias.reshape(-1), bias_name=name)
+
+
+def _is_per_channel(bias: Array, chain: Chain) -> bool:
+    """Whether an operand of an addition has one value per output channel, and not per row or column."""
+    shape = shape_of(chain.result)
+    per_channel = [1] * len(shape)
+    axis = 1 if chain.operator == "nn.conv2d" else -1
+    per_channel[axis] = shape[axis]
+    return bias.ndim <= len(shape) and [1] * (len(shape) - bias.ndim) + list(bias.shape) == per_channel
 
 
 def _take_residual(graph: Graph, chain: Chain, position: dict[Any, int], taken: set[Any]) -> Chain:

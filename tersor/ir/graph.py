@@ -101,9 +101,9 @@ class Builder:
         target = self._block.add_func(function, name)
         return self.emit(relax.call_tir(target, list(arguments), relax.TensorType(tuple(shape), dtype)))
 
-    def finish(self, outputs: Sequence[Expr]) -> tvm.IRModule:
-        """Close the function and give the module, without what became unused."""
-        result = relax.Tuple(list(outputs)) if self._returns_tuple or len(outputs) > 1 else outputs[0]
+    def finish(self, outputs: Sequence[Expr], as_tuple: bool = False) -> tvm.IRModule:
+        """Close the function and give the module; it returns a tuple if its source did or `as_tuple` says so."""
+        result = relax.Tuple(list(outputs)) if as_tuple or self._returns_tuple else outputs[0]
         output = self._block.emit_output(result)
         self._dataflow.__exit__(None, None, None)
         self._block.emit_func_output(output, [*self._inputs, *(var for var, _ in self._weights.values())])
@@ -157,6 +157,24 @@ def shape_of(expr: Expr) -> tuple[int, ...]:
 def weights_of(mod: tvm.IRModule) -> dict[str, Array]:
     """Give the weights of a module by name."""
     return {var.name: value for var, value in Graph(mod).weights.items()}
+
+
+def replace_weights(mod: tvm.IRModule, values: dict[str, Array]) -> tvm.IRModule:
+    """Give the module with other values for some of its weights, of the same shape and dtype."""
+    graph = Graph(mod)
+    weights = {var.name: values.get(var.name, value) for var, value in graph.weights.items()}
+    return _attach(mod, len(graph.inputs), weights)
+
+
+def expose(mod: tvm.IRModule, variables: Sequence[Expr]) -> tvm.IRModule:
+    """Give the module with other outputs: a tuple of the given variables, in order."""
+    graph = Graph(mod)
+    builder = Builder(graph)
+    values: dict[Expr, Expr] = {var: var for var in graph.inputs}
+    values.update({var: builder.weight(var.name, weight) for var, weight in graph.weights.items()})
+    for var, value in graph.bindings:
+        values[var] = builder.emit(rebind(value, values), var.name)
+    return builder.finish([values[var] for var in variables], as_tuple=True)
 
 
 def bind_weights(mod: tvm.IRModule) -> tvm.IRModule:

@@ -1,0 +1,55 @@
+"""Decompose: factor the weight of dense layers.
+
+    matmul(x, w) + b   ->   matmul(matmul(x, u), v) + b
+
+The factors are layers of their own, named `<layer>.0` and `<layer>.1`; what else the scheme says holds for both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import tvm
+from tvm import relax
+
+from tersor.error import UserError
+from tersor.ir.chains import find_chains
+from tersor.ir.graph import Builder, Expr, Graph, rebind
+from tersor.passes.decomposition.svd import truncated_svd
+from tersor.scheme import Scheme
+
+
+def decompose(mod: tvm.IRModule, schemes: Mapping[str, Scheme]) -> tuple[tvm.IRModule, dict[str, Scheme]]:
+    """Factor the layers whose scheme has a rank; give the module and the schemes of its layers.
+
+    Raises UserError for a rank on a layer that is not dense.
+    """
+    if not any(scheme.low_rank for scheme in schemes.values()):
+        return mod, dict(schemes)
+    graph, builder = Graph(mod), Builder(Graph(mod))
+    heads = {chain.variables[0]: chain for chain in find_chains(graph)}
+    factored = {chain.layer for chain in heads.values() if schemes.get(chain.layer, Scheme()).low_rank}
+    values: dict[Expr, Expr] = {var: var for var in graph.inputs}
+    for var, weight in graph.weights.items():
+        if var.name not in factored:
+            values[var] = builder.weight(var.name, weight)
+    for var, value in graph.bindings:
+        chain = heads.get(var)
+        if chain is None or chain.layer not in factored:
+            values[var] = builder.emit(rebind(value, values), var.name)
+            continue
+        low_rank = schemes[chain.layer].low_rank
+        if low_rank is None or chain.operator != "matmul":
+            raise UserError(f"the layer {chain.layer!r} is no dense layer: remove the rank from its scheme")
+        left, right = truncated_svd(graph.weights[chain.weight], low_rank.rank)
+        inner = relax.op.matmul(values[chain.data], builder.weight(f"{chain.layer}.0", left))
+        outer = relax.op.matmul(builder.emit(inner), builder.weight(f"{chain.layer}.1", right))
+        values[var] = builder.emit(outer, var.name)
+    return builder.finish([values[output] for output in graph.outputs]), _of_factors(schemes, factored)
+
+
+def _of_factors(schemes: Mapping[str, Scheme], factored: set[str]) -> dict[str, Scheme]:
+    result = {name: scheme for name, scheme in schemes.items() if name not in factored}
+    for name in factored:
+        rest = replace(schemes[name], low_rank=None)
+        result[f"{name}.0"] = result[f"{name}.1"] = rest
+    return dict(sorted(result.items()))

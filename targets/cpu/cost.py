@@ -1,0 +1,35 @@
+"""The CPU's cost model: a roofline over its kernels, and what decoding a compressed weight adds."""
+
+from tersor.cost import Cost
+from tersor.hardware import Hardware
+from tersor.layer import Layer
+from tersor.scheme import Scheme
+from tersor.targets.accelerator import roofline
+
+# Codes that one core decodes and packs per cycle before a layer can use them.
+DECODED_PER_CYCLE = 0.5
+
+
+def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
+    """Estimate one run of `layer` on the CPU."""
+    cost = roofline.estimate(layer, scheme, hardware)
+    if scheme.sparsity is None:
+        return cost
+    parts = layer.factored(scheme.low_rank.rank) if scheme.low_rank else (layer,)
+    codes = sum(part.weight_count for part in parts)
+    return cost + Cost(seconds=codes / (DECODED_PER_CYCLE * hardware.clock))
+
+
+def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
+    """Say why the CPU has no kernel for `layer` under `scheme`, or None if it has one."""
+    if not layer.weight_bearing and scheme.quantization:
+        return "products of two activations run in float32"
+    if scheme.low_rank and layer.operator != "matmul":
+        return "only dense layers are factored"
+    if scheme.sparsity and layer.operator != "matmul":
+        return f"only dense layers have a kernel for {scheme.sparsity}"
+    if scheme.sparsity and not scheme.quantization:
+        return f"{scheme.sparsity} weights are stored as int8: write int8+{scheme.sparsity}"
+    if scheme.quantization and (scheme.quantization.bits != 8 or scheme.input_bits != 8):
+        return f"no kernel multiplies {scheme.weight_bits}-bit weights with {scheme.input_bits}-bit inputs"
+    return roofline.why_not(layer, scheme, hardware)

@@ -1,0 +1,288 @@
+"""The compiler: from a model and data to a compressed executable, its plan and its report."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import tvm
+
+from tersor.config import Config
+from tersor.document import write_json
+from tersor.error import UserError
+from tersor.frontend import import_model, static_model, verify
+from tersor.hardware import Hardware
+from tersor.ir.graph import Graph, expose, shape_of, weights_of
+from tersor.linking import export_library
+from tersor.lowering import build, canonical, compress, plan_for, reshape_layers
+from tersor.measure import Comparison, Power, latencies
+from tersor.passes.calibrate import calibrate
+from tersor.passes.extract import extract, tensor_names
+from tersor.plan import Plan
+from tersor.report import LayerReport, Report, TensorSpec, Totals
+from tersor.runner import Runner
+from tersor.scheme import FP32, Scheme
+from tersor.statistics import Statistics
+from tersor.targets.cpu.detect import Host, detect, hardware as describe, host_of
+from tersor.targets.cpu.lowering import Lowered, lower
+
+Array = npt.NDArray[Any]
+Samples = Iterable[Mapping[str, Array]]
+Progress = Callable[[str, int, int | None], None]  # what is done, how far, of how many
+
+# Samples whose every layer is compared with fp32 for the report.
+INSPECTED = 8
+
+
+def silent(_what: str, _done: int, _total: int | None) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """An imported network on a host, with its float build; what every compression starts from."""
+
+    name: str
+    mod: tvm.IRModule
+    host: Host
+
+    @cached_property
+    def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of the inputs by name."""
+        return {var.name: (shape_of(var), str(var.ty.dtype)) for var in Graph(self.mod).inputs}
+
+    @cached_property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs, numbered in the model's order."""
+        graph = Graph(self.mod)
+        return tuple(
+            TensorSpec(f"output{i}", shape_of(var), str(var.ty.dtype)) for i, var in enumerate(graph.outputs)
+        )
+
+    @cached_property
+    def float_runner(self) -> Runner:
+        """The uncompressed build: the baseline of speed and accuracy."""
+        return self.runner(self.lowered(self.mod))
+
+    def lowered(self, mod: tvm.IRModule) -> Lowered:
+        """Lower a module to this host's kernels."""
+        return lower(mod, self.host.isa, self.host.cores)
+
+    def runner(self, lowered: Lowered) -> Runner:
+        """Compile lowered kernels to something that runs."""
+        return Runner(build(lowered, self.host), self.inputs)
+
+    def observe(self, mod: tvm.IRModule) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+        """Compile a float module so that a run gives every tensor of `tensor_names` by name."""
+        named = _observable(mod)
+        runner = self.runner(self.lowered(expose(mod, list(named.values()))))
+        return lambda arrays: dict(zip(named, runner(arrays), strict=True))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compressed network: what runs, the plan it follows, the statistics it was made from, the report."""
+
+    executable: Any
+    runner: Runner
+    plan: Plan
+    statistics: Statistics
+    report: Report
+
+    def __call__(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """Run on arrays by input name."""
+        return self.runner(arrays)
+
+    def save(self, directory: str | Path) -> Report:
+        """Write model.so, plan.json and report.json; give the report with the library's size."""
+        directory = Path(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {directory}: {error.strerror or error}") from error
+        library = directory / "model.so"
+        export_library(self.executable, library)
+        totals = replace(self.report.totals, file_bytes=library.stat().st_size)
+        report = replace(self.report, totals=totals)
+        self.plan.save(directory / "plan.json")
+        write_json(directory / "report.json", report, Report)
+        return report
+
+
+def load_model(
+    source: str | Path | onnx.ModelProto | tvm.IRModule,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    outputs: list[str] | None = None,
+    hardware: Hardware | None = None,
+    check: bool = True,
+) -> Model:
+    """Import a model for a host and, with `check`, compare its float build with a reference executor."""
+    host = host_of(hardware) if hardware is not None else detect()
+    if isinstance(source, tvm.IRModule):
+        return Model("module", canonical(source), host)
+    mod = import_model(source, shapes, outputs)
+    name = Path(source).stem if isinstance(source, str | Path) else source.graph.name or "model"
+    model = Model(name, mod, host)
+    if check:
+        _verify(model, static_model(source, shapes, outputs))
+    return model
+
+
+def compile(
+    model: Model | str | Path | onnx.ModelProto | tvm.IRModule,
+    data: Samples,
+    config: Config | Plan | str = "int8",
+    *,
+    calibration_samples: int = 128,
+    evaluation: Samples | None = None,
+    labels: Array | None = None,
+    progress: Progress = silent,
+    measure: bool = True,
+) -> Compiled:
+    """Compress a network and report on it.
+
+    `data` yields dictionaries of input arrays by name; the first `calibration_samples` calibrate. The report
+    compares with fp32 on `evaluation`, by default on the calibration samples; `labels` [samples] add
+    accuracies. Raises UserError for data that does not fit the model.
+    """
+    model = model if isinstance(model, Model) else load_model(model)
+    samples = list(islice(data, INSPECTED))
+    statistics = _calibrate(model, model.mod, _chained(samples, data, calibration_samples), progress)
+    progress("planning", 0, None)
+    plan = plan_for(
+        config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
+    )
+    reshaped, schemes = reshape_layers(model.mod, plan)
+    if any(layer.scheme.low_rank for layer in plan.layers.values()):
+        # The tensors between two factors exist only now.
+        statistics = _calibrate(model, reshaped, _chained(samples, data, calibration_samples), progress)
+        plan = replace(plan, statistics=statistics.digest())
+    progress("compiling", 0, None)
+    lowered = model.lowered(compress(model.mod, plan, statistics))
+    executable = build(lowered, model.host)
+    runner = Runner(executable, model.inputs)
+    progress("comparing layers", 0, None)
+    layers = _layer_reports(model, plan, statistics, lowered, reshaped, schemes, samples)
+    totals = _totals(model, lowered)
+    comparison = _compare(model, runner, evaluation if evaluation is not None else samples, labels, progress)
+    right_reference, right = comparison.accuracies
+    totals = replace(
+        totals,
+        samples=comparison.rows,
+        agreement=comparison.agreement,
+        snr_db=comparison.power.snr,
+        accuracy_fp32=right_reference,
+        accuracy=right,
+    )
+    if measure:
+        progress("measuring", 0, None)
+        reference, compressed = latencies([model.float_runner, runner], samples[0])
+        totals = replace(totals, latency_ms_fp32=reference, latency_ms=compressed)
+    inputs = tuple(TensorSpec(name, shape, dtype) for name, (shape, dtype) in model.inputs.items())
+    report = Report(model.name, describe(model.host).name, inputs, model.outputs, layers, totals)
+    return Compiled(executable, runner, plan, statistics, report)
+
+
+def _chained(first: list[Mapping[str, Array]], data: Samples, limit: int) -> Iterable[Mapping[str, Array]]:
+    """Give the first samples again, then the rest of `data`, which may be readable only once."""
+    yield from first[:limit]
+    if limit > len(first):
+        again = iter(data) is not data
+        yield from islice(data, len(first) if again else 0, limit if again else limit - len(first))
+
+
+def _calibrate(
+    model: Model, mod: tvm.IRModule, samples: Iterable[Mapping[str, Array]], progress: Progress
+) -> Statistics:
+    progress("calibrating", 0, None)
+    return calibrate(model.observe(mod), samples, lambda done: progress("calibrating", done, None))
+
+
+def _observable(mod: tvm.IRModule) -> dict[str, Any]:
+    """Give the float tensors between the parts of a network, by name."""
+    named = {name: var for var, name in tensor_names(mod).items()}
+    return {name: var for name, var in named.items() if str(var.ty.dtype) == "float32"}
+
+
+def _layer_reports(
+    model: Model,
+    plan: Plan,
+    statistics: Statistics,
+    lowered: Lowered,
+    reshaped: tvm.IRModule,
+    schemes: Mapping[str, Scheme],
+    samples: list[Mapping[str, Array]],
+) -> tuple[LayerReport, ...]:
+    snr = _layer_snr(model, plan, statistics, samples)
+    stored = weights_of(lowered.mod)
+    reports = []
+    for layer in extract(reshaped).layers:
+        origin = layer.name if layer.name in plan.layers else layer.name.rpartition(".")[0]
+        planned = plan.layers.get(origin)
+        reason = planned.reason if planned else "products of two activations run in float32"
+        mine = [value.nbytes for name, value in stored.items() if _belongs(name, layer.name)]
+        kernel = lowered.kernels.get(layer.name, "scheduled float32")
+        scheme = str(schemes.get(layer.name, FP32))
+        reports.append(LayerReport(layer.name, scheme, kernel, sum(mine), snr.get(layer.name), reason))
+    return tuple(reports)
+
+
+def _belongs(weight: str, layer: str) -> bool:
+    return weight == layer or weight.startswith((f"{layer}|", f"{layer}.values", f"{layer}.positions", f"{layer}'"))
+
+
+def _layer_snr(
+    model: Model,
+    plan: Plan,
+    statistics: Statistics,
+    samples: list[Mapping[str, Array]],
+) -> dict[str, float | None]:
+    """Compare every layer's result with fp32's, both inside their own network."""
+    named = {name: var for name, var in _observable(model.mod).items() if name.endswith(":out")}
+    exposed = compress(expose(model.mod, list(named.values())), plan, statistics)
+    rounded = model.runner(model.lowered(exposed))
+    exact = model.runner(model.lowered(expose(model.mod, list(named.values()))))
+    powers = {name: Power() for name in named}
+    for sample in samples:
+        for power, expected, got in zip(powers.values(), exact(sample), rounded(sample), strict=True):
+            power.add(expected, got)
+    snr = {name.removesuffix(":out"): power.snr for name, power in powers.items()}
+    # Of two factors it is the second that gives the layer's result.
+    factors = {f"{name}.1": value for name, value in snr.items() if plan.layers[name].scheme.low_rank}
+    return {**snr, **factors}
+
+
+def _totals(model: Model, lowered: Lowered) -> Totals:
+    original = sum(value.nbytes for value in weights_of(model.mod).values())
+    stored = sum(value.nbytes for value in weights_of(lowered.mod).values())
+    return Totals(bytes_fp32=original, bytes=stored)
+
+
+def _compare(
+    model: Model, runner: Runner, samples: Samples, labels: Array | None, progress: Progress
+) -> Comparison:
+    comparison = Comparison()
+    total = len(samples) if hasattr(samples, "__len__") else None  # pyright: ignore[reportArgumentType]
+    for index, sample in enumerate(samples):
+        reference, result = model.float_runner(sample), runner(sample)
+        batch = reference[0].shape[0] if reference[0].ndim > 1 else 1
+        mine = None if labels is None else np.asarray(labels)[index * batch : (index + 1) * batch]
+        comparison.add(reference, result, mine)
+        progress("evaluating", index + 1, total)
+    return comparison
+
+
+def _verify(model: Model, reference: onnx.ModelProto) -> None:
+    def run(mod: tvm.IRModule, arrays: Mapping[str, Array]) -> list[Array]:
+        if mod is model.mod:
+            return model.float_runner(arrays)
+        other = Model(model.name, mod, model.host)
+        return other.float_runner(arrays)
+
+    verify(model.mod, reference, run=run)
+

@@ -1,0 +1,62 @@
+"""Linking: object code to a shared library, with the system's C++ compiler or one that pip installs."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tersor.error import UserError
+
+COMPILERS = ("g++", "clang++", "c++")
+
+
+def export_library(executable: Any, path: Path) -> None:
+    """Write `executable` as a shared library, whole or not at all; equal modules give equal bytes.
+
+    Raises UserError if there is no compiler or the file cannot be written.
+    """
+    command = find_linker()
+    try:
+        handle, partial = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    os.close(handle)
+    try:
+        executable.export_library(partial, fcompile=_linker(command))
+        Path(partial).chmod(0o644)
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def find_linker() -> list[str]:
+    """Give the command of a C++ compiler that can link. Raises UserError if there is none."""
+    for name in COMPILERS:
+        found = shutil.which(name)
+        if found:
+            return [found]
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "c++"]
+    raise UserError("no C++ compiler to link with: install g++ or clang++, or `pip install ziglang`")
+
+
+def _linker(command: list[str]) -> Any:
+    def link(output: str, objects: Sequence[str], options: Sequence[str] | None = None, **_: Any) -> None:
+        # The linker names what it is given; without names and identifiers of its own the bytes are the module's.
+        quiet = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
+        result = subprocess.run(
+            [*command, *quiet, "-o", output, *objects, *(options or [])], capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+            raise UserError(f"linking with {' '.join(command)} failed: {last}")
+
+    link.output_format = "so"  # pyright: ignore[reportFunctionMemberAccess]
+    return link

@@ -1,0 +1,241 @@
+"""Lowering: the pipeline from a canonical float module and a plan to kernels, for `tvm.compile`.
+
+    decompose > prune > quantize > integerize > encode > lower > schedule > Relax's own lowering
+
+    tvm.compile(mod, target, relax_pipeline=tersor.pipeline(plan, statistics=statistics))
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax.backend.cpu_generic.pipeline import dataflow_lower_passes, finalize_passes
+
+from tersor.config import Config
+from tersor.error import UserError
+from tersor.hardware import Hardware
+from tersor.ir.chains import find_chains
+from tersor.ir.graph import Graph, bind_weights, weights_of
+from tersor.network import Network
+from tersor.passes.canonicalize import Canonicalize
+from tersor.passes.decomposition.decompose import decompose
+from tersor.passes.encode import encode
+from tersor.passes.extract import extract, tensor_names
+from tersor.passes.integerize import integerize
+from tersor.passes.pruning.prune import prune
+from tersor.passes.quantization.quantize import quantize
+from tersor.plan import LayerPlan, Plan
+from tersor.scheduler.autotune import Limit, tune
+from tersor.scheme import FP32, Scheme
+from tersor.statistics import Statistics
+from tersor.targets.cpu.cost import estimate, why_not
+from tersor.targets.cpu.detect import Host, hardware as describe, host_of, host_of_target
+from tersor.targets.cpu.lowering import Lowered, lower
+from tersor.targets.cpu.schedule import schedule_module
+
+Pass = Callable[[tvm.IRModule], tvm.IRModule]
+
+
+def pipeline(
+    request: Plan | Config | str = "int8",
+    hardware: Hardware | None = None,
+    statistics: Statistics | None = None,
+) -> Any:
+    """Give the pass for `tvm.compile(mod, target, relax_pipeline=...)`.
+
+    `request` is a plan, a config, or the text of a scheme for every layer; `mod` comes from `import_model`.
+    Without `hardware` the kernels are for the instruction set of the target that is compiled for. Raises
+    UserError, when run, if the request needs activation ranges and `statistics` is missing.
+    """
+
+    @tvm.transform.module_pass(opt_level=0, name="tersor.pipeline")
+    def run(mod: tvm.IRModule, _context: Any) -> tvm.IRModule:
+        host = host_of(hardware) if hardware is not None else _current_host()
+        mod = canonical(mod)
+        plan = plan_for(request, mod, host, statistics)
+        compressed = compress(mod, plan, statistics)
+        return finish(_named("lower", lambda m: lower(m, host.isa, host.cores).mod)(compressed), host)
+
+    return run
+
+
+def _register() -> None:
+    @relax.pipeline.register_pipeline("tersor")
+    def _by_name(
+        request: Plan | Config | str = "int8",
+        hardware: Hardware | None = None,
+        statistics: Statistics | None = None,
+    ) -> Any:
+        return pipeline(request, hardware, statistics)
+
+
+_register()
+
+
+def canonical(mod: tvm.IRModule) -> tvm.IRModule:
+    """Bring a module to canonical form; one that is in it stays as it is."""
+    canonicalize: Any = Canonicalize()
+    return canonicalize(mod)
+
+
+def plan_for(
+    request: Plan | Config | str,
+    mod: tvm.IRModule,
+    host: Host,
+    statistics: Statistics | None,
+    on_layer: Callable[[str], None] = lambda name: None,
+) -> Plan:
+    """Give the plan that a request stands for, checked against the module. Raises UserError."""
+    network, digest = extract(mod), model_hash(mod)
+    if isinstance(request, Plan):
+        request.check_model(digest)
+        request.check_layers(layer.name for layer in network.layers)
+        if request.groups or request.edges:
+            raise UserError("this version carries out no groups or edges of a plan: remove them from it")
+        return request
+    config = _config(request)
+    described = describe(host)
+    if config.scheme != "auto":
+        return _uniform(Scheme.parse(config.scheme), config, network, described, digest, statistics)
+    if statistics is None:
+        raise UserError("choosing a plan needs calibration statistics: pass statistics=calibrate(...)")
+    weights = {name: value.astype(np.float32) for name, value in weights_of(mod).items()}
+    return tune(
+        network,
+        weights,
+        statistics,
+        layer_tensors(mod),
+        described,
+        partial(why_not, hardware=described),
+        partial(estimate, hardware=described),
+        config.objective,
+        Limit.snr(config.min_snr),
+        model=digest,
+        calibration=config.calibration,
+        on_layer=on_layer,
+    )
+
+
+def layer_tensors(mod: tvm.IRModule) -> dict[str, tuple[str, str]]:
+    """Name the input and the output tensor of each layer, as the statistics do."""
+    names = tensor_names(mod)
+    chains = find_chains(Graph(mod))
+    return {chain.layer: (_name_of(names, chain.data), _name_of(names, chain.result)) for chain in chains}
+
+
+def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tvm.IRModule:
+    """Carry out a plan's schemes: the result says exactly what is computed and runs on any target.
+
+    Raises UserError if a layer is to be quantized and `statistics` is missing or lacks its tensors.
+    """
+    mod, schemes = reshape_layers(mod, plan)
+    if any(scheme.quantization for scheme in schemes.values()):
+        if statistics is None:
+            raise UserError(
+                "the plan quantizes activations, which needs calibration statistics: pass statistics=calibrate(...)"
+            )
+        rounded = partial(
+            quantize,
+            schemes=schemes,
+            statistics=statistics,
+            method=plan.calibration,
+            correct_bias=plan.bias_correction,
+        )
+        mod = _named("quantize", rounded)(mod)
+        mod = _named("integerize", integerize)(mod)
+    return _named("encode", partial(encode, schemes=schemes))(mod)
+
+
+def reshape_layers(mod: tvm.IRModule, plan: Plan) -> tuple[tvm.IRModule, dict[str, Scheme]]:
+    """Factor and thin the weights, still in float; give the module and the schemes of its layers."""
+    schemes = {name: layer.scheme for name, layer in plan.layers.items()}
+    mod, schemes = decompose(mod, schemes)
+    return _named("prune", partial(prune, schemes=schemes))(mod), schemes
+
+
+def finish(mod: tvm.IRModule, host: Host) -> tvm.IRModule:
+    """Lower a module of kernels to what the virtual machine runs; the rest gets a CPU schedule."""
+    with host.target:
+        passes = [
+            tvm.transform.module_pass(lambda m, _: bind_weights(m), opt_level=0, name="tersor.bind_weights"),
+            relax.transform.DeadCodeElimination(),
+            relax.transform.LegalizeOps(),
+            relax.transform.AnnotateTIROpPattern(),
+            relax.transform.FuseOps(),
+            relax.transform.FuseTIR(),
+            relax.transform.DeadCodeElimination(),
+            tvm.transform.module_pass(
+                lambda m, _: schedule_module(m, host.isa.lanes), opt_level=0, name="tersor.schedule"
+            ),
+            *dataflow_lower_passes(host.target),
+            *finalize_passes(host.target),
+        ]
+        return tvm.transform.Sequential(passes)(mod)
+
+
+def build(lowered: Lowered, host: Host) -> Any:
+    """Compile a module of kernels to an executable."""
+    backend = tvm.transform.module_pass(lambda m, _: finish(m, host), opt_level=0, name="tersor.finish")
+    return tvm.compile(lowered.mod, host.target, relax_pipeline=backend)
+
+
+def model_hash(mod: tvm.IRModule) -> str:
+    """Give the sha256 of a canonical module: what it computes, its weights' names and their bytes."""
+    digest = hashlib.sha256(mod.script().encode())
+    for name, value in weights_of(mod).items():
+        digest.update(f"{name} {value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+def _config(request: Config | str) -> Config:
+    if isinstance(request, Config):
+        return request
+    try:
+        return Config(scheme=request)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _uniform(
+    scheme: Scheme,
+    config: Config,
+    network: Network,
+    described: Hardware,
+    digest: str,
+    statistics: Statistics | None,
+) -> Plan:
+    """Give every layer the scheme, or fp32 with the reason why it cannot have it."""
+    layers: dict[str, LayerPlan] = {}
+    for layer in network.layers:
+        if layer.weight_bearing:
+            reason = why_not(layer, scheme, described)
+            layers[layer.name] = LayerPlan(FP32 if reason else scheme, reason=reason or "")
+    return Plan(
+        digest,
+        described.name,
+        layers,
+        statistics.digest() if statistics else None,
+        config.calibration,
+        config.bias_correction,
+    )
+
+
+def _current_host() -> Host:
+    target = tvm.target.Target.current()
+    if target is None:
+        raise UserError("compile within a target, or say which CPU by hardware=...")
+    return host_of_target(target)
+
+
+def _name_of(names: Mapping[Any, str], var: Any) -> str:
+    return names.get(var, var.name)
+
+
+def _named(name: str, function: Pass) -> Any:
+    """Make a TVM pass of a function, so that instruments of the surrounding context see it."""
+    return tvm.transform.module_pass(lambda mod, _: function(mod), opt_level=0, name=f"tersor.{name}")

@@ -1,0 +1,109 @@
+"""Report: what was done to each layer, what it cost, and what was refused and why."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer: `bytes` are its stored constants, `snr_db` its result against fp32 in the whole network."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    scheme: str
+    kernel: str
+    bytes: int
+    snr_db: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The whole network; latencies are measured on the machine that compiled it, everything else repeats.
+
+    `bytes` and `bytes_fp32` are stored constants, `file_bytes` is the library; `agreement` is the share of
+    samples whose largest output is fp32's, `snr_db` that of the outputs over all samples.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    bytes_fp32: int
+    bytes: int
+    file_bytes: int | None = None
+    samples: int = 0
+    agreement: float | None = None
+    snr_db: float | None = None
+    latency_ms_fp32: float | None = None
+    latency_ms: float | None = None
+    accuracy_fp32: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of the library."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `tersor compress` writes beside the library."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    model: str
+    hardware: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    layers: tuple[LayerReport, ...]
+    totals: Totals
+
+    def __rich__(self) -> RenderableType:
+        """Give the report as tables to print."""
+        return Group(self._layers(), self._totals(), *self._refusals())
+
+    def _layers(self) -> Table:
+        table = Table(title=f"{self.model} on {self.hardware}", title_justify="left")
+        table.add_column("layer", overflow="fold")
+        for name in ("scheme", "kernel"):
+            table.add_column(name)
+        for name in ("bytes", "SNR dB"):
+            table.add_column(name, justify="right")
+        for layer in self.layers:
+            snr = "" if layer.snr_db is None else f"{layer.snr_db:.1f}"
+            table.add_row(layer.name, layer.scheme, layer.kernel, f"{layer.bytes:,}", snr)
+        return table
+
+    def _totals(self) -> Table:
+        t = self.totals
+        table = Table("", "fp32", "compressed", "", title="totals", title_justify="left")
+        ratio = f"{t.bytes / t.bytes_fp32:.3f}x" if t.bytes_fp32 else ""
+        table.add_row("stored constants", f"{t.bytes_fp32:,} B", f"{t.bytes:,} B", ratio)
+        if t.file_bytes is not None:
+            table.add_row("library", "", f"{t.file_bytes:,} B", "")
+        if t.latency_ms is not None and t.latency_ms_fp32 is not None:
+            speed = f"{t.latency_ms_fp32 / t.latency_ms:.2f}x faster"
+            table.add_row("latency", f"{t.latency_ms_fp32:.3f} ms", f"{t.latency_ms:.3f} ms", speed)
+        if t.accuracy is not None and t.accuracy_fp32 is not None:
+            drop = f"{100 * (t.accuracy - t.accuracy_fp32):+.2f} points"
+            table.add_row("accuracy", f"{100 * t.accuracy_fp32:.2f} %", f"{100 * t.accuracy:.2f} %", drop)
+        if t.agreement is not None:
+            table.add_row("agreement with fp32", "", f"{100 * t.agreement:.2f} %", f"{t.samples} samples")
+        if t.snr_db is not None:
+            table.add_row("output SNR", "", f"{t.snr_db:.2f} dB", "")
+        return table
+
+    def _refusals(self) -> list[RenderableType]:
+        reasons = [f"{layer.name} stays {layer.scheme}: {layer.reason}" for layer in self.layers if layer.reason]
+        return [Text(line) for line in reasons]

@@ -1,0 +1,53 @@
+"""Runner: a compiled network as a Python function of named arrays."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+from tvm import relax
+
+from tersor.error import UserError
+
+Array = npt.NDArray[Any]
+
+
+class Runner:
+    """Runs an executable on arrays by input name; outputs come in the model's order."""
+
+    def __init__(self, executable: Any, inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+        self._machine = relax.VirtualMachine(executable, tvm.cpu())
+        self.inputs = dict(inputs)
+
+    @classmethod
+    def load(cls, path: Path, inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> Self:
+        """Load a library that `tersor compress` wrote. Raises UserError if it is none."""
+        try:
+            library = tvm.runtime.load_module(str(path))
+        except Exception as error:
+            raise UserError(f"{path} is no compiled model: {str(error).splitlines()[-1]}") from error
+        return cls(library, inputs)
+
+    def __call__(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """Run once. Raises UserError for a missing input or a wrong shape."""
+        return [tensor.numpy() for tensor in self.run(self.prepare(arrays))]
+
+    def prepare(self, arrays: Mapping[str, Array]) -> list[Any]:
+        """Check the inputs and bring them to the device."""
+        prepared = []
+        for name, (shape, dtype) in self.inputs.items():
+            if name not in arrays:
+                raise UserError(f"the input {name!r} is missing: give it as an array of shape {list(shape)}")
+            if arrays[name].shape != shape:
+                raise UserError(
+                    f"the input {name!r} has shape {list(shape)}, got an array of {list(arrays[name].shape)}"
+                )
+            prepared.append(tvm.runtime.tensor(np.ascontiguousarray(arrays[name], dtype=dtype)))
+        return prepared
+
+    def run(self, prepared: Sequence[Any]) -> list[Any]:
+        """Run on prepared tensors and give the outputs as tensors: what is measured."""
+        result = self._machine["main"](*prepared)
+        return [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
