@@ -1,6 +1,8 @@
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tersor.error import UserError
@@ -65,6 +67,46 @@ def test_what_exporters_leave_behind_is_gone():
 def test_the_batch_can_be_given():
     mod = import_model(models.shape_net(), shapes={"x": [3, 4, 6, 6]})
     assert [int(n) for n in mod["main"].ret_ty.shape] == [3, 10]
+
+
+STEPS = st.sampled_from(
+    ["Conv", "Depthwise", "BatchNormalization", "Mul", "Add", "Sub", "Div", "Clip", "Relu", "Pad", "Residual"]
+)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, min_size=3, max_size=9), st.integers(0, 1000))
+def test_any_chain_of_layers_and_channelwise_operators_imports(steps, seed):
+    model = chain(steps, seed)
+    assert verify(import_model(model), static_model(model), seed=seed) < 1e-4
+
+
+def chain(steps, seed):
+    """Apply operators in a row to [1, 4, 5, 5], with weights and constants on either side."""
+    net = models.Net("chain", [1, 4, 5, 5], seed)
+    x = net.conv("x", "first", (4, 4))
+    for i, step in enumerate(steps):
+        name, before = f"{step}{i}", x
+        match step:
+            case "Conv" | "Depthwise":
+                x = net.conv(x, name, (4, 4), groups=4 if step == "Depthwise" else 1, bias=i % 2 == 0)
+            case "BatchNormalization":
+                x = net.batch_norm(x, name, 4)
+            case "Clip":
+                x = net.relu6(x, name)
+            case "Relu":
+                x = net.op("Relu", x, name=name)
+            case "Pad":
+                x = net.op("Pad", x, net.ints(f"{name}.pads", 0, 0, 0, 1, 0, 0, 1, 0), name=name)
+            case "Residual":
+                x = net.op("Add", x, net.op("Relu", before, name=f"{name}.relu"), name=name)
+            case _:
+                shape = [(4, 1, 1), (1, 4, 1, 1), (1,), ()][(seed + i) % 4]
+                constant = net.weight(f"{name}.value", net.random.uniform(0.5, 1.5, shape).astype(np.float32))
+                inputs = (constant, x) if seed % 2 and step != "Div" else (x, constant)
+                x = net.op(step, *inputs, name=name)
+    net.op("Identity", x, name="y")
+    return net.finish(rank=4)
 
 
 def test_a_path_imports_like_the_model(tmp_path):
