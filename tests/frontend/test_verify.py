@@ -36,6 +36,18 @@ def test_the_first_diverging_tensor_is_named():
         verify(import_model(model), model, run=run)
 
 
+def test_a_fault_in_the_form_of_a_network_is_found_by_bisection():
+    model = static_model(mlp())
+
+    def run(mod, inputs):
+        alone = len(mod["main"].params) > 3 and not isinstance(mod["main"].ret_ty, relax.TupleType)
+        results = run_plainly(mod, inputs)
+        return [result + 1 for result in results] if alone else results
+
+    with pytest.raises(UserError, match="the first tensor that differs is 'fc1'"):
+        verify(import_model(model), model, run=run)
+
+
 def test_a_right_module_passes_with_given_inputs_too():
     model = static_model(mlp())
     inputs = {"x": np.full((1, 64), 3, np.float32)}
