@@ -128,7 +128,7 @@ def attributes(node: onnx.NodeProto) -> dict[str, object]:
 
 def title(node: onnx.NodeProto) -> str:
     """Name a node for a person: its name, or the tensor it makes."""
-    return repr(node.name or node.output[0])
+    return repr(node.name or next(iter(node.output), node.op_type))
 
 
 def first_line(error: BaseException) -> str:

@@ -1,9 +1,14 @@
+import contextlib
+
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from tersor.error import UserError
+from tersor.frontend import import_model
 from tersor.frontend.onnx_file import load_onnx
 from tests.models import mlp
 
@@ -73,3 +78,33 @@ def test_local_functions_are_inlined():
     graph = helper.make_graph([helper.make_node("Twice", ["x"], ["y"], domain="local")], "f", [x], [y])
     model = helper.make_model(graph, opset_imports=opsets, functions=[body], ir_version=8)
     assert [node.op_type for node in load_onnx(model).graph.node] == ["Add"]
+
+
+def test_a_tensor_that_nothing_makes_is_named():
+    model = mlp()
+    model.graph.node[2].input[0] = "nowhere"
+    with pytest.raises(
+        UserError, match="the node 'fc1' reads 'nowhere', a tensor that no node before it makes"
+    ):
+        load_onnx(model)
+    model = mlp()
+    model.graph.output[0].name = "nothing"
+    with pytest.raises(UserError, match="the model's output 'nothing' is made by no node"):
+        load_onnx(model)
+
+
+def test_names_that_are_no_text_are_refused(tmp_path):
+    data = mlp().SerializeToString().replace(b"relu1", b"rel\xff1")
+    (tmp_path / "damaged.onnx").write_bytes(data)
+    with pytest.raises(UserError, match=r"'.*damaged.onnx' is damaged: it holds names that are no text"):
+        load_onnx(tmp_path / "damaged.onnx")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 1200), st.integers(0, 255))
+def test_a_flipped_byte_is_a_sentence_or_another_model(tmp_path, position, byte):
+    data = bytearray(mlp(features=(4, 3, 2)).SerializeToString())
+    data[position % len(data)] = byte
+    (tmp_path / "damaged.onnx").write_bytes(data)
+    with contextlib.suppress(UserError):
+        import_model(tmp_path / "damaged.onnx")
