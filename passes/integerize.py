@@ -29,9 +29,7 @@ from tersor.ir.operators import (
     RescaleAccumulator,
     prim_func,
 )
-
-# Relax operators that run on codes as they are, as long as their result is on the grid of their input.
-MOVES_CODES = ("reshape", "permute_dims", "squeeze", "expand_dims", "flatten", "nn.max_pool2d")
+from tersor.passes.quantization.quantize import KEEPS_CODES, has_integer_form
 
 
 def integerize(mod: tvm.IRModule) -> tvm.IRModule:
@@ -64,9 +62,13 @@ class _Integerizer:
         self.builder = Builder(self.graph)
         self.values: dict[Expr, Expr] = {var: var for var in self.graph.inputs}
         self.codes: dict[Expr, Expr] = {}  # quantize variable -> codes emitted
-        self.real: dict[Expr, Expr] = {}  # dequantize variable -> float emitted, where something float reads it
+        self.real: dict[
+            Expr, Expr
+        ] = {}  # dequantize variable -> float emitted, where something float reads it
         self.chains = {
-            chain.result: chain for chain in find_chains(self.graph, self._codes_of_weight) if self._is_integer(chain)
+            chain.result: chain
+            for chain in find_chains(self.graph, self._codes_of_weight)
+            if self._is_integer(chain)
         }
         self.inside = {var for chain in self.chains.values() for var in chain.interior}
 
@@ -95,8 +97,12 @@ class _Integerizer:
         return None
 
     def _is_integer(self, chain: Chain) -> bool:
-        on_grid = self._grid_below(chain.data) is not None
-        return on_grid and (chain.residual is None or self._grid_below(chain.residual) is not None)
+        if self._grid_below(chain.data) is None:
+            return False
+        # A result that stays float has its residual added in float, so that may be anything.
+        readers = [self.graph.definition(reader) for reader in self.graph.users(chain.result)]
+        stays_float = all(operator(reader) != "quantize" for reader in readers)
+        return chain.residual is None or stays_float or self._grid_below(chain.residual) is not None
 
     def _grid_below(self, var: Expr) -> _Grid | None:
         """Give the grid of a dequantized activation."""
@@ -160,21 +166,20 @@ class _Integerizer:
         tensors = [operand for operand in operands(value) if operand not in self.graph.weights]
         below = [self._grid_below(tensor) for tensor in tensors]
         grids = [found for found in below if found is not None]
-        if not grids or len(grids) != len(below):
+        if not grids or len(grids) != len(below) or not has_integer_form(self.graph, value):
             return None
         limits = activation_limits(value)
         match operator(value):
-            case "add" if len(tensors) == 2 and shape_of(tensors[0]) == shape_of(tensors[1]):
+            case "add":
                 return lambda: self._emit_add(tensors, grids, grid)
             case "concat":
                 return lambda: self._emit_concat(value, tensors, grids, grid)
-            case "mean" if _over_image(value):
-                height, width = shape_of(tensors[0])[2:]
-                return lambda: self._emit_average(tensors[0], (height, width), (1, 1), grids[0], grid)
-            case "nn.avg_pool2d" if not any(int(pad) for pad in value.attrs.padding):
+            case "mean":
+                return lambda: self._emit_mean(value, tensors[0], grids[0], grid)
+            case "nn.avg_pool2d":
                 window, stride = _two(value.attrs.pool_size), _two(value.attrs.strides)
                 return lambda: self._emit_average(tensors[0], window, stride, grids[0], grid)
-            case name if name in MOVES_CODES and grids[0] == grid:
+            case name if name in KEEPS_CODES and grids[0] == grid:
                 return lambda: self.builder.emit(rebind(value, {tensors[0]: self._codes_below(tensors[0])}))
             case _ if limits is not None:
                 return lambda: self._emit_rescale(tensors[0], grids[0], grid, grid.bounds(limits))
@@ -187,9 +192,7 @@ class _Integerizer:
         step = Add(multipliers[0], first.zero_point, multipliers[1], second.zero_point, grid.zero_point)
         return self._call(step, self._codes_below(a), self._codes_below(b))
 
-    def _emit_concat(
-        self, value: Expr, tensors: Sequence[Expr], grids: Sequence[_Grid], grid: _Grid
-    ) -> Expr:
+    def _emit_concat(self, value: Expr, tensors: Sequence[Expr], grids: Sequence[_Grid], grid: _Grid) -> Expr:
         parts = [
             self._codes_below(tensor) if found == grid else self._emit_rescale(tensor, found, grid, UINT8)
             for tensor, found in zip(tensors, grids, strict=True)
@@ -203,6 +206,11 @@ class _Integerizer:
         multiplier = _ratio(found.scale, grid.scale * window[0] * window[1])
         pool = AveragePool(window, stride, multiplier, found.zero_point, grid.zero_point)
         return self._call(pool, self._codes_below(tensor))
+
+    def _emit_mean(self, value: Expr, tensor: Expr, found: _Grid, grid: _Grid) -> Expr:
+        batch, channels, height, width = shape_of(tensor)
+        mean = self._emit_average(tensor, (height, width), (1, 1), found, grid)
+        return mean if value.attrs.keepdims else self.builder.emit(relax.op.reshape(mean, (batch, channels)))
 
     def _emit_rescale(self, tensor: Expr, found: _Grid, grid: _Grid, bounds: tuple[int, int]) -> Expr:
         step = Rescale(_ratio(found.scale, grid.scale), found.zero_point, grid.zero_point, bounds)
@@ -295,12 +303,6 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 def _channel_axis(chain: Chain) -> int:
     return 1 if chain.operator == "nn.conv2d" else len(shape_of(chain.variables[0])) - 1
-
-
-def _over_image(value: Expr) -> bool:
-    axes = value.attrs.axis
-    keeps = bool(value.attrs.keepdims)
-    return keeps and axes is not None and [int(axis) for axis in axes] == [2, 3]
 
 
 def _two(values: Sequence[object]) -> tuple[int, int]:

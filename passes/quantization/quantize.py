@@ -80,6 +80,8 @@ class _Quantizer:
         for var, value in graph.weights.items():
             if not any(chain.weight.same_as(var) for chain in self.chains.values()):
                 values[var] = builder.weight(var.name, value)
+            elif any(user not in self.chains for user in graph.users(var)):
+                values[var] = builder.weight(f"{var.name}.fp32", value)
         for var, value in graph.bindings:
             chain = self.chains.get(var)
             if chain is not None:
@@ -178,22 +180,29 @@ class _Quantizer:
 def has_integer_form(graph: Graph, value: Expr) -> bool:
     """Whether an operator outside the layers has an integer form (`tersor.arithmetic`)."""
     tensors = [operand for operand in operands(value) if graph.value(operand) is None]
-    if any(str(tensor.ty.dtype) != "float32" for tensor in tensors):
+    if not all(isinstance(t.ty, relax.TensorType) and str(t.ty.dtype) == "float32" for t in tensors):
         return False
     match operator(value):
         case "add":
             return len(tensors) == 2 and shape_of(tensors[0]) == shape_of(tensors[1])
         case "concat":
-            return True
+            return len(tensors) == len(value.args[0].fields)
         case "mean":
             axes = value.attrs.axis
             return len(shape_of(tensors[0])) == 4 and axes is not None and [int(a) for a in axes] == [2, 3]
         case "nn.avg_pool2d":
-            return not any(int(pad) for pad in value.attrs.padding) and str(value.attrs.layout) == "NCHW"
+            return _averages_whole_windows(value.attrs)
         case name if name in KEEPS_CODES:
             return True
         case _:
             return activation_limits(value) is not None
+
+
+def _averages_whole_windows(attributes: Any) -> bool:
+    """Whether every window of a pooling lies inside the image and is contiguous."""
+    padded = any(int(pad) for pad in attributes.padding) or bool(attributes.ceil_mode)
+    dilated = any(int(step) != 1 for step in attributes.dilation)
+    return not padded and not dilated and str(attributes.layout) == "NCHW"
 
 
 def constants(scale: float, zero_point: int) -> tuple[Any, Any]:
