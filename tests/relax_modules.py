@@ -58,7 +58,7 @@ class Net:
         return y if bias is None else self.emit(relax.op.add(y, self.weight(f"{name}.bias", bias)))
 
     def finish(self, *outputs: Expr) -> tvm.IRModule:
-        return self._builder.finish(list(outputs))
+        return self._builder.finish(outputs, as_tuple=len(outputs) > 1)
 
 
 def he(rng: np.random.Generator, *shape: int, fan_in: int | None = None) -> Array:

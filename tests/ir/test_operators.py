@@ -1,4 +1,4 @@
-"""Every operator's PrimFunc, compiled on plain llvm as it is, gives the bits of its function in arithmetic."""
+"""Every operator's PrimFunc, compiled on plain llvm, gives the bits of its function in arithmetic."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
