@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from tersor.targets.cpu.epilogue import Epilogue, emit_store
+from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import Isa, dot_broadcast
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged, subsamples
@@ -214,20 +214,13 @@ class _Kernel:
             for i in range(len(at)):
                 T.buffer_store(acc, bias[channels(v)], [register(i, v)])
         self._emit_reduction(acc, register, source, w, at, padded_vector, width)
+        first = T.bind(vector * lanes)
+        channel = T.bind(group * g.group_outputs + first)
+        output = Output(multiplier, residual, y, g.group_outputs)
         for i in range(len(at)):
-            for v in range(width):
-                channel = T.bind(group * g.group_outputs + (vector + v) * lanes)
-                position = T.bind((out + i) * g.outputs + channel)
-                emit_store(
-                    self.epilogue,
-                    lanes,
-                    acc[register(i, v)],
-                    None if multiplier is None else multiplier[channels(v)],
-                    residual,
-                    y,
-                    position,
-                    g.group_outputs - (vector + v) * lanes if g.group_outputs % lanes else None,
-                )
+            registers = [acc[register(i, v)] for v in range(width)]
+            position = T.bind((out + i) * g.outputs + channel)
+            emit_pixel(self.epilogue, self.isa, output, registers, padded_vector * lanes, position, first)
 
     def _emit_reduction(
         self, acc: Expr, register: Any, source: Expr, w: Expr, at: list[Expr], vector: Expr, width: int

@@ -13,7 +13,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.conv2d import flat
-from tersor.targets.cpu.epilogue import Epilogue, emit_store
+from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import Isa, load_int16, madd
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged
@@ -46,7 +46,7 @@ def default_depthwise_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -
     rows = max(1, min(g.out_height, 64 * 1024 // row))
     if g.batch * -(-g.out_height // rows) < cores:
         rows = max(1, -(-g.out_height // cores))
-    return Tiling(min(4, g.out_width), 1, rows, 1)
+    return Tiling(min(4, g.out_width), min(2, _blocks(isa, g)), rows, 1)
 
 
 def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_zero_point: int = 0) -> Any:
@@ -109,18 +109,26 @@ class _Kernel:
             first_row = T.bind(T.min(task % chunks * tiling.rows, g.out_height - tiling.rows))
             source, base = self._source(x, image, first_row, dtype)
             out = T.bind((image * g.out_height + first_row) * g.out_width)
-            with T.serial(0, blocks) as block:
-                weights = self._load_weights(w, block)
-                with T.serial(0, tiling.rows) as row, T.serial(0, -(-g.out_width // tiling.pixels)) as t:
-                    column = T.bind(T.min(t * tiling.pixels, g.out_width - tiling.pixels))
-                    at = T.bind(
-                        base
-                        + row * self.window.row_step
-                        + column * self.window.column_step
-                        + block * self.isa.lanes
-                    )
-                    position = T.bind((out + row * g.out_width + column) * g.channels)
-                    self._emit_tile((source, weights, bias, multiplier, residual, y), at, position, block)
+            buffers = (source, w, bias, multiplier, residual, y)
+            whole, rest = divmod(blocks, tiling.vectors)
+            if whole:
+                with T.serial(0, whole) as block:
+                    self._emit_rows(buffers, base, out, T.bind(block * tiling.vectors), tiling.vectors)
+            if rest:
+                self._emit_rows(buffers, base, out, T.int32(whole * tiling.vectors), rest)
+
+    def _emit_rows(
+        self, buffers: tuple[Expr, ...], base: Expr, out: Expr, vector: Expr, width: int
+    ) -> None:
+        """Walk over the pixels of the staged rows with `width` vectors of channels."""
+        g, tiling, window = self.g, self.tiling, self.window
+        weights = self._load_weights(buffers[1], vector, width)
+        with T.serial(0, tiling.rows) as row, T.serial(0, -(-g.out_width // tiling.pixels)) as t:
+            column = T.bind(T.min(t * tiling.pixels, g.out_width - tiling.pixels))
+            offset = row * window.row_step + column * window.column_step
+            at = T.bind(base + offset + vector * self.isa.lanes)
+            position = T.bind((out + row * g.out_width + column) * g.channels)
+            self._emit_tile(buffers, weights, at, position, vector, width)
 
     def _source(self, x: Expr, image: Expr, first_row: Expr, dtype: str) -> tuple[Expr, Expr]:
         g, window = self.g, self.window
@@ -133,37 +141,40 @@ class _Kernel:
         emit_staging(g, window, self.tiling.rows, x, scratch, image, first_row, self.input_zero_point)
         return scratch, T.int32(0)
 
-    def _load_weights(self, w: Expr, block: Expr) -> Expr:
-        """Widen the weights of one vector of channels once; they serve all its pixels."""
-        vector = self.isa.lanes * self.group
-        weights = T.alloc_buffer((self.block_size,), "int16" if self.integer else "float32", scope="local")
-        with T.serial(0, self.block_size // vector) as i:
-            at = block * self.block_size + i * vector
-            value = load_int16(w, at, vector) if self.integer else w[T.ramp(at, 1, vector)]
-            T.buffer_store(weights, value, [T.ramp(i * vector, 1, vector)])
+    def _load_weights(self, w: Expr, vector: Expr, width: int) -> Expr:
+        """Widen the weights of some vectors of channels once; they serve all their pixels."""
+        lane = self.isa.lanes * self.group
+        size = self.block_size * width
+        weights = T.alloc_buffer((size,), "int16" if self.integer else "float32", scope="local")
+        with T.serial(0, size // lane) as i:
+            at = vector * self.block_size + i * lane
+            value = load_int16(w, at, lane) if self.integer else w[T.ramp(at, 1, lane)]
+            T.buffer_store(weights, value, [T.ramp(i * lane, 1, lane)])
         return weights
 
-    def _emit_tile(self, buffers: tuple[Expr, ...], at: Expr, position: Expr, block: Expr) -> None:
-        source, weights, bias, multiplier, residual, y = buffers
+    def _emit_tile(
+        self, buffers: tuple[Expr, ...], weights: Expr, at: Expr, position: Expr, vector: Expr, width: int
+    ) -> None:
+        source, _, bias, multiplier, residual, y = buffers
         lanes, pixels = self.isa.lanes, self.tiling.pixels
-        acc = T.alloc_buffer((pixels * lanes,), self.epilogue.accumulator, scope="local")
-        channels = T.ramp(block * lanes, 1, lanes)
-        for p in range(pixels):
-            T.buffer_store(acc, bias[channels], [T.ramp(p * lanes, 1, lanes)])
-        self._emit_taps(acc, source, weights, at)
-        for p in range(pixels):
-            emit_store(
-                self.epilogue,
-                lanes,
-                acc[T.ramp(p * lanes, 1, lanes)],
-                None if multiplier is None else multiplier[channels],
-                residual,
-                y,
-                T.bind(position + p * self.g.channels + block * lanes),
-                self.g.channels - block * lanes if self.g.channels % lanes else None,
-            )
+        acc = T.alloc_buffer((pixels * width * lanes,), self.epilogue.accumulator, scope="local")
+        first = T.bind(vector * lanes)
 
-    def _emit_taps(self, acc: Expr, source: Expr, weights: Expr, at: Expr) -> None:
+        def register(p: int, v: int) -> Expr:
+            return T.ramp((p * width + v) * lanes, 1, lanes)
+
+        for v in range(width):
+            for p in range(pixels):
+                T.buffer_store(acc, bias[T.ramp(first + v * lanes, 1, lanes)], [register(p, v)])
+            self._emit_taps(acc, register, source, weights, at, v)
+        output = Output(multiplier, residual, y, self.g.channels)
+        for p in range(pixels):
+            registers = [acc[register(p, v)] for v in range(width)]
+            place = T.bind(position + p * self.g.channels + first)
+            emit_pixel(self.epilogue, self.isa, output, registers, first, place, first)
+
+    def _emit_taps(self, acc: Expr, register: Any, source: Expr, weights: Expr, at: Expr, v: int) -> None:
+        """Accumulate all taps of one vector of channels."""
         g, lanes, pixels = self.g, self.isa.lanes, self.tiling.pixels
         step, dilation = g.stride[1], g.dilation[1]
         for pair in range(self.pairs):
@@ -173,11 +184,11 @@ class _Kernel:
                 ]
                 if not taps:
                     continue
-                codes = self._load(source, at + column * g.channels, pair)
+                codes = self._load(source, at + column * g.channels + v * lanes, pair)
                 for p, s in taps:
-                    register = T.ramp(p * lanes, 1, lanes)
-                    tap = (pair * g.window[1] + s) * lanes * self.group
-                    T.buffer_store(acc, self._multiply_add(acc[register], codes, weights, tap), [register])
+                    tap = v * self.block_size + (pair * g.window[1] + s) * lanes * self.group
+                    value = self._multiply_add(acc[register(p, v)], codes, weights, tap)
+                    T.buffer_store(acc, value, [register(p, v)])
 
     def _load(self, source: Expr, at: Expr, pair: int) -> list[Expr]:
         """Load one column: a float vector, or the codes of a pair of rows, interleaved where the CPU can."""

@@ -1,6 +1,8 @@
 """Epilogues: what happens to an accumulator before it leaves the registers.
 
-The integer ones are `tersor.arithmetic` as vector code, operation by operation.
+The integer ones are `tersor.arithmetic` as vector code. Where rounding comes before clipping there, it comes
+after here: bounds are integers and rounding is monotone, so the codes are the same, and one conversion
+instruction then rounds and converts.
 """
 
 from dataclasses import dataclass
@@ -9,8 +11,12 @@ from typing import Any
 from tvm.script.ir_builder import tirx as T
 
 from tersor.arithmetic import TERM_LIMIT, UINT8
+from tersor.targets.cpu.isa import Isa
 
 Expr = Any
+
+# Below this magnitude a rounded accumulator is converted, and added to, without a thought of overflow.
+SAFE = float(1 << 30)
 
 
 @dataclass(frozen=True)
@@ -23,26 +29,57 @@ class Residual:
 
 @dataclass(frozen=True)
 class Requantize:
-    """int32 accumulator -> uint8 codes; float32 multiplier per channel (`arithmetic.requantize[_add]`)."""
+    """int32 accumulator -> uint8 codes; float32 multiplier per channel (`arithmetic.requantize[_add]`).
+
+    `bounded` says that no accumulator times its multiplier reaches `SAFE`, so saturating packs do the clipping.
+    """
 
     zero_point: int
     bounds: tuple[int, int] = UINT8
     residual: Residual | None = None
+    bounded: bool = False
 
     accumulator = "int32"
     output = "uint8"
     has_multiplier = True
 
-    def emit(self, acc: Expr, multiplier: Expr, residual: Expr | None, lanes: int) -> Expr:
+    def emit(self, isa: Isa, acc: Expr, multiplier: Expr, residual: Expr | None) -> Expr:
         """Give the uint8 codes of one vector of accumulators."""
-        scaled = T.nearbyint(T.cast(acc, f"float32x{lanes}") * multiplier)
+        lanes = isa.lanes
+        scaled = T.cast(acc, f"float32x{lanes}") * multiplier
+        if residual is None:
+            return _saturate(isa, scaled, self.zero_point, self.bounds)
         low, high = self.bounds
-        if self.residual is None or residual is None:
-            return saturate(scaled, self.zero_point, self.bounds, lanes)
-        centred = T.cast(residual, f"int32x{lanes}") - _int(self.residual.zero_point, lanes)
-        other = T.nearbyint(T.cast(centred, f"float32x{lanes}") * _float(self.residual.multiplier, lanes))
-        total = _term(scaled, lanes) + _term(other, lanes) + _int(self.zero_point, lanes)
+        total = _term(isa, scaled) + self._residual_term(isa, residual) + _int(self.zero_point, lanes)
         return T.cast(T.min(T.max(total, _int(low, lanes)), _int(high, lanes)), f"uint8x{lanes}")
+
+    def emit_pair(self, isa: Isa, accs: list[Expr], multipliers: list[Expr], residuals: list[Expr]) -> Expr:
+        """Give the codes of two neighbouring vectors by saturating packs; needs `bounded`."""
+        lanes = isa.lanes
+        rounded = [
+            _round(isa, T.cast(acc, f"float32x{lanes}") * multiplier)
+            for acc, multiplier in zip(accs, multipliers, strict=True)
+        ]
+        if residuals:
+            pairs = zip(rounded, residuals, strict=True)
+            rounded = [own + self._residual_term(isa, residual) for own, residual in pairs]
+        words = isa.pack_words(*rounded)
+        if self.zero_point:
+            shift = T.broadcast(T.int16(self.zero_point), lanes * 2)
+            words = T.call_llvm_pure_intrin(f"int16x{lanes * 2}", "llvm.sadd.sat", words, shift)
+        codes = isa.pack_bytes(words)
+        low, high = self.bounds
+        if low > UINT8[0]:
+            codes = T.max(codes, T.broadcast(T.uint8(low), lanes * 2))
+        if high < UINT8[1]:
+            codes = T.min(codes, T.broadcast(T.uint8(high), lanes * 2))
+        return codes
+
+    def _residual_term(self, isa: Isa, residual: Expr) -> Expr:
+        assert self.residual is not None
+        lanes = isa.lanes
+        centred = T.cast(residual, f"int32x{lanes}") - _int(self.residual.zero_point, lanes)
+        return _term(isa, T.cast(centred, f"float32x{lanes}") * _float(self.residual.multiplier, lanes))
 
 
 @dataclass(frozen=True)
@@ -53,10 +90,11 @@ class Rescale:
     output = "float32"
     has_multiplier = True
     residual = None
+    bounded = False
 
-    def emit(self, acc: Expr, multiplier: Expr, residual: Expr | None, lanes: int) -> Expr:
+    def emit(self, isa: Isa, acc: Expr, multiplier: Expr, residual: Expr | None) -> Expr:
         """Give the float32 values of one vector of accumulators."""
-        return T.cast(acc, f"float32x{lanes}") * multiplier
+        return T.cast(acc, f"float32x{isa.lanes}") * multiplier
 
 
 @dataclass(frozen=True)
@@ -70,44 +108,84 @@ class Activation:
     accumulator = "float32"
     output = "float32"
     has_multiplier = False
+    bounded = False
 
-    def emit(self, acc: Expr, multiplier: Expr | None, residual: Expr | None, lanes: int) -> Expr:
+    def emit(self, isa: Isa, acc: Expr, multiplier: Expr | None, residual: Expr | None) -> Expr:
         """Give the float32 results of one vector of accumulators."""
         value = acc if residual is None else acc + residual
         if self.low is not None:
-            value = T.max(value, _float(self.low, lanes))
+            value = T.max(value, _float(self.low, isa.lanes))
         if self.high is not None:
-            value = T.min(value, _float(self.high, lanes))
+            value = T.min(value, _float(self.high, isa.lanes))
         return value
 
 
 Epilogue = Requantize | Rescale | Activation
 
 
-def saturate(rounded: Expr, zero_point: int, bounds: tuple[int, int], lanes: int) -> Expr:
-    """Clip rounded float32 steps, then shift them by the zero point to uint8 codes."""
-    low, high = bounds
-    clipped = T.min(T.max(rounded, _float(low - zero_point, lanes)), _float(high - zero_point, lanes))
-    return T.cast(T.cast(clipped, f"int32x{lanes}") + _int(zero_point, lanes), f"uint8x{lanes}")
+@dataclass(frozen=True)
+class Output:
+    """Where an epilogue reads and writes: the flat buffers, and how many channels of a group exist."""
+
+    multiplier: Expr | None
+    residual: Expr | None
+    y: Expr
+    channels: int
 
 
-def emit_store(
+def emit_pixel(
     epilogue: Epilogue,
-    lanes: int,
-    acc: Expr,
-    multiplier: Expr | None,
-    residual: Expr | None,
-    y: Expr,
-    at: Expr,
-    left: Expr | None,
+    isa: Isa,
+    output: Output,
+    registers: list[Expr],
+    padded_channel: Expr,
+    position: Expr,
+    first: Expr,
 ) -> None:
-    """Finish one vector of accumulators and store it at `at`; with `left`, only the channels that are left."""
+    """Finish the accumulators of one pixel and store those whose channel exists.
+
+    `registers` are its vectors in order, the first of them at `padded_channel` of the packed constants, at
+    channel `first` of its group, and at `position` of the output.
+    """
+    lanes, v = isa.lanes, 0
+    ragged = output.channels % lanes != 0
+    while v < len(registers):
+        pairs = isa.packs and epilogue.bounded and not ragged and v + 1 < len(registers)
+        if isinstance(epilogue, Requantize) and pairs:
+            _store_pair(epilogue, isa, output, registers[v : v + 2], padded_channel + v * lanes, position + v * lanes)
+            v += 2
+            continue
+        left = output.channels - first - v * lanes if ragged else None
+        _store(epilogue, isa, output, registers[v], padded_channel + v * lanes, position + v * lanes, left)
+        v += 1
+
+
+def _store_pair(
+    epilogue: Requantize, isa: Isa, output: Output, accs: list[Expr], channel: Expr, at: Expr
+) -> None:
+    lanes = isa.lanes
+    assert output.multiplier is not None
+    places = [v * lanes for v in range(2)]
+    multipliers = [output.multiplier[T.ramp(channel + v, 1, lanes)] for v in places]
+    residual = output.residual
+    residuals = [] if residual is None else [residual[T.ramp(at + v, 1, lanes)] for v in places]
+    codes = epilogue.emit_pair(isa, accs, multipliers, residuals)
+    T.buffer_store(output.y, codes, [T.ramp(at, 1, lanes * 2)])
+
+
+def _store(
+    epilogue: Epilogue, isa: Isa, output: Output, acc: Expr, channel: Expr, at: Expr, left: Expr | None
+) -> None:
+    """Store one vector; with `left`, only the channels that are left."""
+    lanes = isa.lanes
+    vector, place = T.ramp(0, 1, lanes), T.ramp(at, 1, lanes)
+    multiplier = None if output.multiplier is None else output.multiplier[T.ramp(channel, 1, lanes)]
+    residual = output.residual
     if left is None:
-        other = None if residual is None else residual[T.ramp(at, 1, lanes)]
-        T.buffer_store(y, epilogue.emit(acc, multiplier, other, lanes), [T.ramp(at, 1, lanes)])
+        other = None if residual is None else residual[place]
+        T.buffer_store(output.y, epilogue.emit(isa, acc, multiplier, other), [place])
         return
     count = T.bind(T.min(left, lanes))
-    vector = T.ramp(0, 1, lanes)
     other = None
     if residual is not None:
         edge = T.alloc_buffer((lanes,), epilogue.output, scope="local")
@@ -115,19 +193,35 @@ def emit_store(
             T.buffer_store(edge, residual[at + i], [i])
         other = edge[vector]
     result = T.alloc_buffer((lanes,), epilogue.output, scope="local")
-    T.buffer_store(result, epilogue.emit(acc, multiplier, other, lanes), [vector])
+    T.buffer_store(result, epilogue.emit(isa, acc, multiplier, other), [vector])
     with T.serial(0, count) as i:
-        T.buffer_store(y, result[i], [at + i])
+        T.buffer_store(output.y, result[i], [at + i])
 
 
-def _term(rounded: Expr, lanes: int) -> Expr:
-    limit = _float(TERM_LIMIT, lanes)
-    return T.cast(T.min(T.max(rounded, -limit), limit), f"int32x{lanes}")
+def _round(isa: Isa, value: Expr) -> Expr:
+    """Round to int32, ties to even."""
+    lanes = isa.lanes
+    if isa.dot is None:
+        return T.cast(T.nearbyint(value), f"int32x{lanes}")
+    return T.call_llvm_pure_intrin(f"int32x{lanes}", "llvm.lrint", value)
+
+
+def _saturate(isa: Isa, scaled: Expr, zero_point: int, bounds: tuple[int, int]) -> Expr:
+    """Clip scaled accumulators, round them, and shift them by the zero point to uint8 codes."""
+    lanes = isa.lanes
+    low, high = (_float(bound - zero_point, lanes) for bound in bounds)
+    rounded = _round(isa, T.min(T.max(scaled, low), high))
+    return T.cast(rounded + _int(zero_point, lanes), f"uint8x{lanes}")
+
+
+def _term(isa: Isa, scaled: Expr) -> Expr:
+    limit = _float(TERM_LIMIT, isa.lanes)
+    return _round(isa, T.min(T.max(scaled, -limit), limit))
 
 
 def _float(value: float, lanes: int) -> Expr:
-    return T.broadcast(T.float32(value), lanes) if lanes > 1 else T.float32(value)
+    return T.broadcast(T.float32(value), lanes)
 
 
 def _int(value: int, lanes: int) -> Expr:
-    return T.broadcast(T.int32(value), lanes) if lanes > 1 else T.int32(value)
+    return T.broadcast(T.int32(value), lanes)

@@ -30,6 +30,22 @@ class Isa:
         """Give the same layouts and loops with the intrinsic replaced by its scalar description."""
         return replace(self, dot=None, flags=(), features=(), mcpu="x86-64")
 
+    @property
+    def packs(self) -> bool:
+        """Whether two vectors of int32 become one of codes by saturating packs (AVX-512 has a conversion)."""
+        return self.dot is not None and self.lanes == 8
+
+    def pack_words(self, low: Expr, high: Expr) -> Expr:
+        """Saturate two vectors int32x8 to int16x16, in the order in which the unit packs: by halves."""
+        return T.call_llvm_pure_intrin("int16x16", "llvm.x86.avx2.packssdw", low, high)
+
+    def pack_bytes(self, words: Expr) -> Expr:
+        """Saturate int16x16 in the order of `pack_words` to uint8x16 in the order of the channels."""
+        codes = T.call_llvm_pure_intrin("int8x32", "llvm.x86.avx2.packuswb", words, words)
+        quads = T.reinterpret("int32x8", codes)
+        ordered = T.Shuffle([quads], [T.int32(i) for i in (0, 4, 1, 5)])
+        return T.reinterpret("uint8x16", ordered)
+
 
 _AVX2 = ("avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe", "popcnt")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")

@@ -4,7 +4,7 @@
     clip(residual + (bias + conv2d(x, w)))    one float kernel
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ def _integer_composite(graph: Graph, var: Expr, value: Expr) -> Composite | None
     encoded = graph.definition(product.args[1])
     if weight is None and not isinstance(read_operator(graph.mod, encoded), DecodeNM):
         return None
+    if isinstance(epilogue, cpu.Requantize) and weight is not None:
+        epilogue = replace(epilogue, bounded=_is_bounded(weight, operator(product), bias.reshape(-1), scale))
     return Composite(
         layer=_layer_name(graph, product.args[1]),
         operator=operator(product),
@@ -95,6 +97,13 @@ def _integer_composite(graph: Graph, var: Expr, value: Expr) -> Composite | None
         result=var,
         interior=frozenset({accumulator, product_var, *padded}),
     )
+
+
+def _is_bounded(weight: Array, name: str, bias: Array, multiplier: Array) -> bool:
+    """Whether no uint8 input can bring a scaled accumulator out of the range of safe conversions."""
+    axes = (1, 2, 3) if name == "nn.conv2d" else (0,)
+    largest = 255.0 * np.abs(weight.astype(np.float64)).sum(axis=axes) + np.abs(bias.astype(np.float64))
+    return bool((largest * multiplier < cpu.SAFE).all())
 
 
 def _unpad(graph: Graph, data: Expr) -> tuple[Expr, int, tuple[int, int, int, int], tuple[Expr, ...]]:
