@@ -1,8 +1,8 @@
 """The compiler: from a model and data to a compressed executable, its plan and its report."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from tersor.measure import Comparison, Power, latencies
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
 from tersor.plan import Plan
+from tersor.replace import replacing
 from tersor.report import LayerReport, Report, TensorSpec, Totals
 from tersor.runner import Runner
 from tersor.scheme import FP32, Scheme
 from tersor.statistics import Statistics
-from tersor.targets.cpu.detect import Host, detect, hardware as describe, host_of
+from tersor.targets.cpu.detect import Host, detect, host_of
+from tersor.targets.cpu.detect import hardware as describe
 from tersor.targets.cpu.lowering import Lowered, lower
 
 Array = npt.NDArray[Any]
@@ -50,6 +52,7 @@ class Model:
     name: str
     mod: tvm.IRModule
     host: Host
+    output_names: tuple[str, ...] = ()
 
     @cached_property
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -58,10 +61,12 @@ class Model:
 
     @cached_property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs, numbered in the model's order."""
-        graph = Graph(self.mod)
+        """The outputs in the model's order; numbered where the model has no names for them."""
+        outputs = Graph(self.mod).outputs
+        names = self.output_names or tuple(f"output{i}" for i in range(len(outputs)))
         return tuple(
-            TensorSpec(f"output{i}", shape_of(var), str(var.ty.dtype)) for i, var in enumerate(graph.outputs)
+            TensorSpec(name, shape_of(var), str(var.ty.dtype))
+            for name, var in zip(names, outputs, strict=True)
         )
 
     @cached_property
@@ -99,18 +104,19 @@ class Compiled:
         return self.runner(arrays)
 
     def save(self, directory: str | Path) -> Report:
-        """Write model.so, plan.json and report.json; give the report with the library's size."""
-        directory = Path(directory)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to {directory}: {error.strerror or error}") from error
-        library = directory / "model.so"
-        export_library(self.executable, library)
-        totals = replace(self.report.totals, file_bytes=library.stat().st_size)
-        report = replace(self.report, totals=totals)
-        self.plan.save(directory / "plan.json")
-        write_json(directory / "report.json", report, Report)
+        """Write model.so, plan.json, statistics.npz and the report as JSON and text, all or none of them.
+
+        Gives the report with the library's size. Raises UserError if `directory` cannot be written.
+        """
+        with replacing(directory) as staging:
+            library = staging / "model.so"
+            export_library(self.executable, library)
+            totals = replace(self.report.totals, file_bytes=library.stat().st_size)
+            report = replace(self.report, totals=totals)
+            self.plan.save(staging / "plan.json")
+            self.statistics.save(staging / "statistics.npz")
+            write_json(staging / "report.json", report, Report)
+            (staging / "report.txt").write_text(report.text(), encoding="utf-8")
         return report
 
 
@@ -125,11 +131,12 @@ def load_model(
     host = host_of(hardware) if hardware is not None else detect()
     if isinstance(source, tvm.IRModule):
         return Model("module", canonical(source), host)
-    mod = import_model(source, shapes, outputs)
     name = Path(source).stem if isinstance(source, str | Path) else source.graph.name or "model"
-    model = Model(name, mod, host)
+    reference = static_model(source, shapes, outputs)
+    names = tuple(value.name for value in reference.graph.output)
+    model = Model(name, import_model(reference), host, names)
     if check:
-        _verify(model, static_model(source, shapes, outputs))
+        _verify(model, reference)
     return model
 
 
@@ -151,8 +158,12 @@ def compile(
     accuracies. Raises UserError for data that does not fit the model.
     """
     model = model if isinstance(model, Model) else load_model(model)
+    if calibration_samples < 1:
+        raise UserError(f"calibration needs at least 1 sample, got {calibration_samples}")
     samples = list(islice(data, INSPECTED))
-    statistics = _calibrate(model, model.mod, _chained(samples, data, calibration_samples), progress)
+    total = min(calibration_samples, len(data)) if isinstance(data, Sized) else None
+    chained = partial(_chained, samples, data, calibration_samples)
+    statistics = _calibrate(model, model.mod, chained(), progress, total)
     progress("planning", 0, None)
     plan = plan_for(
         config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
@@ -160,7 +171,7 @@ def compile(
     reshaped, schemes = reshape_layers(model.mod, plan)
     if any(layer.scheme.low_rank for layer in plan.layers.values()):
         # The tensors between two factors exist only now.
-        statistics = _calibrate(model, reshaped, _chained(samples, data, calibration_samples), progress)
+        statistics = _calibrate(model, reshaped, chained(), progress, total)
         plan = replace(plan, statistics=statistics.digest())
     progress("compiling", 0, None)
     lowered = model.lowered(compress(model.mod, plan, statistics))
@@ -169,7 +180,9 @@ def compile(
     progress("comparing layers", 0, None)
     layers = _layer_reports(model, plan, statistics, lowered, reshaped, schemes, samples)
     totals = _totals(model, lowered)
-    comparison = _compare(model, runner, evaluation if evaluation is not None else samples, labels, progress)
+    if evaluation is None:
+        evaluation = samples if iter(data) is data else islice(data, calibration_samples)
+    comparison = _compare(model, runner, evaluation, labels, progress)
     right_reference, right = comparison.accuracies
     totals = replace(
         totals,
@@ -197,10 +210,14 @@ def _chained(first: list[Mapping[str, Array]], data: Samples, limit: int) -> Ite
 
 
 def _calibrate(
-    model: Model, mod: tvm.IRModule, samples: Iterable[Mapping[str, Array]], progress: Progress
+    model: Model,
+    mod: tvm.IRModule,
+    samples: Iterable[Mapping[str, Array]],
+    progress: Progress,
+    total: int | None,
 ) -> Statistics:
-    progress("calibrating", 0, None)
-    return calibrate(model.observe(mod), samples, lambda done: progress("calibrating", done, None))
+    progress("calibrating", 0, total)
+    return calibrate(model.observe(mod), samples, lambda done: progress("calibrating", done, total))
 
 
 def _observable(mod: tvm.IRModule) -> dict[str, Any]:
@@ -233,7 +250,9 @@ def _layer_reports(
 
 
 def _belongs(weight: str, layer: str) -> bool:
-    return weight == layer or weight.startswith((f"{layer}|", f"{layer}.values", f"{layer}.positions", f"{layer}'"))
+    return weight == layer or weight.startswith(
+        (f"{layer}|", f"{layer}.values", f"{layer}.positions", f"{layer}'")
+    )
 
 
 def _layer_snr(
@@ -267,11 +286,15 @@ def _compare(
     model: Model, runner: Runner, samples: Samples, labels: Array | None, progress: Progress
 ) -> Comparison:
     comparison = Comparison()
-    total = len(samples) if hasattr(samples, "__len__") else None  # pyright: ignore[reportArgumentType]
+    total = len(samples) if isinstance(samples, Sized) else None
     for index, sample in enumerate(samples):
         reference, result = model.float_runner(sample), runner(sample)
         batch = reference[0].shape[0] if reference[0].ndim > 1 else 1
         mine = None if labels is None else np.asarray(labels)[index * batch : (index + 1) * batch]
+        if mine is not None and mine.shape != (batch,):
+            raise UserError(
+                f"there are fewer labels than samples: sample {index * batch + mine.size} has none"
+            )
         comparison.add(reference, result, mine)
         progress("evaluating", index + 1, total)
     return comparison
@@ -285,4 +308,3 @@ def _verify(model: Model, reference: onnx.ModelProto) -> None:
         return other.float_runner(arrays)
 
     verify(model.mod, reference, run=run)
-

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tersor.error import UserError
+from tersor.silence import quiet_stderr
 
 COMPILERS = ("g++", "clang++", "c++")
 
@@ -27,7 +28,8 @@ def export_library(executable: Any, path: Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     os.close(handle)
     try:
-        executable.export_library(partial, fcompile=_linker(command))
+        with quiet_stderr():
+            executable.export_library(partial, fcompile=_linker(command))
         Path(partial).chmod(0o644)
         os.replace(partial, path)
     except OSError as error:
@@ -49,10 +51,13 @@ def find_linker() -> list[str]:
 
 def _linker(command: list[str]) -> Any:
     def link(output: str, objects: Sequence[str], options: Sequence[str] | None = None, **_: Any) -> None:
-        # The linker names what it is given; without names and identifiers of its own the bytes are the module's.
+        # The linker writes down what it is given: without names and identifiers the bytes are the module's.
         quiet = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
         result = subprocess.run(
-            [*command, *quiet, "-o", output, *objects, *(options or [])], capture_output=True, text=True, check=False
+            [*command, *quiet, "-o", output, *objects, *(options or [])],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if result.returncode:
             last = (result.stderr.strip().splitlines() or ["no message"])[-1]

@@ -1,8 +1,8 @@
 """Lowering: the pipeline from a canonical float module and a plan to kernels, for `tvm.compile`.
 
-    decompose > prune > quantize > integerize > encode > lower > schedule > Relax's own lowering
+decompose > prune > quantize > integerize > encode > lower > schedule > Relax's own lowering
 
-    tvm.compile(mod, target, relax_pipeline=tersor.pipeline(plan, statistics=statistics))
+tvm.compile(mod, target, relax_pipeline=tersor.pipeline(plan, statistics=statistics))
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax.backend.cpu_generic.pipeline import dataflow_lower_passes, finalize_passes
+from tvm_ffi import register_error
 
 from tersor.config import Config
 from tersor.error import UserError
@@ -33,7 +34,8 @@ from tersor.scheduler.autotune import Limit, tune
 from tersor.scheme import FP32, Scheme
 from tersor.statistics import Statistics
 from tersor.targets.cpu.cost import estimate, why_not
-from tersor.targets.cpu.detect import Host, hardware as describe, host_of, host_of_target
+from tersor.targets.cpu.detect import Host, host_of, host_of_target
+from tersor.targets.cpu.detect import hardware as describe
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.schedule import schedule_module
 
@@ -71,6 +73,10 @@ def _register() -> None:
         statistics: Statistics | None = None,
     ) -> Any:
         return pipeline(request, hardware, statistics)
+
+    # Without these, what a pass raises leaves tvm.compile as a RuntimeError.
+    register_error("UserError", UserError)
+    register_error("KeyboardInterrupt", KeyboardInterrupt)
 
 
 _register()
@@ -136,7 +142,8 @@ def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tv
     if any(scheme.quantization for scheme in schemes.values()):
         if statistics is None:
             raise UserError(
-                "the plan quantizes activations, which needs calibration statistics: pass statistics=calibrate(...)"
+                "the plan quantizes activations, which needs calibration statistics: "
+                "pass statistics=calibrate(...)"
             )
         rounded = partial(
             quantize,

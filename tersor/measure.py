@@ -55,7 +55,7 @@ class Power:
 
 @dataclass
 class Comparison:
-    """Two builds side by side on the same samples; classes are the largest of the first output's last axis."""
+    """Two builds on the same samples; a sample's class is where its first output is largest."""
 
     power: Power = field(default_factory=Power)
     rows: int = 0

@@ -1,10 +1,11 @@
 """Report: what was done to each layer, what it cost, and what was refused and why."""
 
+import io
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import ConfigDict
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -73,6 +74,13 @@ class Report:
         """Give the report as tables to print."""
         return Group(self._layers(), self._totals(), *self._refusals())
 
+    def text(self, width: int = 120) -> str:
+        """Give the same as plain text, `width` columns wide."""
+        console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+        with console.capture() as capture:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
     def _layers(self) -> Table:
         table = Table(title=f"{self.model} on {self.hardware}", title_justify="left")
         table.add_column("layer", overflow="fold")
@@ -105,5 +113,7 @@ class Report:
         return table
 
     def _refusals(self) -> list[RenderableType]:
-        reasons = [f"{layer.name} stays {layer.scheme}: {layer.reason}" for layer in self.layers if layer.reason]
+        reasons = [
+            f"{layer.name} stays {layer.scheme}: {layer.reason}" for layer in self.layers if layer.reason
+        ]
         return [Text(line) for line in reasons]

@@ -10,25 +10,28 @@ import tvm
 from tvm import relax
 
 from tersor.error import UserError
+from tersor.silence import quiet_stderr
 
 Array = npt.NDArray[Any]
+Inputs = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
 
 class Runner:
     """Runs an executable on arrays by input name; outputs come in the model's order."""
 
-    def __init__(self, executable: Any, inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+    def __init__(self, executable: Any, inputs: Inputs) -> None:
         self._machine = relax.VirtualMachine(executable, tvm.cpu())
         self.inputs = dict(inputs)
 
     @classmethod
-    def load(cls, path: Path, inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> Self:
+    def load(cls, path: Path, inputs: Inputs) -> Self:
         """Load a library that `tersor compress` wrote. Raises UserError if it is none."""
         try:
-            library = tvm.runtime.load_module(str(path))
+            with quiet_stderr():
+                return cls(tvm.runtime.load_module(str(path)), inputs)
         except Exception as error:
-            raise UserError(f"{path} is no compiled model: {str(error).splitlines()[-1]}") from error
-        return cls(library, inputs)
+            reason = (str(error).strip().splitlines() or ["it cannot be loaded"])[-1]
+            raise UserError(f"{path} is no compiled model: {reason}") from error
 
     def __call__(self, arrays: Mapping[str, Array]) -> list[Array]:
         """Run once. Raises UserError for a missing input or a wrong shape."""

@@ -1,0 +1,154 @@
+"""tersor compress: a model and data become a directory with a library, its plan and its report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tersor.cli.options import (
+    Crop,
+    Data,
+    Layout,
+    Mean,
+    Resize,
+    Shapes,
+    Std,
+    parse_preprocessing,
+    parse_shapes,
+)
+from tersor.cli.progress import progress_bar
+from tersor.compiler import compile, load_model
+from tersor.config import Config, Objective
+from tersor.data import Inputs, Preprocessing, Samples, load_samples
+from tersor.error import UserError
+from tersor.hardware import Hardware
+from tersor.plan import Calibration, Plan
+from tersor.replace import check_writable
+from tersor.targets.cpu.detect import detect, hardware
+
+
+def compress(
+    model: Annotated[Path, typer.Argument(help="The ONNX model.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the library, plan and report go.")],
+    shape: Shapes = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output", metavar="NAME", help="A tensor to be an output, instead of the model's. Repeatable."
+        ),
+    ] = None,
+    calibration_samples: Annotated[int, typer.Option(min=1, help="How many samples calibrate.")] = 128,
+    eval: Annotated[
+        str | None,
+        typer.Option(
+            "--eval", metavar="NPZ|DIR", help="Samples to compare with fp32 on (default: the rest of --data)."
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CSV|filename",
+            help="Classes of images: a CSV file with the columns file and class, or `filename` for the last "
+            "number in each name. A .npz holds its own as the array `labels`.",
+        ),
+    ] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="For every layer: int8 (default), fp32, int8+2:4, ..., or auto.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="JSON", help="Carry out this plan instead.")] = None,
+    min_snr: Annotated[
+        float | None, typer.Option(metavar="dB", help="What auto must leave of the signal (default: 30).")
+    ] = None,
+    objective: Annotated[
+        Objective | None, typer.Option(help="What auto makes least (default: seconds).")
+    ] = None,
+    calibration: Annotated[
+        Calibration | None, typer.Option(help="How activation ranges are chosen (default: mse).")
+    ] = None,
+    isa: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instruction set, at most the CPU's own (default).")
+    ] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Cores to share the work (default: all).")] = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    mean: Mean = "0",
+    std: Std = "1",
+    layout: Layout = "NCHW",
+) -> None:
+    """Compress an ONNX model: writes model.so, plan.json and a report, and prints the report."""
+    request = _request(plan, scheme, min_snr, objective, calibration)
+    preprocessing = parse_preprocessing(resize, crop, mean, std, layout)
+    shapes = parse_shapes(shape)
+    host = _hardware(isa, cores)
+    check_writable(out)
+    with progress_bar() as show:
+        show("importing", 0, None)
+        imported = load_model(model, shapes, output, host)
+        samples = load_samples(data, imported.inputs, preprocessing, calibration_samples)
+        evaluation, which = _evaluation(data, eval, labels, imported.inputs, preprocessing, samples)
+        compiled = compile(
+            imported,
+            samples,
+            request,
+            calibration_samples=len(samples),
+            evaluation=evaluation,
+            labels=evaluation.labels,
+            progress=show,
+        )
+        show("writing", 0, None)
+        report = compiled.save(out)
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(report)
+    console.print(f"calibrated on {samples.count} samples, evaluated on {which}", highlight=False)
+    console.print(f"written to {out}", highlight=False)
+
+
+def _request(
+    plan: Path | None,
+    scheme: str | None,
+    min_snr: float | None,
+    objective: Objective | None,
+    calibration: Calibration | None,
+) -> Plan | Config:
+    if plan is not None:
+        given = {"scheme": scheme, "min-snr": min_snr, "objective": objective, "calibration": calibration}
+        if both := [name for name, value in given.items() if value is not None]:
+            raise UserError(f"--plan says all that --{both[0]} would: leave one of them out")
+        return Plan.load(plan)
+    if scheme != "auto" and (min_snr is not None or objective is not None):
+        raise UserError("--min-snr and --objective are for --scheme auto: add it, or leave them out")
+    default = Config()
+    try:
+        return Config(
+            scheme or default.scheme,
+            default.min_snr if min_snr is None else min_snr,
+            objective or default.objective,
+            calibration or default.calibration,
+        )
+    except ValueError as error:
+        raise UserError(f"--scheme: {error}") from error
+
+
+def _hardware(isa: str | None, cores: int | None) -> Hardware:
+    return hardware(detect(isa, cores))
+
+
+def _evaluation(
+    data: str,
+    evaluation: str | None,
+    labels: str | None,
+    inputs: Inputs,
+    preprocessing: Preprocessing,
+    calibration: Samples,
+) -> tuple[Samples, str]:
+    """Give the samples to evaluate on, and which they are in words."""
+    if evaluation is not None:
+        samples = load_samples(evaluation, inputs, preprocessing, labels=labels)
+        return samples, f"{samples.count} samples of {evaluation}"
+    everything = load_samples(data, inputs, preprocessing, labels=labels)
+    if everything.count == calibration.count:
+        return everything, f"the same {everything.count}: --data has no others"
+    rest = load_samples(data, inputs, preprocessing, labels=labels, skip=calibration.count)
+    return rest, f"the {rest.count} others"

@@ -1,0 +1,22 @@
+"""A compressed model's folder, as `tersor compress` wrote it."""
+
+from pathlib import Path
+
+from tersor.document import read_json
+from tersor.error import UserError
+from tersor.report import Report
+from tersor.runner import Runner
+from tersor.targets.cpu.detect import detect
+
+
+def read_report(folder: Path) -> Report:
+    """Read a folder's report. Raises UserError if there is none."""
+    if not (folder / "report.json").is_file():
+        raise UserError(f"{folder} holds no report.json: give a directory that `tersor compress` wrote")
+    return read_json(folder / "report.json", Report)
+
+
+def open_runner(folder: Path, report: Report) -> Runner:
+    """Load a folder's library. Raises UserError if it is none, or is for another CPU."""
+    detect(report.hardware.removeprefix("cpu-"))
+    return Runner.load(folder / "model.so", {spec.name: (spec.shape, spec.dtype) for spec in report.inputs})
