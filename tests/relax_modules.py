@@ -1,14 +1,13 @@
 """Networks as Relax modules with named weights, written in a few lines, and one compilation on plain llvm."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
 
-from tersor.frontend.verify import run_plainly
-from tersor.ir.graph import Builder, Graph, expose, shape_of
+from tersor.ir.graph import Builder, Graph, bind_weights, expose, shape_of
 from tersor.ir.operators import Operator, prim_func
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
@@ -67,10 +66,27 @@ def he(rng: np.random.Generator, *shape: int, fan_in: int | None = None) -> Arra
     return rng.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32)
 
 
-def run(mod: tvm.IRModule, *inputs: Array) -> list[Array]:
-    """Compile on plain llvm with TVM's own pipeline and run once."""
-    names = [var.name for var in Graph(mod).inputs]
-    return list(run_plainly(mod, dict(zip(names, inputs, strict=True))))
+def run(mod: tvm.IRModule, *inputs: Array, level: int = 0) -> list[Array]:
+    """Compile on plain llvm and run once, with few of LLVM's optimisations unless `level` is 3."""
+    return compiled(mod, level)(*inputs)
+
+
+def compiled(mod: tvm.IRModule, level: int = 3) -> Callable[..., list[Array]]:
+    """Compile on plain llvm with TVM's own pipeline: what a module means, without a target of ours."""
+    executable = tvm.compile(bind_weights(mod), tvm.target.Target({"kind": "llvm", "opt-level": level}))
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+
+    def call(*inputs: Array) -> list[Array]:
+        result = machine["main"](*(tvm.runtime.tensor(np.ascontiguousarray(each)) for each in inputs))
+        return [each.numpy() for each in ([result] if isinstance(result, tvm.runtime.Tensor) else result)]
+
+    return call
+
+
+def samples(*shape: int, count: int = 3) -> list[Array]:
+    """Seeded unit-normal float32 inputs."""
+    rng = np.random.default_rng(1)
+    return [rng.normal(size=shape).astype(np.float32) for _ in range(count)]
 
 
 def residual_net(seed: int = 0) -> tvm.IRModule:
@@ -101,11 +117,10 @@ def schemes_for(mod: tvm.IRModule, scheme: Scheme) -> dict[str, Scheme]:
 def statistics_of(mod: tvm.IRModule, samples: list[Array]) -> Statistics:
     """Calibrate on plain llvm: every named tensor of the network over the samples."""
     named = tensor_names(mod)
-    exposed = expose(mod, list(named))
-    names = list(named.values())
+    observe = compiled(expose(mod, list(named)), level=0)
     (input_var, *_) = Graph(mod).inputs
 
-    def observe(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(zip(names, run(exposed, *inputs.values()), strict=True))
+    def tensors(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(zip(named.values(), observe(*inputs.values()), strict=True))
 
-    return calibrate(observe, [{input_var.name: sample} for sample in samples])
+    return calibrate(tensors, [{input_var.name: sample} for sample in samples])
