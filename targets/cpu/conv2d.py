@@ -18,7 +18,7 @@ from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
 from tersor.targets.cpu.geometry import Geometry, Tiling
-from tersor.targets.cpu.isa import Isa, dot_broadcast
+from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa, dot_broadcast
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged, subsamples
 
 Array = npt.NDArray[Any]
@@ -78,7 +78,7 @@ def conv2d(
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True, private=True):
             T.func_name("conv2d")
-            T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+            T.func_attr(dict(KERNEL_ATTRIBUTES))
             kernel.emit(in_shape, out_shape)
     return builder.get()
 

@@ -15,7 +15,7 @@ from tvm.script.ir_builder import tirx as T
 from tersor.targets.cpu.conv2d import flat
 from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
 from tersor.targets.cpu.geometry import Geometry, Tiling
-from tersor.targets.cpu.isa import Isa, load_int16, madd
+from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa, load_int16, madd
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged
 
 Array = npt.NDArray[Any]
@@ -54,7 +54,7 @@ def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_z
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True, private=True):
             T.func_name("depthwise")
-            T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+            T.func_attr(dict(KERNEL_ATTRIBUTES))
             _Kernel(isa, g, tiling, epilogue, input_zero_point).emit()
     return builder.get()
 

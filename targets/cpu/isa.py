@@ -12,6 +12,10 @@ from tvm.script.ir_builder import tirx as T
 Expr = Any  # a TIR expression or buffer; tvm ships no types
 
 
+# Of every kernel's PrimFunc: it is scheduled, and nothing is to be fused into it (8: opaque to FuseOps).
+KERNEL_ATTRIBUTES = {"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8}
+
+
 @dataclass(frozen=True)
 class Isa:
     """What a kernel needs to know about the vector unit it is written for."""

@@ -23,6 +23,7 @@ from tersor.ir.operators import (
     prim_func,
     read_operator,
 )
+from tersor.targets.cpu.interleave import can_interleave, interleave
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import Kernel, choose_kernel, conv_geometry, dense_geometry, dense_weight
 from tersor.targets.cpu.partition import Composite, is_convolution_input, partition
@@ -85,8 +86,23 @@ class _Lowering:
 
     def _channels_last(self, var: Expr) -> Expr:
         if var not in self.last:
-            self.last[var] = self.builder.emit(relax.op.permute_dims(self.first[var], [0, 2, 3, 1]))
+            interleaved = self._emit_interleaved(var)
+            self.last[var] = self._emit_transposed(var) if interleaved is None else interleaved
         return self.last[var]
+
+    def _emit_transposed(self, var: Expr) -> Expr:
+        return self.builder.emit(relax.op.permute_dims(self.first[var], [0, 2, 3, 1]))
+
+    def _emit_interleaved(self, var: Expr, step: Quantize | None = None) -> Expr | None:
+        """Bring an image of few channels over by its own kernel, quantized on the way by `step`."""
+        shape = shape_of(var)
+        if str(var.ty.dtype) != "float32" or var in self.last or not can_interleave(shape, self.isa):
+            return None
+        function = interleave(shape, self.isa, *((step.scale, step.zero_point) if step else ()))
+        batch, channels, height, width = shape
+        out = (batch, height, width, channels)
+        dtype = "uint8" if step else "float32"
+        return self.builder.call(function, "interleave", [self._channels_first(var)], out, dtype)
 
     def _prefers_last(self, tensors: list[Expr], var: Expr) -> bool:
         """Whether an operator that runs in either layout should run channels last."""
@@ -112,6 +128,10 @@ class _Lowering:
         step = read_operator(self.graph.mod, value)
         if isinstance(step, AveragePool):
             step = replace(step, channels_last=True)
+        if isinstance(step, Quantize):
+            quantized = self._emit_interleaved(tensors[0], step)
+            if quantized is not None:
+                return lambda: quantized
         if isinstance(step, Quantize | Dequantize | Add | Rescale | AveragePool):
             operator_step = step
             return lambda: self._call_operator(operator_step, [self._channels_last(t) for t in tensors], var)
