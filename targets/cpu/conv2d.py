@@ -266,10 +266,8 @@ def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -> Tiling:
     product. Rows are staged so that the scratch stays well inside the second-level cache.
     """
     vectors = _tile_vectors(isa, g)
-    most = (isa.registers - 2 - vectors) // vectors
-    count = g.out_height * g.out_width
-    pixels = min(most, count)
     rows = _staged_rows(isa, g, cores, integer)
+    pixels = _tile_pixels((isa.registers - 2 - vectors) // vectors, rows * g.out_width)
     chunks = g.batch * -(-g.out_height // rows)
     blocks = channel_vectors(isa, g) // vectors
     parts = 1 if chunks >= cores else max(1, min(cores, blocks))
@@ -288,6 +286,12 @@ def _tile_vectors(isa: Isa, g: Geometry) -> int:
     if count % 3 == 0 and count % 2:
         return 3
     return min(count, 2)
+
+
+def _tile_pixels(most: int, count: int) -> int:
+    """Choose how many of `count` pixels a tile has: near the most, and little computed twice at the end."""
+    candidates = range(max(1, most - most // 3), most + 1)
+    return min(reversed(candidates), key=lambda pixels: -(-count // pixels) * pixels) if count > most else count
 
 
 def _staged_rows(isa: Isa, g: Geometry, cores: int, integer: bool) -> int:

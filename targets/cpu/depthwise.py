@@ -22,6 +22,10 @@ Array = npt.NDArray[Any]
 Expr = Any
 
 
+# Bytes of scratch that a task may stage.
+STAGED_BYTES = 64 * 1024
+
+
 def pack_depthwise_weight(isa: Isa, g: Geometry, weight: Array) -> Array:
     """Pack a weight [C, 1, R, S]: int8 as [C/lanes][R/2][S][lane][2], float32 as [C/lanes][R][S][lane]."""
     group = 2 if weight.dtype == np.int8 else 1
@@ -41,12 +45,12 @@ def pack_depthwise_channels(isa: Isa, g: Geometry, values: Array) -> Array:
 
 
 def default_depthwise_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -> Tiling:
-    """Choose the tiling analytically: four pixels a tile, rows staged inside the first-level cache."""
+    """Choose the tiling analytically: pixels that divide a row, rows staged inside the first-level cache."""
     row = (g.width + g.padding[1] + g.padding[3]) * g.channels * (1 if integer else 4) * g.stride[0]
-    rows = max(1, min(g.out_height, 64 * 1024 // row))
-    if g.batch * -(-g.out_height // rows) < cores:
-        rows = max(1, -(-g.out_height // cores))
-    return Tiling(min(4, g.out_width), min(2, _blocks(isa, g)), rows, 1)
+    rows = max(1, min(g.out_height, STAGED_BYTES // row))
+    chunks = max(-(-g.out_height // rows), min(g.out_height, -(-cores // g.batch)))
+    pixels = next((count for count in (7, 6, 5) if g.out_width % count == 0), min(4, g.out_width))
+    return Tiling(pixels, min(2, _blocks(isa, g)), -(-g.out_height // chunks), 1)
 
 
 def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_zero_point: int = 0) -> Any:
