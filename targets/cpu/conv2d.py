@@ -274,8 +274,11 @@ def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -> Tiling:
     return Tiling(pixels, vectors, rows, parts)
 
 
-# Bytes of scratch that a task may stage; half of the smallest second-level cache in use today.
+# Bytes of scratch that a task may stage, in shares and whole: the second-level cache holds the weights, too.
 STAGED_BYTES = 96 * 1024
+STAGED_WHOLE = 176 * 1024
+# Output pixels from which on the rows are shared among the cores; below, it is the output channels.
+PARALLEL_PIXELS = 196
 
 
 def _tile_vectors(isa: Isa, g: Geometry) -> int:
@@ -289,19 +292,24 @@ def _tile_vectors(isa: Isa, g: Geometry) -> int:
 
 
 def _tile_pixels(most: int, count: int) -> int:
-    """Choose how many of `count` pixels a tile has: near the most, and little computed twice at the end."""
+    """Choose how many of `count` pixels a tile has: near the most, and little computed twice at the end.
+
+    A smaller tile loads the same weights for fewer pixels, so it hardly takes less time.
+    """
+    if count <= most:
+        return count
     candidates = range(max(1, most - most // 3), most + 1)
-    return min(reversed(candidates), key=lambda pixels: -(-count // pixels) * pixels) if count > most else count
+    return min(reversed(candidates), key=lambda pixels: -(-count // pixels) * max(pixels, most - 1))
 
 
 def _staged_rows(isa: Isa, g: Geometry, cores: int, integer: bool) -> int:
+    """Choose how many output rows are staged together: all, if they fit, else a balanced share."""
     size = (2 if isa.staged == "int16" else 1) if integer else 4
     row = (g.width + g.padding[1] + g.padding[3]) * g.channels * size * g.stride[0]
-    rows = max(1, min(g.out_height, STAGED_BYTES // row))
-    tasks = -(-g.out_height // rows)
-    if g.batch * tasks < cores and g.out_height * g.out_width >= 196:
-        rows = -(-g.out_height // cores)
-    return -(-g.out_height // -(-g.out_height // rows))
+    chunks = 1 if row * g.out_height <= STAGED_WHOLE else -(-g.out_height // max(1, STAGED_BYTES // row))
+    if g.batch * chunks < cores and g.out_height * g.out_width >= PARALLEL_PIXELS:
+        chunks = cores
+    return -(-g.out_height // min(chunks, g.out_height))
 
 
 def _group(isa: Isa, dtype: np.dtype[Any]) -> int:
