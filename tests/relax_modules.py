@@ -23,7 +23,10 @@ class Net:
 
     def __init__(self, shape: tuple[int, ...], dtype: str = "float32", *more: tuple[int, ...]) -> None:
         types = [relax.TensorType(each, dtype) for each in (shape, *more)]
-        inputs = [relax.Var(name, each) for name, each in zip("xyz", types, strict=False)]
+        inputs = [
+            relax.Var(name, each)
+            for name, each in ((f"x{i}" if i else "x", each) for i, each in enumerate(types))
+        ]
         block = relax.BlockBuilder()
         with block.function("main", inputs, attrs={"num_input": len(inputs)}):
             with block.dataflow():
