@@ -1,0 +1,5 @@
+"""python -m tersor: the command line."""
+
+from tersor.cli import main
+
+main()
