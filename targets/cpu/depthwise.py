@@ -180,7 +180,8 @@ class _Kernel:
     def _emit_taps(self, acc: Expr, register: Any, source: Expr, weights: Expr, at: Expr, v: int) -> None:
         """Accumulate all taps of one vector of channels."""
         g, lanes, pixels = self.g, self.isa.lanes, self.tiling.pixels
-        step, dilation = g.stride[1], g.dilation[1]
+        # Not the stride itself: staging may have left out the columns that nothing reads.
+        step, dilation = self.window.column_step // g.channels, g.dilation[1]
         for pair in range(self.pairs):
             for column in range((pixels - 1) * step + (g.window[1] - 1) * dilation + 1):
                 taps = [
