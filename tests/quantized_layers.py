@@ -248,3 +248,23 @@ def _geometry(rng: np.random.Generator, kind: str) -> Geometry:
             return Geometry(batch, height, width, channels, outputs, window, (1, size(1, 2)), padding)
         case _:
             return Geometry(batch, height, width, channels, outputs, window)
+
+
+def nhwc(array: Array) -> Array:
+    """Bring NCHW to contiguous NHWC."""
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+
+
+def convolve(g: Geometry, x: Array, w: Array, b: Array) -> Array:
+    """Convolve NCHW in float64."""
+    top, left, bottom, right = g.padding
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    out = np.zeros((g.batch, g.outputs, g.out_height, g.out_width)) + b.reshape(1, -1, 1, 1)
+    for k in range(g.outputs):
+        group = k // g.group_outputs
+        for c, r, s in np.ndindex(g.depth, *g.window):
+            y0, x0 = r * g.dilation[0], s * g.dilation[1]
+            rows = slice(y0, y0 + (g.out_height - 1) * g.stride[0] + 1, g.stride[0])
+            columns = slice(x0, x0 + (g.out_width - 1) * g.stride[1] + 1, g.stride[1])
+            out[:, k] += w[k, c, r, s] * padded[:, group * g.depth + c, rows, columns]
+    return out
