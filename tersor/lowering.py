@@ -7,6 +7,7 @@ tvm.compile(mod, target, relax_pipeline=tersor.pipeline(plan, statistics=statist
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.ir.chains import find_chains
 from tersor.ir.graph import Graph, bind_weights, weights_of
+from tersor.layer import Layer
 from tersor.network import Network
 from tersor.passes.canonicalize import Canonicalize
 from tersor.passes.decomposition.decompose import decompose
@@ -216,12 +218,10 @@ def _uniform(
     digest: str,
     statistics: Statistics | None,
 ) -> Plan:
-    """Give every layer the scheme, or fp32 with the reason why it cannot have it."""
-    layers: dict[str, LayerPlan] = {}
-    for layer in network.layers:
-        if layer.weight_bearing:
-            reason = why_not(layer, scheme, described)
-            layers[layer.name] = LayerPlan(FP32 if reason else scheme, reason=reason or "")
+    """Give every layer the scheme, or as much of it as the layer can have, with the reason."""
+    layers = {
+        layer.name: _nearest(layer, scheme, described) for layer in network.layers if layer.weight_bearing
+    }
     return Plan(
         digest,
         described.name,
@@ -230,6 +230,19 @@ def _uniform(
         config.calibration,
         config.bias_correction,
     )
+
+
+def _nearest(layer: Layer, scheme: Scheme, described: Hardware) -> LayerPlan:
+    """Drop the rank, then the sparsity, then all of a scheme until the target has a kernel for the rest."""
+    without_rank = replace(scheme, low_rank=None)
+    candidates = (scheme, without_rank, replace(without_rank, sparsity=None), FP32)
+    reasons: list[str] = []
+    for candidate in dict.fromkeys(candidates):
+        reason = why_not(layer, candidate, described)
+        if reason is None:
+            return LayerPlan(candidate, reason="; ".join(reasons))
+        reasons.append(f"no {candidate}: {reason}")
+    raise UserError(f"{described.name} has no kernel for the layer {layer.name!r}: {reasons[-1]}")
 
 
 def _current_host() -> Host:

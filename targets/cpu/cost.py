@@ -7,7 +7,7 @@ from tersor.scheme import Scheme
 from tersor.targets.accelerator import roofline
 
 # Codes that one core decodes and packs per cycle before a layer can use them.
-DECODED_PER_CYCLE = 0.5
+DECODED_PER_CYCLE = 0.06
 
 
 def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
@@ -26,6 +26,8 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
         return "products of two activations run in float32"
     if scheme.low_rank and layer.operator != "matmul":
         return "only dense layers are factored"
+    if scheme.low_rank and scheme.low_rank.rank * (layer.C + layer.K) >= layer.C * layer.K:
+        return f"factors of rank {scheme.low_rank.rank} are no smaller than the weight"
     if scheme.sparsity and layer.operator != "matmul":
         return f"only dense layers have a kernel for {scheme.sparsity}"
     if scheme.sparsity and not scheme.quantization:

@@ -20,6 +20,7 @@ from tersor.ir.operators import (
     Operator,
     Quantize,
     Rescale,
+    placeholder,
     prim_func,
     read_operator,
 )
@@ -106,7 +107,7 @@ class _Lowering:
 
     def _prefers_last(self, tensors: list[Expr], var: Expr) -> bool:
         """Whether an operator that runs in either layout should run channels last."""
-        if any(len(shape_of(tensor)) != 4 for tensor in (*tensors, var)):
+        if not all(_is_image(tensor) for tensor in (*tensors, var)):
             return False
         made_last = [tensor in self.last and tensor not in self.first for tensor in tensors]
         return any(made_last) or is_convolution_input(self.composites, var)
@@ -136,13 +137,10 @@ class _Lowering:
             operator_step = step
             return lambda: self._call_operator(operator_step, [self._channels_last(t) for t in tensors], var)
         same_shape = all(shape_of(tensor) == shape_of(var) for tensor in tensors)
-        scalars = all(
-            operand in tensors or self._size(operand) == 1 for operand in operands(value)
-        )
         match operator(value):
-            case name if name in ELEMENTWISE and same_shape and scalars:
-                return lambda: self.builder.emit(rebind(value, self._all_last(tensors)))
-            case "concat" if value.attrs.axis is not None and int(value.attrs.axis) == 1:
+            case name if name in ELEMENTWISE and same_shape and self._others_are_scalars(value, tensors):
+                return lambda: self.builder.emit(rebind(value, self._all_last(operands(value))))
+            case "concat" if _joins_channels(value) and len(tensors) == len(value.args[0].fields):
                 return lambda: self.builder.emit(relax.op.concat([self._channels_last(t) for t in tensors], 3))
             case "mean" if [int(axis) for axis in value.attrs.axis or ()] == [2, 3] and value.attrs.keepdims:
                 return lambda: self.builder.emit(relax.op.mean(self._channels_last(tensors[0]), [1, 2], True))
@@ -160,11 +158,17 @@ class _Lowering:
         self.first[var] = self.builder.emit(relax.op.reshape(self.last[tensors[0]], shape))
         return True
 
-    def _all_last(self, tensors: list[Expr]) -> dict[Expr, Expr]:
-        return {tensor: self._channels_last(tensor) for tensor in tensors}
+    def _all_last(self, operands: list[Expr]) -> dict[Expr, Expr]:
+        """Bring the operands over; weights among them are scalars and stay as they are."""
+        return {
+            each: self._channels_first(each) if each in self.graph.weights else self._channels_last(each)
+            for each in operands
+        }
 
-    def _size(self, operand: Expr) -> int:
-        return int(np.prod(shape_of(operand)))
+    def _others_are_scalars(self, value: Expr, tensors: list[Expr]) -> bool:
+        """Whether the stored operands have one value, which means the same in either layout."""
+        stored = [self.graph.value(argument) for argument in value.args if argument not in tensors]
+        return all(each is None or each.size == 1 for each in stored)
 
     def _emit_pool(self, value: Expr, tensor: Expr) -> Expr:
         a = value.attrs
@@ -231,7 +235,8 @@ class _Lowering:
         residual: list[Expr],
         out: tuple[int, ...],
     ) -> Expr:
-        self.kernels[composite.layer] = kernel.name
+        decoding = "" if composite.weight is not None else "decode + "
+        self.kernels[composite.layer] = decoding + kernel.name
         use = f"{composite.layer}|{composite.result.name}"
         constants = [self.builder.weight(f"{use}.bias", kernel.pack_channels(composite.bias))]
         if composite.multiplier is not None:
@@ -249,13 +254,21 @@ class _Lowering:
         )
 
 
+def _is_image(tensor: Expr) -> bool:
+    return isinstance(tensor.ty, relax.TensorType) and len(shape_of(tensor)) == 4
+
+
+def _joins_channels(value: Expr) -> bool:
+    return value.attrs.axis is not None and int(value.attrs.axis) == 1
+
+
 def _pack_function(kernel: Kernel, channels: int, outputs: int) -> Any:
     """Build the PrimFunc that packs int8 codes [C, K] as `Kernel.pack_weight` does for one group and no window."""
     isa, vectors = kernel.isa, kernel.tiling.vectors
     steps = -(-channels // isa.group)
     count = -(-outputs // isa.lanes)
     lane_size = isa.group
-    codes = te.placeholder((channels, outputs), "int8", "codes")
+    codes = placeholder((channels, outputs), "int8", "codes")
     whole = count // vectors
 
     def code(i: Any) -> Any:
@@ -272,6 +285,7 @@ def _pack_function(kernel: Kernel, channels: int, outputs: int) -> Any:
         exists = tvm.tirx.all(channel < channels, output < outputs)
         return tvm.tirx.if_then_else(exists, codes(channel, output), tvm.tirx.const(0, "int8"))
 
-    packed = te.compute((count * isa.lanes * steps * lane_size,), code, "packed")
+    size = tvm.tirx.IntImm("int64", count * isa.lanes * steps * lane_size)
+    packed = te.compute((size,), code, "packed")
     return te.create_prim_func([codes, packed]).without_attr("global_symbol")
 

@@ -250,15 +250,16 @@ _OPERATORS: dict[str, Callable[..., Operator]] = {
 
 def prim_func(operator: Operator, *arguments: tuple[Shape, str]) -> Any:
     """Build the PrimFunc of an operator for arguments of given shapes and dtypes."""
-    # Relax's own functions have int64 extents; with others TVM refuses to fuse them.
-    placeholders = [
-        te.placeholder([tirx.IntImm("int64", extent) for extent in shape], dtype, f"a{i}")
-        for i, (shape, dtype) in enumerate(arguments)
-    ]
+    placeholders = [placeholder(shape, dtype, f"a{i}") for i, (shape, dtype) in enumerate(arguments)]
     result = operator.compute(*placeholders)
     function = te.create_prim_func([*placeholders, result]).without_attr("global_symbol")
     marker = json.dumps({"operator": operator.name, **asdict(operator)}, sort_keys=True)
     return function.with_attr(ATTRIBUTE, marker).with_attr("tirx.noalias", True)
+
+
+def placeholder(shape: Shape, dtype: str, name: str) -> Expr:
+    """Declare an argument; Relax's own functions have int64 extents, and TVM fuses none that have others."""
+    return te.placeholder([tirx.IntImm("int64", extent) for extent in shape], dtype, name)
 
 
 def read_operator(mod: tvm.IRModule, expr: Expr) -> Operator | None:
