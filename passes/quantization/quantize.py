@@ -141,7 +141,7 @@ class _Quantizer:
         return builder.emit(relax.op.dequantize(codes, scale, zero_point))
 
     def _emit_head(self, builder: Builder, chain: Chain, values: dict[Expr, Expr]) -> Expr:
-        """Emit a layer's operator with its weight as codes, and the bias it lacks if its mean error needs one."""
+        """Emit a layer's operator on codes of its weight, with a bias where it lacks one that corrects their mean."""
         weight = self.graph.weights[chain.weight]
         axis = 0 if chain.operator == "nn.conv2d" else 1
         codes, scale = quantize_weight(weight, axis)
@@ -171,6 +171,10 @@ class _Quantizer:
 
     def _correction(self, chain: Chain) -> Array:
         weight = self.graph.weights[chain.weight]
+        if chain.operator == "matmul" and len(shape_of(chain.data)) == 4:
+            return np.zeros(
+                weight.shape[1], np.float32
+            )  # statistics take axis 1 of such a tensor as its channels
         axis = 0 if chain.operator == "nn.conv2d" else 1
         rounded = dequantize_weight(*quantize_weight(weight, axis), axis)
         groups = int(chain.attributes.groups) if chain.operator == "nn.conv2d" else 1
