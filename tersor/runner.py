@@ -20,7 +20,8 @@ class Runner:
     """Runs an executable on arrays by input name; outputs come in the model's order."""
 
     def __init__(self, executable: Any, inputs: Inputs) -> None:
-        self._machine = relax.VirtualMachine(executable, tvm.cpu())
+        device: Any = tvm.cpu()
+        self._machine = relax.VirtualMachine(executable, device)
         self.inputs = dict(inputs)
 
     @classmethod
