@@ -141,7 +141,7 @@ class _Quantizer:
         return builder.emit(relax.op.dequantize(codes, scale, zero_point))
 
     def _emit_head(self, builder: Builder, chain: Chain, values: dict[Expr, Expr]) -> Expr:
-        """Emit a layer's operator on codes of its weight, with a bias where it lacks one that corrects their mean."""
+        """Emit a layer's operator on codes of its weight, with a bias if its mean error needs one."""
         weight = self.graph.weights[chain.weight]
         axis = 0 if chain.operator == "nn.conv2d" else 1
         codes, scale = quantize_weight(weight, axis)

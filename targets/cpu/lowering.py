@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax, te
 
@@ -123,9 +122,7 @@ class _Lowering:
         self.last[var] = emit()
         return True
 
-    def _channels_last_form(
-        self, var: Expr, value: Expr, tensors: list[Expr]
-    ) -> Callable[[], Expr] | None:
+    def _channels_last_form(self, var: Expr, value: Expr, tensors: list[Expr]) -> Callable[[], Expr] | None:
         step = read_operator(self.graph.mod, value)
         if isinstance(step, AveragePool):
             step = replace(step, channels_last=True)
@@ -141,7 +138,9 @@ class _Lowering:
             case name if name in ELEMENTWISE and same_shape and self._others_are_scalars(value, tensors):
                 return lambda: self.builder.emit(rebind(value, self._all_last(operands(value))))
             case "concat" if _joins_channels(value) and len(tensors) == len(value.args[0].fields):
-                return lambda: self.builder.emit(relax.op.concat([self._channels_last(t) for t in tensors], 3))
+                return lambda: self.builder.emit(
+                    relax.op.concat([self._channels_last(t) for t in tensors], 3)
+                )
             case "mean" if [int(axis) for axis in value.attrs.axis or ()] == [2, 3] and value.attrs.keepdims:
                 return lambda: self.builder.emit(relax.op.mean(self._channels_last(tensors[0]), [1, 2], True))
             case "nn.max_pool2d" | "nn.avg_pool2d" if str(value.attrs.layout) == "NCHW":
@@ -182,7 +181,9 @@ class _Lowering:
     def _call_operator(self, step: Operator, arguments: list[Expr], var: Expr) -> Expr:
         batch, channels, height, width = shape_of(var)
         function = prim_func(step, *((shape_of(a), str(a.ty.dtype)) for a in arguments))
-        return self.builder.call(function, step.name, arguments, (batch, height, width, channels), step.output)
+        return self.builder.call(
+            function, step.name, arguments, (batch, height, width, channels), step.output
+        )
 
     # Kernels
 
@@ -288,4 +289,3 @@ def _pack_function(kernel: Kernel, channels: int, outputs: int) -> Any:
     size = tvm.tirx.IntImm("int64", count * isa.lanes * steps * lane_size)
     packed = te.compute((size,), code, "packed")
     return te.create_prim_func([codes, packed]).without_attr("global_symbol")
-
