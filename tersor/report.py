@@ -10,6 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 
+def faster(before: float, after: float) -> str:
+    """Say how two latencies compare."""
+    return f"{before / after:.2f}x faster" if after <= before else f"{after / before:.2f}x slower"
+
+
 @dataclass(frozen=True)
 class LayerReport:
     """One layer: `bytes` are its stored constants, `snr_db` its result against fp32 in the whole network."""
@@ -101,7 +106,7 @@ class Report:
         if t.file_bytes is not None:
             table.add_row("library", "", f"{t.file_bytes:,} B", "")
         if t.latency_ms is not None and t.latency_ms_fp32 is not None:
-            speed = f"{t.latency_ms_fp32 / t.latency_ms:.2f}x faster"
+            speed = faster(t.latency_ms_fp32, t.latency_ms)
             table.add_row("latency", f"{t.latency_ms_fp32:.3f} ms", f"{t.latency_ms:.3f} ms", speed)
         if t.accuracy is not None and t.accuracy_fp32 is not None:
             drop = f"{100 * (t.accuracy - t.accuracy_fp32):+.2f} points"
@@ -113,7 +118,5 @@ class Report:
         return table
 
     def _refusals(self) -> list[RenderableType]:
-        reasons = [
-            f"{layer.name} stays {layer.scheme}: {layer.reason}" for layer in self.layers if layer.reason
-        ]
+        reasons = [f"{layer.name} is {layer.scheme}: {layer.reason}" for layer in self.layers if layer.reason]
         return [Text(line) for line in reasons]

@@ -47,7 +47,12 @@ def test_the_table_says_what_was_done_and_what_it_brought() -> None:
         "28.50 dB",
     ):
         assert expected in text, expected
-    assert "fc.weight stays fp32: too few outputs" in text
+    assert "fc.weight is fp32: too few outputs" in text
+
+
+def test_a_compressed_network_may_be_slower() -> None:
+    slower = replace(TOTALS, latency_ms=6.0)
+    assert "2.00x slower" in replace(REPORT, totals=slower).text()
 
 
 def test_what_was_not_measured_has_no_row() -> None:

@@ -15,6 +15,7 @@ from tersor.cli.progress import progress_bar
 from tersor.compiler import load_model
 from tersor.error import UserError
 from tersor.measure import latencies
+from tersor.report import faster
 from tersor.runner import Inputs
 from tersor.targets.cpu.detect import detect, hardware
 
@@ -49,8 +50,8 @@ def bench(
         medians = latencies(list(runners.values()), _random_inputs(runners["compressed"].inputs), repeats)
     table = Table("", "median ms", "", title=f"{report.model} on {report.hardware}", title_justify="left")
     for name, median in zip(runners, medians, strict=True):
-        faster = f"{medians[0] / median:.2f}x faster" if name != "fp32" and model is not None else ""
-        table.add_row(name, f"{median:.3f}", faster)
+        speed = faster(medians[0], median) if name != "fp32" and model is not None else ""
+        table.add_row(name, f"{median:.3f}", speed)
     Console().print(table)
 
 
