@@ -7,15 +7,13 @@ Dense int8 codes are their own format and stay as they are.
 
 from collections.abc import Mapping
 
-import tvm
-
-from tersor.ir.graph import Array, Builder, Expr, Graph, operator, rebind, shape_of
+from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operator, rebind, shape_of
 from tersor.ir.operators import DecodeNM, prim_func
 from tersor.scheme import NM, Scheme
 from tersor.storage import encode_nm, index_bits
 
 
-def encode(mod: tvm.IRModule, schemes: Mapping[str, Scheme]) -> tvm.IRModule:
+def encode(mod: Module, schemes: Mapping[str, Scheme]) -> Module:
     """Replace the codes of every layer that has a sparsity by its values and their positions."""
     graph = Graph(mod)
     sparse = {

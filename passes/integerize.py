@@ -11,12 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tvm
-from tvm import relax
 
 from tersor.arithmetic import UINT8, quantize_bias
 from tersor.ir.chains import Chain, Limits, activation_limits, find_chains
-from tersor.ir.graph import Builder, Expr, Graph, operands, operator, rebind, shape_of
+from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.operators import (
     Add,
     AveragePool,
@@ -29,10 +27,11 @@ from tersor.ir.operators import (
     RescaleAccumulator,
     prim_func,
 )
+from tersor.ir.untyped import relax
 from tersor.passes.quantization.quantize import KEEPS_CODES, has_integer_form
 
 
-def integerize(mod: tvm.IRModule) -> tvm.IRModule:
+def integerize(mod: Module) -> Module:
     """Replace everything between grids by its integer form; what has none reads dequantized codes."""
     return _Integerizer(mod).rewrite()
 
@@ -57,7 +56,7 @@ class _Grid:
 
 
 class _Integerizer:
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: Module) -> None:
         self.graph = Graph(mod)
         self.builder = Builder(self.graph)
         self.values: dict[Expr, Expr] = {var: var for var in self.graph.inputs}
@@ -72,7 +71,7 @@ class _Integerizer:
         }
         self.inside = {var for chain in self.chains.values() for var in chain.interior}
 
-    def rewrite(self) -> tvm.IRModule:
+    def rewrite(self) -> Module:
         """Emit each quantize as an integer operator, and what is float as it was."""
         graph = self.graph
         for var, value in graph.bindings:
@@ -113,7 +112,8 @@ class _Integerizer:
 
     def _grid_of(self, value: Expr) -> _Grid:
         scale, zero_point = (self.graph.value(argument) for argument in value.args[1:3])
-        assert scale is not None and zero_point is not None
+        assert scale is not None
+        assert zero_point is not None
         return _Grid(float(scale), int(zero_point))
 
     def _codes_below(self, var: Expr) -> Expr:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Scale = Array | np.floating[Any]  # float32, per channel [K] or for all
 
 UINT8 = (0, 255)
 # Terms of a sum are saturated here before they become integers, so that the conversion is always defined.
@@ -42,7 +43,7 @@ def quantize_bias(bias: Array, scale: Array) -> Array:
 
 
 def requantize(
-    accumulator: Array, multiplier: Array, zero_point: int, bounds: tuple[int, int] = UINT8, axis: int = 1
+    accumulator: Array, multiplier: Scale, zero_point: int, bounds: tuple[int, int] = UINT8, axis: int = 1
 ) -> Array:
     """Bring int32 accumulators to uint8 codes.
 
@@ -54,7 +55,7 @@ def requantize(
 
 def requantize_add(
     accumulator: Array,
-    multiplier: Array,
+    multiplier: Scale,
     residual: Array,
     residual_multiplier: float,
     residual_zero_point: int,
@@ -95,7 +96,7 @@ def rescale(
 
 
 def rescale_accumulator(accumulator: Array, scale: Array, axis: int = 1) -> Array:
-    """Give the float32 values of int32 accumulators: what leaves the integer domain, in one multiplication."""
+    """Give the float32 values of int32 accumulators, by one multiplication: what leaves the integers."""
     return _scaled(accumulator, scale, axis)
 
 
@@ -109,14 +110,12 @@ def conv2d(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> Array:
-    """Accumulate a convolution: uint8 [N, C, H, W] * int8 [K, C/groups, R, S] + int32 [K] -> int32 [N, K, P, Q].
+    """Convolve uint8 [N, C, H, W] with int8 [K, C/groups, R, S] and add int32 [K] to int32 [N, K, P, Q].
 
     Padding (top, left, bottom, right) is by `zero_point`, which stands for the real zero.
     """
     top, left, bottom, right = padding
-    padded = np.pad(
-        _centred(x, zero_point).astype(np.int64), ((0, 0), (0, 0), (top, bottom), (left, right))
-    )
+    padded = np.pad(_centred(x, zero_point).astype(np.int64), ((0, 0), (0, 0), (top, bottom), (left, right)))
     batch, _, height, width = padded.shape
     channels, depth, rows, columns = weight.shape
     out_height = (height - (rows - 1) * dilation[0] - 1) // stride[0] + 1
@@ -178,7 +177,7 @@ def _centred(codes: Array, zero_point: int) -> Array:
     return codes.astype(np.int32) - np.int32(zero_point)
 
 
-def _scaled(accumulator: Array, multiplier: Array | np.float32, axis: int) -> Array:
+def _scaled(accumulator: Array, multiplier: Scale, axis: int) -> Array:
     multiplier = np.asarray(multiplier, np.float32)
     if multiplier.ndim == 1:
         shape = [1] * accumulator.ndim
@@ -189,7 +188,9 @@ def _scaled(accumulator: Array, multiplier: Array | np.float32, axis: int) -> Ar
 
 def _saturate(steps: Array, zero_point: int, bounds: tuple[int, int]) -> Array:
     low, high = bounds
-    return (np.clip(steps, low - zero_point, high - zero_point).astype(np.int32) + zero_point).astype(np.uint8)
+    return (np.clip(steps, low - zero_point, high - zero_point).astype(np.int32) + zero_point).astype(
+        np.uint8
+    )
 
 
 def _term(scaled: Array) -> Array:

@@ -46,7 +46,8 @@ def parse_json(text: str, noun: type[Noun], origin: str) -> Noun:
 
 def to_json(value: object, noun: type) -> str:
     """`value` as JSON text: sorted keys, two spaces, a newline at the end."""
-    plain = TypeAdapter(noun).dump_python(value, mode="json")
+    adapter: TypeAdapter[object] = TypeAdapter(noun)
+    plain = adapter.dump_python(value, mode="json")
     return json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -2,23 +2,21 @@
 
     matmul(x, w) + b   ->   matmul(matmul(x, u), v) + b
 
-The factors are layers of their own, named `<layer>.0` and `<layer>.1`; what else the scheme says holds for both.
+The factors are layers of their own, named `<layer>.0` and `<layer>.1`; the rest of the scheme holds for both.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-import tvm
-from tvm import relax
-
 from tersor.error import UserError
 from tersor.ir.chains import find_chains
-from tersor.ir.graph import Builder, Expr, Graph, rebind
+from tersor.ir.graph import Builder, Expr, Graph, Module, rebind
+from tersor.ir.untyped import relax
 from tersor.passes.decomposition.svd import truncated_svd
 from tersor.scheme import Scheme
 
 
-def decompose(mod: tvm.IRModule, schemes: Mapping[str, Scheme]) -> tuple[tvm.IRModule, dict[str, Scheme]]:
+def decompose(mod: Module, schemes: Mapping[str, Scheme]) -> tuple[Module, dict[str, Scheme]]:
     """Factor the layers whose scheme has a rank; give the module and the schemes of its layers.
 
     Raises UserError for a rank on a layer that is not dense.

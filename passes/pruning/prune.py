@@ -1,21 +1,20 @@
 """Prune: keep the largest weights of each layer, in the pattern its scheme names.
 
-    matmul(x, w)   ->   matmul(x, w * mask(w))
+matmul(x, w)   ->   matmul(x, w * mask(w))
 """
 
 from collections.abc import Mapping
 
 import numpy as np
-import tvm
 
 from tersor.error import UserError
 from tersor.ir.chains import find_chains
-from tersor.ir.graph import Graph, replace_weights
+from tersor.ir.graph import Graph, Module, replace_weights
 from tersor.passes.pruning.nm import nm_mask
 from tersor.scheme import NM, Scheme
 
 
-def prune(mod: tvm.IRModule, schemes: Mapping[str, Scheme]) -> tvm.IRModule:
+def prune(mod: Module, schemes: Mapping[str, Scheme]) -> Module:
     """Set the weights to zero that the schemes drop.
 
     Raises UserError for a pattern on a layer that is not dense, or that does not divide its input channels.
@@ -26,7 +25,9 @@ def prune(mod: tvm.IRModule, schemes: Mapping[str, Scheme]) -> tvm.IRModule:
         sparsity = schemes.get(chain.layer, Scheme()).sparsity
         if sparsity is not None:
             if chain.operator != "matmul":
-                raise UserError(f"the layer {chain.layer!r} is no dense layer: remove {sparsity} from its scheme")
+                raise UserError(
+                    f"the layer {chain.layer!r} is no dense layer: remove {sparsity} from its scheme"
+                )
             pruned[chain.layer] = _pruned(chain.layer, graph.weights[chain.weight], sparsity)
     return replace_weights(mod, pruned)
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tvm
-from tvm import relax
 
 from tersor.error import UserError
 from tersor.ir.chains import Chain, activation_limits, find_chains
-from tersor.ir.graph import Array, Builder, Expr, Graph, operands, operator, rebind, shape_of
+from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
+from tersor.ir.untyped import relax
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.bias_correction import bias_correction
 from tersor.passes.quantization.ranges import Method, affine, ranges
@@ -38,12 +37,12 @@ class Quantization:
 
 
 def quantize(
-    mod: tvm.IRModule,
+    mod: Module,
     schemes: Mapping[str, Scheme],
     statistics: Statistics,
     method: Method = "mse",
     correct_bias: bool = True,
-) -> tvm.IRModule:
+) -> Module:
     """Quantize the layers whose scheme says so; `schemes` is by layer name, a missing one is fp32.
 
     Raises UserError if the statistics lack a tensor that is to be quantized.
@@ -54,7 +53,7 @@ def quantize(
 class _Quantizer:
     def __init__(
         self,
-        mod: tvm.IRModule,
+        mod: Module,
         schemes: Mapping[str, Scheme],
         statistics: Statistics,
         method: Method,
@@ -73,7 +72,7 @@ class _Quantizer:
         self.float_chains = {var for chain in chains for var in chain.variables} - set(self.owner)
         self.quantizations = self._assign(self._quantized_tensors())
 
-    def rewrite(self) -> tvm.IRModule:
+    def rewrite(self) -> Module:
         """Rebuild the function with every chosen tensor passed through its grid."""
         graph, builder = self.graph, Builder(self.graph)
         values: dict[Expr, Expr] = {var: self._through_grid(builder, var, var) for var in graph.inputs}

@@ -26,7 +26,7 @@ Expr = Any
 
 
 def pack_weight(isa: Isa, g: Geometry, vectors: int, weight: Array) -> Array:
-    """Pack a weight [K, C/groups, R, S] (int8 or float32) in the order the kernel reads it, as one flat array.
+    """Pack a weight [K, C/groups, R, S] (int8 or float32) in the order the kernel reads it, flat.
 
     Order: group, block of `vectors` vectors, run of inputs, step, vector, lane, input within the step.
     Output channels are padded to whole vectors and runs to whole steps, with zeros.
@@ -75,11 +75,10 @@ def conv2d(
     kernel = _Kernel(isa, g, tiling, epilogue, input_zero_point)
     in_shape = in_shape or (g.batch, g.height, g.width, g.channels)
     out_shape = out_shape or (g.batch, g.out_height, g.out_width, g.outputs)
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True, private=True):
-            T.func_name("conv2d")
-            T.func_attr(dict(KERNEL_ATTRIBUTES))
-            kernel.emit(in_shape, out_shape)
+    with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
+        T.func_name("conv2d")
+        T.func_attr(dict(KERNEL_ATTRIBUTES))
+        kernel.emit(in_shape, out_shape)
     return builder.get()
 
 
@@ -129,7 +128,9 @@ class _Kernel:
         x = T.arg("x", T.Buffer(in_shape, self.dtype))
         w = T.arg("w", T.Buffer((size,), self.weight_dtype))
         bias = T.arg("bias", T.Buffer((padded,), self.epilogue.accumulator))
-        multiplier = T.arg("multiplier", T.Buffer((padded,), "float32")) if self.epilogue.has_multiplier else None
+        multiplier = (
+            T.arg("multiplier", T.Buffer((padded,), "float32")) if self.epilogue.has_multiplier else None
+        )
         added = self.epilogue.residual
         residual = T.arg("residual", T.Buffer(out_shape, self.epilogue.output)) if added else None
         y = flat(T.arg("y", T.Buffer(out_shape, self.epilogue.output)))
@@ -162,7 +163,7 @@ class _Kernel:
         return scratch, T.int32(0)
 
     def _emit_blocks(self, buffers: tuple[Expr, ...], base: Expr, out: Expr, part: Expr) -> None:
-        """Walk over blocks of output channels: whole ones shared among the parts, the rest in the last part."""
+        """Walk over blocks of output channels: the parts share whole ones, the last takes the rest."""
         width = self.tiling.vectors
         vectors = channel_vectors(self.isa, self.g)
         whole, rest = divmod(vectors, width)
@@ -173,9 +174,8 @@ class _Kernel:
                     block = T.bind(T.min(part * share, whole - share) + b)
                     self._emit_pixels(buffers, base, out, group, block * width, width)
             if rest:
-                with T.If(part == self.tiling.parts - 1):
-                    with T.Then():
-                        self._emit_pixels(buffers, base, out, group, T.int32(whole * width), rest)
+                with T.If(part == self.tiling.parts - 1), T.Then():
+                    self._emit_pixels(buffers, base, out, group, T.int32(whole * width), rest)
 
     def _emit_pixels(
         self, buffers: tuple[Expr, ...], base: Expr, out: Expr, group: Expr, vector: Expr, width: int
@@ -322,4 +322,3 @@ def flat(buffer: Expr) -> Expr:
     for extent in buffer.shape:
         size *= int(extent)
     return T.decl_buffer((size,), buffer.dtype, data=buffer.data)
-

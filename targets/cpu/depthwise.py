@@ -55,11 +55,10 @@ def default_depthwise_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -
 
 def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_zero_point: int = 0) -> Any:
     """Build the PrimFunc ``(x NHWC, packed weight, bias, [multiplier], [residual NHWC]) -> y NHWC``."""
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True, private=True):
-            T.func_name("depthwise")
-            T.func_attr(dict(KERNEL_ATTRIBUTES))
-            _Kernel(isa, g, tiling, epilogue, input_zero_point).emit()
+    with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
+        T.func_name("depthwise")
+        T.func_attr(dict(KERNEL_ATTRIBUTES))
+        _Kernel(isa, g, tiling, epilogue, input_zero_point).emit()
     return builder.get()
 
 
@@ -121,9 +120,7 @@ class _Kernel:
             if rest:
                 self._emit_rows(buffers, base, out, T.int32(whole * tiling.vectors), rest)
 
-    def _emit_rows(
-        self, buffers: tuple[Expr, ...], base: Expr, out: Expr, vector: Expr, width: int
-    ) -> None:
+    def _emit_rows(self, buffers: tuple[Expr, ...], base: Expr, out: Expr, vector: Expr, width: int) -> None:
         """Walk over the pixels of the staged rows with `width` vectors of channels."""
         g, tiling, window = self.g, self.tiling, self.window
         weights = self._load_weights(buffers[1], vector, width)
@@ -185,7 +182,10 @@ class _Kernel:
         for pair in range(self.pairs):
             for column in range((pixels - 1) * step + (g.window[1] - 1) * dilation + 1):
                 taps = [
-                    (p, s) for p in range(pixels) for s in range(g.window[1]) if p * step + s * dilation == column
+                    (p, s)
+                    for p in range(pixels)
+                    for s in range(g.window[1])
+                    if p * step + s * dilation == column
                 ]
                 if not taps:
                     continue

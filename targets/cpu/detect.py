@@ -7,11 +7,11 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-
-import tvm
+from typing import Any
 
 from tersor.error import UserError
 from tersor.hardware import Compute, Hardware, Memory
+from tersor.ir.untyped import tvm
 from tersor.targets.cpu.isa import ISAS, PLAIN, Isa
 
 
@@ -23,7 +23,7 @@ class Host:
     cores: int
 
     @property
-    def target(self) -> tvm.target.Target:
+    def target(self) -> Any:
         """TVM's description of it."""
         described: dict[str, object] = {"kind": "llvm", "mcpu": self.isa.mcpu, "num-cores": self.cores}
         if self.isa.features:
@@ -64,7 +64,7 @@ def cpu_flags() -> frozenset[str]:
 # One nominal clock for all: the host's own changes by the second, and a plan must not.
 NOMINAL_CLOCK = 2.5e9
 
-# Sustained multiply-accumulates per cycle and core of this project's kernels: lanes times what issues a cycle.
+# Multiply-accumulates per cycle and core that this project's kernels sustain in their inner loops.
 _MACS_PER_CYCLE = {
     "avx512-vnni": {"fp32": 32.0, "int8": 128.0},
     "avx512": {"fp32": 32.0, "int8": 48.0},
@@ -83,7 +83,7 @@ def host_of(described: Hardware) -> Host:
     return Host(isa, described.cores)
 
 
-def host_of_target(target: tvm.target.Target) -> Host:
+def host_of_target(target: Any) -> Host:
     """Give the widest instruction set that a TVM target allows."""
     features = tvm.target.codegen.llvm_get_cpu_features(target)
     enabled = {str(name) for name in features}

@@ -31,7 +31,7 @@ class Residual:
 class Requantize:
     """int32 accumulator -> uint8 codes; float32 multiplier per channel (`arithmetic.requantize[_add]`).
 
-    `bounded` says that no accumulator times its multiplier reaches `SAFE`, so saturating packs do the clipping.
+    `bounded` says that no accumulator times its multiplier reaches `SAFE`, so saturating packs may clip.
     """
 
     zero_point: int
@@ -152,7 +152,9 @@ def emit_pixel(
     while v < len(registers):
         pairs = isa.packs and epilogue.bounded and not ragged and v + 1 < len(registers)
         if isinstance(epilogue, Requantize) and pairs:
-            _store_pair(epilogue, isa, output, registers[v : v + 2], padded_channel + v * lanes, position + v * lanes)
+            _store_pair(
+                epilogue, isa, output, registers[v : v + 2], padded_channel + v * lanes, position + v * lanes
+            )
             v += 2
             continue
         left = output.channels - first - v * lanes if ragged else None

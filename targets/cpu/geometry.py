@@ -22,7 +22,9 @@ class Geometry:
     def out_height(self) -> int:
         """Rows of the output."""
         top, _, bottom, _ = self.padding
-        return (self.height + top + bottom - (self.window[0] - 1) * self.dilation[0] - 1) // self.stride[0] + 1
+        return (self.height + top + bottom - (self.window[0] - 1) * self.dilation[0] - 1) // self.stride[
+            0
+        ] + 1
 
     @property
     def out_width(self) -> int:

@@ -1,4 +1,4 @@
-"""Interleave: bring an image of few channels from planes (NCHW) to pixels (NHWC), quantized on the way or not.
+"""Interleave: bring an image of few channels from planes (NCHW) to pixels (NHWC), and quantize it.
 
 The planes are read a vector at a time and interleaved in registers; a transposition by elements would cost
 more than the first layer's padding and widening together.
@@ -29,28 +29,29 @@ def interleave(shape: tuple[int, ...], isa: Isa, scale: float | None = None, zer
     lanes, pixels = 2 * isa.lanes, height * width
     dtype = "float32" if scale is None else "uint8"
     blocks = pixels // lanes
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True, private=True):
-            T.func_attr(dict(KERNEL_ATTRIBUTES))
-            x = T.arg("x", T.Buffer(shape, "float32"))
-            y = T.arg("y", T.Buffer((batch, height, width, channels), dtype))
-            planes = T.decl_buffer((batch * channels * pixels,), "float32", data=x.data)
-            image = T.decl_buffer((batch * pixels * channels,), dtype, data=y.data)
-            # Relax asks of a function with one input whether it is a reshape, and insists on a block.
-            with T.sblock("root"):
-                tasks = -(-blocks * lanes // PIXELS)
-                share = -(-blocks // tasks)
-                with T.parallel(0, batch * tasks) as task:
-                    first = T.bind(T.min(task % tasks * share, blocks - share))
-                    start = T.bind(task // tasks * (channels * pixels))
-                    with T.serial(0, share) as block:
-                        pixel = T.bind((first + block) * lanes)
-                        loaded = [planes[T.ramp(start + c * pixels + pixel, 1, lanes)] for c in range(channels)]
-                        values = loaded if scale is None else [_quantize(v, scale, zero_point, lanes) for v in loaded]
-                        order = [c * lanes + p for p in range(lanes) for c in range(channels)]
-                        mixed = T.Shuffle([T.bind(value) for value in values], [T.int32(i) for i in order])
-                        place = T.ramp(start + pixel * channels, 1, lanes * channels)
-                        T.buffer_store(image, mixed, [place])
+    with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
+        T.func_attr(dict(KERNEL_ATTRIBUTES))
+        x = T.arg("x", T.Buffer(shape, "float32"))
+        y = T.arg("y", T.Buffer((batch, height, width, channels), dtype))
+        planes = T.decl_buffer((batch * channels * pixels,), "float32", data=x.data)
+        image = T.decl_buffer((batch * pixels * channels,), dtype, data=y.data)
+        # Relax asks of a function with one input whether it is a reshape, and insists on a block.
+        with T.sblock("root"):
+            tasks = -(-blocks * lanes // PIXELS)
+            share = -(-blocks // tasks)
+            with T.parallel(0, batch * tasks) as task:
+                first = T.bind(T.min(task % tasks * share, blocks - share))
+                start = T.bind(task // tasks * (channels * pixels))
+                with T.serial(0, share) as block:
+                    pixel = T.bind((first + block) * lanes)
+                    loaded = [planes[T.ramp(start + c * pixels + pixel, 1, lanes)] for c in range(channels)]
+                    values = (
+                        loaded if scale is None else [_quantize(v, scale, zero_point, lanes) for v in loaded]
+                    )
+                    order = [c * lanes + p for p in range(lanes) for c in range(channels)]
+                    mixed = T.Shuffle([T.bind(value) for value in values], [T.int32(i) for i in order])
+                    place = T.ramp(start + pixel * channels, 1, lanes * channels)
+                    T.buffer_store(image, mixed, [place])
     return builder.get()
 
 

@@ -8,10 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import tvm
-from tvm import relax, te
-
-from tersor.ir.graph import Builder, Expr, Graph, operands, operator, rebind, shape_of
+from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.operators import (
     Add,
     AveragePool,
@@ -23,6 +20,7 @@ from tersor.ir.operators import (
     prim_func,
     read_operator,
 )
+from tersor.ir.untyped import relax, te, tirx
 from tersor.targets.cpu.interleave import can_interleave, interleave
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import Kernel, choose_kernel, conv_geometry, dense_geometry, dense_weight
@@ -38,17 +36,17 @@ ELEMENTWISE = (
 class Lowered:
     """A module of kernels, and the name of the kernel that each layer got."""
 
-    mod: tvm.IRModule
+    mod: Module
     kernels: dict[str, str] = field(default_factory=dict)
 
 
-def lower(mod: tvm.IRModule, isa: Isa, cores: int) -> Lowered:
+def lower(mod: Module, isa: Isa, cores: int) -> Lowered:
     """Swap kernels in for all composites and plan the layouts around them."""
     return _Lowering(mod, isa, cores).rewrite()
 
 
 class _Lowering:
-    def __init__(self, mod: tvm.IRModule, isa: Isa, cores: int) -> None:
+    def __init__(self, mod: Module, isa: Isa, cores: int) -> None:
         self.graph = Graph(mod)
         self.builder = Builder(self.graph)
         self.isa = isa
@@ -98,7 +96,9 @@ class _Lowering:
         shape = shape_of(var)
         if str(var.ty.dtype) != "float32" or var in self.last or not can_interleave(shape, self.isa):
             return None
-        function = interleave(shape, self.isa, *((step.scale, step.zero_point) if step else ()))
+        function = (
+            interleave(shape, self.isa, step.scale, step.zero_point) if step else interleave(shape, self.isa)
+        )
         batch, channels, height, width = shape
         out = (batch, height, width, channels)
         dtype = "uint8" if step else "float32"
@@ -264,7 +264,7 @@ def _joins_channels(value: Expr) -> bool:
 
 
 def _pack_function(kernel: Kernel, channels: int, outputs: int) -> Any:
-    """Build the PrimFunc that packs int8 codes [C, K] as `Kernel.pack_weight` does for one group and no window."""
+    """Build the PrimFunc that packs int8 codes [C, K] as `Kernel.pack_weight` does for a dense layer."""
     isa, vectors = kernel.isa, kernel.tiling.vectors
     steps = -(-channels // isa.group)
     count = -(-outputs // isa.lanes)
@@ -277,15 +277,15 @@ def _pack_function(kernel: Kernel, channels: int, outputs: int) -> Any:
         block = i // block_size
         in_rest = block >= whole
         rest = count - whole * vectors if count % vectors else vectors
-        width = tvm.tirx.Select(in_rest, rest, vectors)
+        width = tirx.Select(in_rest, rest, vectors)
         at = i - block * block_size
         step = at // (width * isa.lanes * lane_size)
         inside = at % (width * isa.lanes * lane_size)
         channel = step * lane_size + inside % lane_size
         output = block * vectors * isa.lanes + inside // lane_size
-        exists = tvm.tirx.all(channel < channels, output < outputs)
-        return tvm.tirx.if_then_else(exists, codes(channel, output), tvm.tirx.const(0, "int8"))
+        exists = tirx.all(channel < channels, output < outputs)
+        return tirx.if_then_else(exists, codes(channel, output), tirx.const(0, "int8"))
 
-    size = tvm.tirx.IntImm("int64", count * isa.lanes * steps * lane_size)
+    size = tirx.IntImm("int64", count * isa.lanes * steps * lane_size)
     packed = te.compute((size,), code, "packed")
     return te.create_prim_func([codes, packed]).without_attr("global_symbol")

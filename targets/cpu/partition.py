@@ -1,7 +1,7 @@
 """Partition: find what the CPU has one kernel for, a layer with its epilogue.
 
-    requantize(bias + conv2d(pad(x), w))      one integer kernel
-    clip(residual + (bias + conv2d(x, w)))    one float kernel
+requantize(bias + conv2d(pad(x), w))      one integer kernel
+clip(residual + (bias + conv2d(x, w)))    one float kernel
 """
 
 from dataclasses import dataclass, replace
@@ -154,5 +154,3 @@ def is_convolution_input(composites: dict[Expr, Composite], var: Expr) -> bool:
     return any(
         composite.operator == "nn.conv2d" and composite.data.same_as(var) for composite in composites.values()
     )
-
-

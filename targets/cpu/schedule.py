@@ -1,4 +1,4 @@
-"""A CPU schedule for everything that has no kernel of its own: elementwise chains, layouts, pools, reductions.
+"""A CPU schedule for all that has no kernel of its own: elementwise chains, layouts, pools, reductions.
 
 Spatial loops are fused and run in parallel, the innermost is vectorised; a reduction keeps its loops between
 the two. TVM's own CPU pipeline leaves all of these as serial scalar loops.
@@ -6,18 +6,18 @@ the two. TVM's own CPU pipeline leaves all of these as serial scalar loops.
 
 from typing import Any
 
-import tvm
-from tvm.s_tir import Schedule
+from tersor.ir.graph import Module
+from tersor.ir.untyped import s_tir, tirx, tvm
 
 # Elements below which a parallel region costs more than it saves.
 GRAIN = 16384
 
 
-def schedule_module(mod: tvm.IRModule, lanes: int) -> tvm.IRModule:
+def schedule_module(mod: Module, lanes: int) -> Module:
     """Schedule every PrimFunc that is not scheduled yet."""
     scheduled = tvm.IRModule(dict(mod.functions.items()), attrs=mod.attrs)
     for name, function in mod.functions.items():
-        if not isinstance(function, tvm.tirx.PrimFunc) or _is_scheduled(function):
+        if not isinstance(function, tirx.PrimFunc) or _is_scheduled(function):
             continue
         scheduled.update_func(name, schedule_function(function, lanes))
     return scheduled
@@ -25,7 +25,7 @@ def schedule_module(mod: tvm.IRModule, lanes: int) -> tvm.IRModule:
 
 def schedule_function(function: Any, lanes: int) -> Any:
     """Schedule one PrimFunc; what does not fit the pattern stays as it is."""
-    schedule = Schedule(function)
+    schedule = s_tir.Schedule(function)
     blocks = [block for block in _compute_blocks(schedule)]
     for block in blocks[:-1]:
         _inline(schedule, block)
@@ -38,26 +38,26 @@ def _is_scheduled(function: Any) -> bool:
     return function.attrs is not None and "tirx.is_scheduled" in function.attrs
 
 
-def _compute_blocks(schedule: Schedule) -> list[Any]:
+def _compute_blocks(schedule: Any) -> list[Any]:
     root = schedule.get_sblock("root")
     return list(schedule.get_child_blocks(root))
 
 
-def _inline(schedule: Schedule, block: Any) -> None:
+def _inline(schedule: Any, block: Any) -> None:
     """Inline an elementwise producer; a reduction cannot be, and stays."""
     try:
         schedule.compute_inline(block)
-    except tvm.s_tir.ScheduleError:
+    except s_tir.ScheduleError:
         return
 
 
-def _schedule_block(schedule: Schedule, block: Any, lanes: int) -> None:
+def _schedule_block(schedule: Any, block: Any, lanes: int) -> None:
     loops = schedule.get_loops(block)
     kinds = [iterator.iter_type for iterator in schedule.get(block).iter_vars]
     if len(kinds) != len(loops) or not loops:
         return
-    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tvm.tirx.IterVar.DataPar]
-    reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != tvm.tirx.IterVar.DataPar]
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
+    reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != tirx.IterVar.DataPar]
     if not spatial:
         return
     extents = [int(schedule.get(loop).extent) for loop in spatial]
@@ -81,9 +81,9 @@ def _schedule_block(schedule: Schedule, block: Any, lanes: int) -> None:
 
 
 def _schedule_reduction(
-    schedule: Schedule, block: Any, spatial: list[Any], reduction: list[Any], size: int, lanes: int
+    schedule: Any, block: Any, spatial: list[Any], reduction: list[Any], size: int, lanes: int
 ) -> None:
-    """Order the loops outer spatial, reduction, vector; the last spatial axis is contiguous in all of ours."""
+    """Order the loops outer spatial, reduction, vector; the last spatial axis is taken to be contiguous."""
     extent = int(schedule.get(spatial[-1]).extent)
     width = next((w for w in (lanes * 4, lanes * 2, lanes) if extent % w == 0), 0)
     work = size

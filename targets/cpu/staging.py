@@ -29,7 +29,12 @@ def direct(g: Geometry) -> Window:
     """Read the input in place."""
     pitch = g.width * g.channels
     return Window(
-        pitch, pitch * g.stride[0], g.channels * g.stride[1], pitch * g.dilation[0], g.channels * g.dilation[1], 0
+        pitch,
+        pitch * g.stride[0],
+        g.channels * g.stride[1],
+        pitch * g.dilation[0],
+        g.channels * g.dilation[1],
+        0,
     )
 
 

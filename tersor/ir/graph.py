@@ -1,30 +1,33 @@
-"""Reading and rebuilding the one Relax function of a network: a straight line of bindings, weights by name."""
+"""Reading and rebuilding the one Relax function of a network: straight bindings, weights by name."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tvm
-from tvm import relax
+
+from tersor.ir.untyped import relax, tvm
 
 Array = npt.NDArray[Any]
-Expr = Any  # a Relax expression; tvm ships no types
+Expr = Any  # a Relax expression
+Module = Any  # a tvm.IRModule
 
 
 class Graph:
     """The function `main` of a module, read once: inputs, weights, bindings, users, outputs."""
 
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: Module) -> None:
         function = mod["main"]
         count = int(function.attrs["num_input"])
-        stored = function.attrs["params"] if "params" in function.attrs else []
+        stored = function.attrs.get("params", [])
         self.mod = mod
         self.inputs: list[Expr] = list(function.params[:count])
         self.weights: dict[Expr, Array] = {
             var: tensor.numpy() for var, tensor in zip(function.params[count:], stored, strict=True)
         }
-        bindings = [(binding.var, binding.value) for block in function.body.blocks for binding in block.bindings]
+        bindings = [
+            (binding.var, binding.value) for block in function.body.blocks for binding in block.bindings
+        ]
         # The builder ends a function with `gv = lv` for each output: another name for the same value.
         aliases = {var: value for var, value in bindings if isinstance(value, relax.Var)}
         result = aliases.get(function.body.body, function.body.body)
@@ -33,7 +36,9 @@ class Graph:
         outputs = list(returned.fields) if self.returns_tuple else [result]
         self.outputs: list[Expr] = [aliases.get(output, output) for output in outputs]
         self.bindings: list[tuple[Expr, Expr]] = [
-            (var, value) for var, value in bindings if var not in aliases and not isinstance(value, relax.Tuple)
+            (var, value)
+            for var, value in bindings
+            if var not in aliases and not isinstance(value, relax.Tuple)
         ]
         self._tuples = {var: value for var, value in bindings if isinstance(value, relax.Tuple)}
         self._definitions = dict(self.bindings)
@@ -42,7 +47,7 @@ class Graph:
             for used in operands(value):
                 self._users.setdefault(used, []).append(var)
 
-    def definition(self, var: Expr) -> Expr | None:
+    def definition(self, var: Expr) -> Any:
         """Give the expression bound to `var`, or None for a parameter or a constant."""
         return self._definitions.get(var) if isinstance(var, relax.Var) else None
 
@@ -67,7 +72,7 @@ class Graph:
 
 
 class Builder:
-    """Writes a module: inputs stay, weights are declared as they come, everything else is emitted in order."""
+    """Writes a module: inputs stay, weights are declared as they come, the rest is emitted in order."""
 
     def __init__(self, source: Graph) -> None:
         functions = {name: f for name, f in source.mod.functions.items() if name.name_hint != "main"}
@@ -101,8 +106,8 @@ class Builder:
         target = self._block.add_func(function, name)
         return self.emit(relax.call_tir(target, list(arguments), relax.TensorType(tuple(shape), dtype)))
 
-    def finish(self, outputs: Sequence[Expr], as_tuple: bool = False) -> tvm.IRModule:
-        """Close the function and give the module; it returns a tuple if its source did or `as_tuple` says so."""
+    def finish(self, outputs: Sequence[Expr], as_tuple: bool = False) -> Module:
+        """Close the function; it returns a tuple if its source did or `as_tuple` says so."""
         result = relax.Tuple(list(outputs)) if as_tuple or self._returns_tuple else outputs[0]
         output = self._block.emit_output(result)
         self._dataflow.__exit__(None, None, None)
@@ -154,19 +159,19 @@ def shape_of(expr: Expr) -> tuple[int, ...]:
     return tuple(int(extent) for extent in expr.ty.shape)
 
 
-def weights_of(mod: tvm.IRModule) -> dict[str, Array]:
+def weights_of(mod: Module) -> dict[str, Array]:
     """Give the weights of a module by name."""
     return {var.name: value for var, value in Graph(mod).weights.items()}
 
 
-def replace_weights(mod: tvm.IRModule, values: dict[str, Array]) -> tvm.IRModule:
+def replace_weights(mod: Module, values: dict[str, Array]) -> Module:
     """Give the module with other values for some of its weights, of the same shape and dtype."""
     graph = Graph(mod)
     weights = {var.name: values.get(var.name, value) for var, value in graph.weights.items()}
     return _attach(mod, len(graph.inputs), weights)
 
 
-def expose(mod: tvm.IRModule, variables: Sequence[Expr]) -> tvm.IRModule:
+def expose(mod: Module, variables: Sequence[Expr]) -> Module:
     """Give the module with other outputs: a tuple of the given variables, in order."""
     graph = Graph(mod)
     builder = Builder(graph)
@@ -177,13 +182,13 @@ def expose(mod: tvm.IRModule, variables: Sequence[Expr]) -> tvm.IRModule:
     return builder.finish([values[var] for var in variables], as_tuple=True)
 
 
-def bind_weights(mod: tvm.IRModule) -> tvm.IRModule:
+def bind_weights(mod: Module) -> Module:
     """Turn the named weights into constants: the last step before lowering."""
     mod, params = relax.frontend.detach_params(mod)
     return relax.transform.BindParams("main", dict(zip(_weight_names(mod), params["main"], strict=True)))(mod)
 
 
-def _weight_names(mod: tvm.IRModule) -> list[str]:
+def _weight_names(mod: Module) -> list[str]:
     function = mod["main"]
     return [var.name for var in function.params[int(function.attrs["num_input"]) :]]
 
@@ -192,7 +197,7 @@ def _same(a: Array, b: Array) -> bool:
     return a is b or (a.dtype == b.dtype and np.array_equal(a, b))
 
 
-def _attach(mod: tvm.IRModule, inputs: int, weights: dict[str, Array]) -> tvm.IRModule:
+def _attach(mod: Module, inputs: int, weights: dict[str, Array]) -> Module:
     tensors = [tvm.runtime.tensor(np.ascontiguousarray(value)) for value in weights.values()]
     function = mod["main"].with_attr("num_input", inputs).with_attr("params", tensors)
     mod = tvm.IRModule(dict(mod.functions.items()))

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import tvm
-from tvm import te, tirx
-
 from tersor.arithmetic import TERM_LIMIT, UINT8
-from tersor.ir.graph import Expr
+from tersor.ir.graph import Expr, Module
+from tersor.ir.untyped import relax, te, tirx
 
 ATTRIBUTE = "tersor.operator"
 Bounds = tuple[int, int]
@@ -169,7 +167,7 @@ class AveragePool:
 
     def compute(self, codes: Expr) -> Expr:
         """Describe the computation."""
-        rows, columns = ((1, 2) if self.channels_last else (2, 3))
+        rows, columns = (1, 2) if self.channels_last else (2, 3)
         shape = list(codes.shape)
         for axis, window, step in zip((rows, columns), self.kernel, self.stride, strict=True):
             shape[axis] = (codes.shape[axis] - window) // step + 1
@@ -262,9 +260,9 @@ def placeholder(shape: Shape, dtype: str, name: str) -> Expr:
     return te.placeholder([tirx.IntImm("int64", extent) for extent in shape], dtype, name)
 
 
-def read_operator(mod: tvm.IRModule, expr: Expr) -> Operator | None:
+def read_operator(mod: Module, expr: Expr) -> Operator | None:
     """Give the operator that a `call_tir` calls, or None."""
-    if not (isinstance(expr, tvm.relax.Call) and getattr(expr.op, "name", "") == "relax.call_tir"):
+    if not (isinstance(expr, relax.Call) and getattr(expr.op, "name", "") == "relax.call_tir"):
         return None
     attributes = mod[expr.args[0]].attrs
     if attributes is None or ATTRIBUTE not in attributes:
