@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tersor.error import UserError
 from tersor.ir.untyped import relax, tvm
 
 Array = npt.NDArray[Any]
@@ -18,6 +19,8 @@ class Graph:
 
     def __init__(self, mod: Module) -> None:
         function = mod["main"]
+        if function.attrs is None or "num_input" not in function.attrs:
+            raise UserError("the module does not say which parameters are weights: make it by import_model")
         count = int(function.attrs["num_input"])
         stored = function.attrs.get("params", [])
         self.mod = mod
