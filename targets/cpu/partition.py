@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tersor.arithmetic import TERM_LIMIT
 from tersor.ir.chains import Chain, find_chains
 from tersor.ir.graph import Array, Expr, Graph, operator
 from tersor.ir.operators import (
@@ -79,7 +80,7 @@ def _integer_composite(graph: Graph, var: Expr, value: Expr) -> Composite | None
     encoded = graph.definition(product.args[1])
     if weight is None and not isinstance(read_operator(graph.mod, encoded), DecodeNM):
         return None
-    if isinstance(epilogue, cpu.Requantize) and weight is not None:
+    if isinstance(epilogue, cpu.Requantize) and weight is not None and _is_small(epilogue.residual):
         epilogue = replace(epilogue, bounded=_is_bounded(weight, operator(product), bias.reshape(-1), scale))
     return Composite(
         layer=_layer_name(graph, product.args[1]),
@@ -104,6 +105,11 @@ def _is_bounded(weight: Array, name: str, bias: Array, multiplier: Array) -> boo
     axes = (1, 2, 3) if name == "nn.conv2d" else (0,)
     largest = 255.0 * np.abs(weight.astype(np.float64)).sum(axis=axes) + np.abs(bias.astype(np.float64))
     return bool((largest * multiplier < cpu.SAFE).all())
+
+
+def _is_small(residual: cpu.Residual | None) -> bool:
+    """Whether no residual code can bring back a sum that the other term saturates."""
+    return residual is None or 255 * residual.multiplier <= TERM_LIMIT / 2
 
 
 def _unpad(graph: Graph, data: Expr) -> tuple[Expr, int, tuple[int, int, int, int], tuple[Expr, ...]]:
