@@ -112,6 +112,19 @@ def test_accumulators_that_could_leave_the_safe_range_are_told(
     assert found.epilogue.bounded == bounded
 
 
+@pytest.mark.parametrize(("multiplier", "bounded"), [(1.5, True), (514.0, True), (1100.0, False)])
+def test_a_residual_that_could_outweigh_a_saturated_term_is_told(multiplier: float, bounded: bool) -> None:
+    net = Net((1, 2, 5, 5), "uint8", (1, 3, 5, 5))
+    x, residual = net.inputs
+    product = net.emit(op.nn.conv2d(x, net.weight("w", np.ones((3, 2, 1, 1), np.int8)), out_dtype="int32"))
+    acc = net.emit(op.add(product, net.weight("b", np.zeros((1, 3, 1, 1), np.int32))))
+    scale = net.weight("m", np.ones(3, np.float32))
+    mod = net.finish(net.call(operators.RequantizeAdd(multiplier, 255, 100), acc, scale, residual))
+    (found,) = partition(Graph(mod)).values()
+    assert isinstance(found.epilogue, Requantize)
+    assert found.epilogue.bounded == bounded
+
+
 def test_a_decoded_weight_belongs_to_its_layer() -> None:
     weight = np.zeros((8, 3), np.int8)
     weight[::4] = 5
