@@ -45,7 +45,8 @@ def find_linker() -> list[str]:
         if found:
             return [found]
     if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "c++"]
+        # As a C compiler: for C++ it would first build a C++ library, which takes minutes.
+        return [sys.executable, "-m", "ziglang", "cc"]
     raise UserError("no C++ compiler to link with: install g++ or clang++, or `pip install ziglang`")
 
 

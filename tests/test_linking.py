@@ -39,7 +39,7 @@ def test_the_compiler_of_the_system_comes_first(monkeypatch: pytest.MonkeyPatch)
 def test_then_the_one_that_pip_installs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", no_compiler)
     monkeypatch.setattr(linking.importlib.util, "find_spec", lambda name: name == "ziglang")
-    assert find_linker() == [sys.executable, "-m", "ziglang", "c++"]
+    assert find_linker() == [sys.executable, "-m", "ziglang", "cc"]
 
 
 def test_without_any_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
