@@ -1,6 +1,7 @@
 """Extract: read the network (layers and the tensors between them) off a canonical Relax module."""
 
 from collections import Counter
+from math import prod
 
 import tvm
 
@@ -110,11 +111,12 @@ def _free_products(graph: Graph, chains: list[Chain]) -> list[tuple[str, Expr, E
 
 
 def _product_layer(name: str, var: Expr, value: Expr) -> Layer:
-    out, left = shape_of(var), shape_of(value.args[0])
-    batch = 1
-    for extent in out[:-2]:
-        batch *= extent
-    return Layer(name, "matmul", N=out[-2], G=batch, K=out[-1], C=left[-1], weight_bearing=False)
+    """Describe a product of two computed tensors; a vector is a matrix of one row or one column."""
+    out, left, right = shape_of(var), shape_of(value.args[0]), shape_of(value.args[1])
+    columns = 1 if len(right) == 1 else right[-1]
+    rows = 1 if len(left) == 1 else left[-2]
+    batch = max(1, prod(out) // (rows * columns))
+    return Layer(name, "matmul", N=rows, G=batch, K=columns, C=left[-1], weight_bearing=False)
 
 
 def _two(values: object) -> tuple[int, int]:

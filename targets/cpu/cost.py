@@ -6,6 +6,7 @@ from tersor.layer import Layer
 from tersor.scheme import Scheme
 from tersor.targets.accelerator import roofline
 
+LARGEST_PRODUCT = 255 * 127
 # Codes that one core decodes and packs per cycle before a layer can use them.
 DECODED_PER_CYCLE = 0.06
 
@@ -34,4 +35,6 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
         return f"{scheme.sparsity} weights are stored as int8: write int8+{scheme.sparsity}"
     if scheme.quantization and (scheme.quantization.bits != 8 or scheme.input_bits != 8):
         return f"no kernel multiplies {scheme.weight_bits}-bit weights with {scheme.input_bits}-bit inputs"
+    if scheme.quantization and layer.C * layer.R * layer.S * LARGEST_PRODUCT >= 1 << 31:
+        return f"sums of {layer.C * layer.R * layer.S} products of bytes can overflow 32 bits"
     return roofline.why_not(layer, scheme, hardware)

@@ -25,7 +25,9 @@ class Host:
     @property
     def target(self) -> Any:
         """TVM's description of it."""
-        described: dict[str, object] = {"kind": "llvm", "mcpu": self.isa.mcpu, "num-cores": self.cores}
+        described: dict[str, object] = {"kind": "llvm", "num-cores": self.cores}
+        if self.isa.mcpu:
+            described["mcpu"] = self.isa.mcpu
         if self.isa.features:
             described["mattr"] = [f"+{feature}" for feature in self.isa.features]
         return tvm.target.Target(described)
@@ -47,7 +49,13 @@ def detect(isa: str | None = None, cores: int | None = None) -> Host:
         if chosen not in available:
             names = ", ".join(each.name for each in available)
             raise UserError(f"this CPU cannot run {isa}: choose one of {names}")
-    return Host(chosen, cores or len(os.sched_getaffinity(0)))
+    return Host(chosen, cores or _usable_cores())
+
+
+def _usable_cores() -> int:
+    """Give the cores this process may use; not every system lets it ask for fewer than all."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def cpu_flags() -> frozenset[str]:
@@ -88,7 +96,7 @@ def host_of_target(target: Any) -> Host:
     features = tvm.target.codegen.llvm_get_cpu_features(target)
     enabled = {str(name) for name in features}
     isa = next(each for each in ISAS if set(each.features) <= enabled)
-    cores = int(target.attrs["num-cores"]) if "num-cores" in target.attrs else len(os.sched_getaffinity(0))
+    cores = int(target.attrs["num-cores"]) if "num-cores" in target.attrs else _usable_cores()
     return Host(isa, cores)
 
 

@@ -28,11 +28,11 @@ class Isa:
     dot: str | None  # "vpmaddwd", "vpdpbusd", or None for the scalar description
     flags: tuple[str, ...]  # CPU flags (as in /proc/cpuinfo) without which it must not run
     features: tuple[str, ...]  # LLVM features
-    mcpu: str
+    mcpu: str  # LLVM's name of the CPU; empty for the least that the host's architecture has
 
     def described(self) -> "Isa":
         """Give the same layouts and loops with the intrinsic replaced by its scalar description."""
-        return replace(self, dot=None, flags=(), features=(), mcpu="x86-64")
+        return replace(self, dot=None, flags=(), features=(), mcpu="")
 
     @property
     def packs(self) -> bool:
@@ -67,7 +67,7 @@ AVX_VNNI = Isa(
     "avx-vnni", 8, 16, 4, "uint8", "vpdpbusd", ("avx2", "fma", "avx_vnni"), (*_AVX2, "avxvnni"), "alderlake"
 )
 AVX2 = Isa("avx2", 8, 16, 2, "int16", "vpmaddwd", ("avx2", "fma"), _AVX2, "haswell")
-PLAIN = Isa("plain", 4, 16, 1, "uint8", None, (), (), "x86-64")
+PLAIN = Isa("plain", 4, 16, 1, "uint8", None, (), (), "")
 
 # From the widest to the one that runs anywhere.
 ISAS = (AVX512_VNNI, AVX512, AVX_VNNI, AVX2, PLAIN)

@@ -13,7 +13,7 @@ from tersor.frontend.importer import refuse_control_flow, to_relax
 from tersor.frontend.onnx_file import load_onnx
 from tersor.frontend.outputs import select_outputs
 from tersor.frontend.static_shapes import make_static
-from tersor.frontend.verify import verify as compare
+from tersor.frontend.verification import verify as compare
 from tersor.frontend.weights import constant_nodes, name_weights
 from tersor.passes.canonicalize import Canonicalize
 

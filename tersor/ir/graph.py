@@ -110,8 +110,9 @@ class Builder:
         return self.emit(relax.call_tir(target, list(arguments), relax.TensorType(tuple(shape), dtype)))
 
     def finish(self, outputs: Sequence[Expr], as_tuple: bool = False) -> Module:
-        """Close the function; it returns a tuple if its source did or `as_tuple` says so."""
-        result = relax.Tuple(list(outputs)) if as_tuple or self._returns_tuple else outputs[0]
+        """Close the function; it returns a tuple if its source did, if `as_tuple`, or of several outputs."""
+        as_tuple = as_tuple or self._returns_tuple or len(outputs) > 1
+        result = relax.Tuple(list(outputs)) if as_tuple else outputs[0]
         output = self._block.emit_output(result)
         self._dataflow.__exit__(None, None, None)
         self._block.emit_func_output(output, [*self._inputs, *(var for var, _ in self._weights.values())])

@@ -8,7 +8,7 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
-from tersor.frontend.verify import run_plainly
+from tersor.frontend.verification import run_plainly
 from tersor.ir.graph import weights_of
 from tersor.passes.canonicalize import Canonicalize
 

@@ -70,7 +70,8 @@ def test_wider_instruction_sets_come_first_and_the_last_runs_anywhere() -> None:
 def test_llvm_knows_every_feature_and_cpu_by_its_name(isa: Isa) -> None:
     target = Host(isa, 1).target
     assert set(isa.features) <= {str(name) for name in tvm.target.codegen.llvm_get_cpu_features(target)}
-    assert isa.mcpu in {str(name) for name in tvm.target.codegen.llvm_get_cpu_archlist(target)}
+    known = {str(name) for name in tvm.target.codegen.llvm_get_cpu_archlist(target)}
+    assert isa.mcpu in known or not isa.flags
 
 
 def test_a_dot_product_of_extremes_does_not_saturate() -> None:

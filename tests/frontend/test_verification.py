@@ -7,7 +7,7 @@ from tvm import relax
 
 from tersor.error import UserError
 from tersor.frontend import import_model, static_model, verify
-from tersor.frontend.verify import random_inputs, relative_error, run_plainly, run_reference
+from tersor.frontend.verification import random_inputs, relative_error, run_plainly, run_reference
 from tests.models import mlp
 
 
