@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tersor.plan import Plan
 from tersor.replace import replacing
 from tersor.report import LayerReport, Report, TensorSpec, Totals
 from tersor.runner import Runner
-from tersor.scheme import FP32, Scheme
+from tersor.scheme import FP32
 from tersor.statistics import Statistics
 from tersor.targets.cpu.detect import Host, detect, host_of
 from tersor.targets.cpu.detect import hardware as describe
@@ -160,45 +160,47 @@ def compile(
     model = model if isinstance(model, Model) else load_model(model)
     if calibration_samples < 1:
         raise UserError(f"calibration needs at least 1 sample, got {calibration_samples}")
-    samples = list(islice(data, INSPECTED))
+    inspected = list(islice(data, INSPECTED))
     total = min(calibration_samples, len(data)) if isinstance(data, Sized) else None
-    chained = partial(_chained, samples, data, calibration_samples)
-    statistics = _calibrate(model, model.mod, chained(), progress, total)
-    progress("planning", 0, None)
-    plan = plan_for(
-        config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
-    )
-    reshaped, schemes = reshape_layers(model.mod, plan)
-    if any(layer.scheme.low_rank for layer in plan.layers.values()):
-        # The tensors between two factors exist only now.
-        statistics = _calibrate(model, reshaped, chained(), progress, total)
-        plan = replace(plan, statistics=statistics.digest())
+
+    def calibrated(mod: tvm.IRModule) -> Statistics:
+        return _calibrate(model, mod, _chained(inspected, data, calibration_samples), progress, total)
+
+    plan, statistics = _plan(model, config, calibrated, progress)
     progress("compiling", 0, None)
     lowered = model.lowered(compress(model.mod, plan, statistics))
     executable = build(lowered, model.host)
     runner = Runner(executable, model.inputs)
     progress("comparing layers", 0, None)
-    layers = _layer_reports(model, plan, statistics, lowered, reshaped, schemes, samples)
-    totals = _totals(model, lowered)
+    layers = _layer_reports(model, plan, statistics, lowered, inspected)
     if evaluation is None:
-        evaluation = samples if iter(data) is data else islice(data, calibration_samples)
-    comparison = _compare(model, runner, evaluation, labels, progress)
-    right_reference, right = comparison.accuracies
-    totals = replace(
-        totals,
-        samples=comparison.rows,
-        agreement=comparison.agreement,
-        snr_db=comparison.power.snr,
-        accuracy_fp32=right_reference,
-        accuracy=right,
-    )
+        evaluation = inspected if iter(data) is data else islice(data, calibration_samples)
+    totals = _with_accuracy(_totals(model, lowered), _compare(model, runner, evaluation, labels, progress))
     if measure:
         progress("measuring", 0, None)
-        reference, compressed = latencies([model.float_runner, runner], samples[0])
+        reference, compressed = latencies([model.float_runner, runner], inspected[0])
         totals = replace(totals, latency_ms_fp32=reference, latency_ms=compressed)
     inputs = tuple(TensorSpec(name, shape, dtype) for name, (shape, dtype) in model.inputs.items())
     report = Report(model.name, describe(model.host).name, inputs, model.outputs, layers, totals)
     return Compiled(executable, runner, plan, statistics, report)
+
+
+def _plan(
+    model: Model,
+    config: Config | Plan | str,
+    calibrated: Callable[[tvm.IRModule], Statistics],
+    progress: Progress,
+) -> tuple[Plan, Statistics]:
+    """Calibrate and plan; a plan that factors layers is calibrated again, for the tensors between factors."""
+    statistics = calibrated(model.mod)
+    progress("planning", 0, None)
+    plan = plan_for(
+        config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
+    )
+    if any(layer.scheme.low_rank for layer in plan.layers.values()):
+        statistics = calibrated(reshape_layers(model.mod, plan)[0])
+        plan = replace(plan, statistics=statistics.digest())
+    return plan, statistics
 
 
 def _chained(first: list[Mapping[str, Array]], data: Samples, limit: int) -> Iterable[Mapping[str, Array]]:
@@ -231,17 +233,19 @@ def _layer_reports(
     plan: Plan,
     statistics: Statistics,
     lowered: Lowered,
-    reshaped: tvm.IRModule,
-    schemes: Mapping[str, Scheme],
     samples: list[Mapping[str, Array]],
 ) -> tuple[LayerReport, ...]:
+    reshaped, schemes = reshape_layers(model.mod, plan)
     snr = _layer_snr(model, plan, statistics, samples)
     stored = weights_of(lowered.mod)
     reports = []
     for layer in extract(reshaped).layers:
         origin = layer.name if layer.name in plan.layers else layer.name.rpartition(".")[0]
         planned = plan.layers.get(origin)
-        reason = planned.reason if planned else "products of two activations run in float32"
+        unplanned = (
+            "not in the plan" if layer.weight_bearing else "products of two activations run in float32"
+        )
+        reason = planned.reason if planned else unplanned
         mine = [value.nbytes for name, value in stored.items() if _belongs(name, layer.name)]
         kernel = lowered.kernels.get(layer.name, "scheduled float32")
         scheme = str(schemes.get(layer.name, FP32))
@@ -272,7 +276,8 @@ def _layer_snr(
             power.add(expected, got)
     snr = {name.removesuffix(":out"): power.snr for name, power in powers.items()}
     # Of two factors it is the second that gives the layer's result.
-    factors = {f"{name}.1": value for name, value in snr.items() if plan.layers[name].scheme.low_rank}
+    factored = {name for name, layer in plan.layers.items() if layer.scheme.low_rank}
+    factors = {f"{name}.1": value for name, value in snr.items() if name in factored}
     return {**snr, **factors}
 
 
@@ -280,6 +285,18 @@ def _totals(model: Model, lowered: Lowered) -> Totals:
     original = sum(value.nbytes for value in weights_of(model.mod).values())
     stored = sum(value.nbytes for value in weights_of(lowered.mod).values())
     return Totals(bytes_fp32=original, bytes=stored)
+
+
+def _with_accuracy(totals: Totals, comparison: Comparison) -> Totals:
+    right_reference, right = comparison.accuracies
+    return replace(
+        totals,
+        samples=comparison.rows,
+        agreement=comparison.agreement,
+        snr_db=comparison.power.snr,
+        accuracy_fp32=right_reference,
+        accuracy=right,
+    )
 
 
 def _compare(

@@ -99,14 +99,11 @@ def plan_for(
 ) -> Plan:
     """Give the plan that a request stands for, checked against the module. Raises UserError."""
     network, digest = extract(mod), model_hash(mod)
+    described = describe(host)
     if isinstance(request, Plan):
-        request.check_model(digest)
-        request.check_layers(layer.name for layer in network.layers)
-        if request.groups or request.edges:
-            raise UserError("this version carries out no groups or edges of a plan: remove them from it")
+        _check(request, network, digest, described)
         return request
     config = _config(request)
-    described = describe(host)
     if config.scheme != "auto":
         return _uniform(Scheme.parse(config.scheme), config, network, described, digest, statistics)
     if statistics is None:
@@ -126,6 +123,19 @@ def plan_for(
         calibration=config.calibration,
         on_layer=on_layer,
     )
+
+
+def _check(plan: Plan, network: Network, digest: str, described: Hardware) -> None:
+    """Refuse a plan that is for another model or that this target cannot carry out to the letter."""
+    plan.check_model(digest)
+    plan.check_layers(layer.name for layer in network.layers)
+    if plan.groups or plan.edges:
+        raise UserError("this version carries out no groups or edges of a plan: remove them from it")
+    for name, layer in plan.layers.items():
+        if layer.mappings:
+            raise UserError(f"this version carries out no mappings: remove those of {name!r} from the plan")
+        if reason := why_not(network[name], layer.scheme, described):
+            raise UserError(f"the plan gives {name!r} the scheme {layer.scheme}, but {reason}: change it")
 
 
 def layer_tensors(mod: tvm.IRModule) -> dict[str, tuple[str, str]]:

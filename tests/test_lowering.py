@@ -1,5 +1,6 @@
 """The pipeline through tvm.compile: by object and by name, under instruments, with and without statistics."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import tvm
 from tvm import relax
 
 import tersor
-from tersor.lowering import model_hash
+from tersor.error import UserError
+from tersor.lowering import compress, model_hash, plan_for
 from tersor.plan import LayerPlan, Plan
-from tersor.scheme import FP32, INT8
+from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
+from tersor.targets.cpu.detect import detect
 from tests.models import mlp, random_inputs
 
 TARGET = {"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}
@@ -102,3 +105,20 @@ def test_instruments_of_the_context_see_the_passes(mod: tvm.IRModule, statistics
 def test_a_model_is_known_by_its_weights(mod: tvm.IRModule) -> None:
     assert model_hash(mod) == model_hash(tersor.import_model(mlp()))
     assert model_hash(mod) != model_hash(tersor.import_model(mlp(seed=1)))
+
+
+@pytest.mark.parametrize("scheme", ["w4a8", "fp32+2:4", "int8+rank60"])
+def test_a_plan_that_the_target_cannot_carry_out_is_refused_not_approximated(
+    mod: tvm.IRModule, scheme: str
+) -> None:
+    host = detect()
+    plan = plan_for("fp32", mod, host, None)
+    name = next(iter(plan.layers))
+    edited = replace(plan, layers={**plan.layers, name: LayerPlan(Scheme.parse(scheme))})
+    with pytest.raises(UserError, match=rf"gives '{name}' the scheme .*: change it"):
+        plan_for(edited, mod, host, None)
+
+
+def test_a_layer_that_a_plan_leaves_out_stays_as_it_is(mod: tvm.IRModule) -> None:
+    plan = plan_for("fp32", mod, detect(), None)
+    assert model_hash(compress(mod, replace(plan, layers={}), None)) == model_hash(mod)
