@@ -26,7 +26,7 @@ from tersor.passes.extract import extract, tensor_names
 from tersor.plan import Plan
 from tersor.replace import replacing
 from tersor.report import LayerReport, Report, TensorSpec, Totals
-from tersor.runner import Runner
+from tersor.runner import Runner, use_threads
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
 from tersor.targets.cpu.detect import Host, detect, host_of
@@ -80,6 +80,7 @@ class Model:
 
     def runner(self, lowered: Lowered) -> Runner:
         """Compile lowered kernels to something that runs."""
+        use_threads(self.host.cores)
         return Runner(build(lowered, self.host), self.inputs)
 
     def observe(self, mod: tvm.IRModule) -> Callable[[Mapping[str, Array]], dict[str, Array]]:

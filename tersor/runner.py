@@ -1,5 +1,6 @@
 """Runner: a compiled network as a Python function of named arrays."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,14 @@ from tersor.silence import quiet_stderr
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
+
+
+def use_threads(count: int) -> None:
+    """Let runs share `count` threads; TVM's own choice is half the cores, as if the rest were hyperthreads.
+
+    A TVM_NUM_THREADS of the user's stays. TVM reads it once, when the first run of the process starts.
+    """
+    os.environ.setdefault("TVM_NUM_THREADS", str(count))
 
 
 class Runner:

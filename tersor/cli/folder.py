@@ -5,7 +5,7 @@ from pathlib import Path
 from tersor.document import read_json
 from tersor.error import UserError
 from tersor.report import Report
-from tersor.runner import Runner
+from tersor.runner import Runner, use_threads
 from tersor.targets.cpu.detect import detect
 
 
@@ -18,5 +18,5 @@ def read_report(folder: Path) -> Report:
 
 def open_runner(folder: Path, report: Report) -> Runner:
     """Load a folder's library. Raises UserError if it is none, or is for another CPU."""
-    detect(report.hardware.removeprefix("cpu-"))
+    use_threads(detect(report.hardware.removeprefix("cpu-")).cores)
     return Runner.load(folder / "model.so", {spec.name: (spec.shape, spec.dtype) for spec in report.inputs})
