@@ -17,7 +17,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
-from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.geometry import Geometry, Tiling, balanced_rows
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa, dot_broadcast
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged, subsamples
 
@@ -309,7 +309,7 @@ def _staged_rows(isa: Isa, g: Geometry, cores: int, integer: bool) -> int:
     chunks = 1 if row * g.out_height <= STAGED_WHOLE else -(-g.out_height // max(1, STAGED_BYTES // row))
     if g.batch * chunks < cores and g.out_height * g.out_width >= PARALLEL_PIXELS:
         chunks = cores
-    return -(-g.out_height // min(chunks, g.out_height))
+    return g.out_height if chunks == 1 else balanced_rows(g, min(chunks, g.out_height), cores)
 
 
 def _group(isa: Isa, dtype: np.dtype[Any]) -> int:

@@ -14,7 +14,7 @@ from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.conv2d import flat
 from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
-from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.geometry import Geometry, Tiling, balanced_rows
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa, load_int16, madd
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged
 
@@ -50,7 +50,7 @@ def default_depthwise_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -
     rows = max(1, min(g.out_height, STAGED_BYTES // row))
     chunks = max(-(-g.out_height // rows), min(g.out_height, -(-cores // g.batch)))
     pixels = next((count for count in (7, 6, 5) if g.out_width % count == 0), min(4, g.out_width))
-    return Tiling(pixels, min(2, _blocks(isa, g)), -(-g.out_height // chunks), 1)
+    return Tiling(pixels, min(2, _blocks(isa, g)), balanced_rows(g, chunks, cores), 1)
 
 
 def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_zero_point: int = 0) -> Any:

@@ -69,6 +69,19 @@ class Geometry:
         return self.depth * (self.window[1] if self.merges_columns else 1)
 
 
+def balanced_rows(g: Geometry, chunks: int, cores: int) -> int:
+    """Choose the output rows of a chunk, for at least `chunks` chunks an image.
+
+    All cores get equally many chunks, and little is computed twice: the last chunk overlaps the one before it
+    where the rows do not divide.
+    """
+    most = min(g.out_height, 2 * chunks + cores)
+    shared = [count for count in range(chunks, most + 1) if g.batch * count % cores == 0]
+    counts = shared or range(chunks, most + 1)
+    best = min(counts, key=lambda count: (-(-g.out_height // count) * count, count))
+    return -(-g.out_height // best)
+
+
 @dataclass(frozen=True)
 class Tiling:
     """The CPU's mapping of a convolution: register tile, rows staged at a time, parallel grid."""
