@@ -75,6 +75,23 @@ def test_no_convolution_or_product_is_left_and_images_change_layout_only_at_the_
     assert kinds.count("permute_dims") <= 1
 
 
+def float_tensors(mod: tvm.IRModule) -> list[str]:
+    """The float tensors that a network makes, in order."""
+    return [var.name for var, _ in Graph(mod).bindings if str(var.ty.dtype).startswith("float")]
+
+
+def test_of_the_tensors_that_compiled_kernels_exchange_only_the_edges_are_float(
+    integer: tvm.IRModule,
+) -> None:
+    mod = lower(integer, HOST.isa, 2).mod
+    made = [var.name for var, _ in Graph(mod).bindings]
+    # The image brought to its layout, before it is quantized, and the result.
+    edges = {made[0], made[-1]}
+    assert set(float_tensors(mod)) <= edges
+    assert float_tensors(mod)[-1] == made[-1]
+    assert len(float_tensors(lower(residual_net(), HOST.isa, 2).mod)) > len(edges)  # the scan does find them
+
+
 def test_weights_keep_their_layers_names(integer: tvm.IRModule) -> None:
     weights = weights_of(lower(integer, HOST.isa, 2).mod)
     assert {f"{name}.weight" for name in ("a", "b", "c", "d", "down", "fc")} <= set(weights)
