@@ -5,6 +5,7 @@
     add(matmul(x, permute_dims(w)), b)            ->   add(matmul(x, w'), b)         w' [C, K], b [K]
     multiply(conv2d(x, w), s), add(s, ...)        ->   s and t go into w' and b'
     conv2d(nn.pad(x, zeros), w)                   ->   conv2d(x, w, padding=...)
+    conv1d(x, w)                                  ->   conv2d(x, w)                  of height 1, reshaped
     minimum(maximum(x, 0), 6), clip(relu(x), 6)   ->   clip(x, 0, 6);  clip(x, 0, inf) -> relu(x)
     dropout, no-op reshape, cast, transpose, pad  ->   gone
     shape_to_tensor(shape_of(x))                  ->   a constant

@@ -25,7 +25,11 @@ def reshape(walk: Walk, call: Expr) -> Expr | None:
     if shape_of(call) == shape_of(call.args[0]):
         return call.args[0]
     first = walk.definition(call.args[0], "reshape", "flatten")
-    if first is None or not walk.read_once(call.args[0]):
+    if first is None:
+        return None
+    if shape_of(call) == shape_of(first.args[0]):
+        return first.args[0]
+    if not walk.read_once(call.args[0]):
         return None
     return relax.op.reshape(first.args[0], call.args[1])
 
