@@ -15,7 +15,7 @@ import tvm
 from tersor.config import Config
 from tersor.document import write_json
 from tersor.error import UserError
-from tersor.frontend import import_model, static_model, verify
+from tersor.frontend import Examples, from_torch, import_model, is_torch_module, static_model, verify
 from tersor.hardware import Hardware
 from tersor.ir.graph import Graph, expose, shape_of, weights_of
 from tersor.linking import export_library
@@ -122,14 +122,25 @@ class Compiled:
 
 
 def load_model(
-    source: str | Path | onnx.ModelProto | tvm.IRModule,
+    source: Any,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     outputs: list[str] | None = None,
     hardware: Hardware | None = None,
     check: bool = True,
+    example_inputs: Examples | None = None,
 ) -> Model:
-    """Import a model for a host and, with `check`, compare its float build with a reference executor."""
+    """Import a model for a host and, with `check`, compare its float build with a reference executor.
+
+    `source` is an ONNX model or its file, a module of `import_model`, or a torch.nn.Module with
+    `example_inputs` (see `tersor.frontend.torch_import`), whose reference is PyTorch.
+    """
     host = host_of(hardware) if hardware is not None else detect()
+    if example_inputs is not None or is_torch_module(source):
+        imported = from_torch(source, example_inputs, shapes, outputs)
+        model = Model(imported.name, imported.mod, host, tuple(imported.reference))
+        if check:
+            imported.verify(lambda _, arrays: model.float_runner(arrays))
+        return model
     if isinstance(source, tvm.IRModule):
         return Model("module", canonical(source), host)
     name = Path(source).stem if isinstance(source, str | Path) else source.graph.name or "model"

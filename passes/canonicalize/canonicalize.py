@@ -3,7 +3,7 @@
 import tvm
 
 from tersor.ir.graph import Graph
-from tersor.passes.canonicalize import absorb, clips, identities, sequences
+from tersor.passes.canonicalize import absorb, clips, identities, parts, reductions, sequences
 from tersor.passes.canonicalize.constants import FOLDABLE, folded, shape_to_tensor
 from tersor.passes.canonicalize.program import read, write
 from tersor.passes.canonicalize.walk import TUPLE_ITEM, Rule, Walk
@@ -27,7 +27,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "permute_dims": (identities.permute_dims,),
     "concat": (identities.concat,),
     "shape_to_tensor": (shape_to_tensor,),
-    TUPLE_ITEM: (identities.tuple_item, sequences.batch_norm, absorb.batch_norm),
+    "strided_slice": (parts.strided_slice,),
+    "mean": (reductions.mean,),
+    TUPLE_ITEM: (identities.tuple_item, sequences.batch_norm, absorb.batch_norm, parts.split_item),
 }
 for _name, _rule in sequences.RULES.items():
     RULES[_name] = (*RULES.get(_name, ()), _rule)

@@ -24,10 +24,10 @@ def import_model(
 
     `source` is an ONNX model or its file (`onnx_import.import_model` has the other arguments), or a
     torch.nn.Module with `example_inputs`, second or by name (`torch_import.import_torch`), which is always
-    verified against PyTorch. The first `num_input` parameters of `main` are the model's inputs, the others its
-    weights under their names; the attributes `num_input` and `params` say how many and hold the values.
+    verified against PyTorch. The first `num_input` parameters of `main` are the model's inputs, the others
+    its weights under their names; the attributes `num_input` and `params` say how many and hold the values.
 
-    Raises UserError for what cannot be imported, and for a module that computes something else than the model.
+    Raises UserError for what cannot be imported, or what then computes something else than the model.
     """
     if example_inputs is None and not is_torch_module(source):
         onnx_source: str | Path | onnx.ModelProto = source
@@ -44,7 +44,7 @@ def from_torch(module: Any, example_inputs: Examples | None, shapes: Any, output
     """Import a torch.nn.Module, and refuse what is for ONNX models alone."""
     if shapes is not None or outputs is not None:
         raise UserError(
-            "shapes and outputs are for ONNX models: a torch module takes both from its example inputs and forward"
+            "shapes and outputs are for ONNX models: a torch module has those of its examples and forward"
         )
     if example_inputs is None:
         raise UserError("importing a torch module needs example_inputs: a tuple of tensors, or a dictionary")

@@ -42,14 +42,18 @@ class TorchImport:
         `run(mod, inputs)` returns the outputs in order and defaults to plain llvm code. Raises UserError
         naming the first output that differs.
         """
+        try:
+            results = run(self.mod, self.inputs)
+        except UserError:
+            raise
+        except Exception as error:  # operators that TVM imports and then cannot lower
+            raise UserError(f"the imported module cannot be compiled: {first_line(error)}") from error
         worst = 0.0
-        for (name, expected), result in zip(
-            self.reference.items(), run(self.mod, self.inputs), strict=True
-        ):
+        for (name, expected), result in zip(self.reference.items(), results, strict=True):
             error = relative_error(result, expected)
             if not error <= TOLERANCE:
                 raise UserError(
-                    f"the imported module computes something else than PyTorch: the first output that differs "
+                    "the imported module computes something else than PyTorch: the first output that differs "
                     f"is {name!r}, by {error:.2g} of its largest value (allowed: {TOLERANCE:g})"
                 )
             worst = max(worst, error)
@@ -66,9 +70,9 @@ def import_torch(module: Any, example_inputs: Examples) -> TorchImport:
     """Import a torch.nn.Module in inference mode, with the static shapes of the example inputs.
 
     `example_inputs` are tensors, a tuple in the order of `forward` or a dictionary by its names, which become
-    the names of the inputs. Weights are named as in the state dict; of nested outputs the tensors are taken in
-    order. Examples that are constant everywhere (`torch.zeros`) tell nothing: PyTorch's output is then taken
-    for seeded unit normals of the same shape.
+    the names of the inputs. Weights are named as in the state dict; of nested outputs the tensors are taken
+    in order. Examples that are constant everywhere (`torch.zeros`) tell nothing: PyTorch's output is then
+    taken for seeded unit normals of the same shape.
 
     Raises UserError without torch, for inputs that do not fit, for what torch.export cannot trace, and naming
     the operator for what TVM cannot import.
@@ -83,7 +87,12 @@ def import_torch(module: Any, example_inputs: Examples) -> TorchImport:
 
     with _quiet(torch):
         program = _exported(torch, module, bound)
-        imported = to_relax(program)
+        try:
+            imported = to_relax(program)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"the module cannot be imported: {first_line(error)}") from error
         telling = _telling(torch, bound)
         reference = _outputs(torch, module, telling)
     canonicalize: Any = Canonicalize()  # a Pass, which only the decorator knows
@@ -111,7 +120,7 @@ def _in_inference_mode(module: Any) -> Any:
         return copy.deepcopy(module).eval()
     except Exception as error:
         raise UserError(
-            f"the module is in training mode and cannot be copied ({first_line(error)}): call its eval() first"
+            f"the module is in training mode and cannot be copied ({first_line(error)}): call eval() on it"
         ) from error
 
 
@@ -126,8 +135,8 @@ def _bound(module: Any, examples: Examples) -> inspect.BoundArguments:
         names = ", ".join(signature.parameters)
         raise UserError(f"example_inputs do not fit forward({names}): {first_line(error)}") from error
     raise UserError(
-        f"example_inputs are a {type(examples).__name__}: give a tuple of tensors, or a dictionary by the names "
-        "of forward's arguments"
+        f"example_inputs are a {type(examples).__name__}: give a tuple of tensors, or a dictionary by the "
+        "names of forward's arguments"
     )
 
 
@@ -145,9 +154,7 @@ def _check_tensors(module: Any, arguments: Mapping[str, Any]) -> None:
             if not isinstance(leaf, torch.Tensor):
                 raise UserError(f"the example input {name!r} is a {type(leaf).__name__}: give a tensor")
             if (dtype := _dtype(leaf)) not in DTYPES:
-                raise UserError(
-                    f"the example input {name!r} is {dtype}: give one of {', '.join(DTYPES)}"
-                )
+                raise UserError(f"the example input {name!r} is {dtype}: give one of {', '.join(DTYPES)}")
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and _dtype(tensor) != "float32":
             raise UserError(f"the weight {name!r} is {_dtype(tensor)}: call the module's float() first")
@@ -185,7 +192,9 @@ def _telling(torch: Any, bound: inspect.BoundArguments) -> inspect.BoundArgument
             return tuple(drawn(leaf) for leaf in value)
         if isinstance(value, dict):
             return {name: drawn(leaf) for name, leaf in value.items()}
-        constant = value.is_floating_point() and value.numel() > 1 and bool((value == value.flatten()[0]).all())
+        constant = (
+            value.is_floating_point() and value.numel() > 1 and bool((value == value.flatten()[0]).all())
+        )
         return torch.randn(value.shape, generator=generator) if constant else value
 
     arguments = {name: drawn(value) for name, value in bound.arguments.items()}

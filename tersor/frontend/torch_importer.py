@@ -1,11 +1,13 @@
-"""TVM's importer of exported PyTorch programs, with errors that name the operator and a few operators of our own.
+"""TVM's importer of exported PyTorch programs, with errors that name the operator, and a few own converters.
 
     aten.select.int(x, 1, -1)                        ->   reshape(strided_slice(x, 1, n - 1, n))
     aten.embedding(w, i)                             ->   take(w, i)
     aten.scaled_dot_product_attention(q, k, v)       ->   matmul(softmax(matmul(q, k^T) * s + mask), v)
+    aten.upsample_nearest2d(x)                       ->   resize2d(x), asymmetric, rounded down
+    aten.amax(x, dims), aten.amin                    ->   max(x, dims), min
 
-The result has the form that the passes work on: the weights are named parameters after the inputs, called as in
-the module's state dict.
+The result has the form that the passes work on: the weights are named parameters after the inputs, called as
+in the module's state dict.
 """
 
 import math
@@ -20,6 +22,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from tersor.error import UserError
 from tersor.frontend.graph import first_line
+from tersor.ir.graph import shape_of
 from tersor.ir.untyped import relax, tvm
 
 Node = Any  # a torch.fx.Node
@@ -31,7 +34,7 @@ WHOLE = (
     torch.ops.aten.matmul.default,
     torch.ops.aten.scaled_dot_product_attention.default,
 )
-FLOATS = (torch.float16, torch.bfloat16, torch.float64)
+_ONE = relax.const(1.0, "float32")
 
 
 def to_relax(program: ExportedProgram) -> Any:
@@ -100,20 +103,77 @@ class _Importer(ExportedProgramImporter):
             "select.int": self._selected,
             "embedding.default": self._embedded,
             "scaled_dot_product_attention.default": self._attention,
+            "upsample_nearest2d.vec": self._nearest,
+            "index.Tensor": self._indexed,
+            "elu.default": self._elu,
+            "amax.default": lambda node: self._extreme(node, relax.op.max),
+            "amin.default": lambda node: self._extreme(node, relax.op.min),
         }
         return {name: _named(converter) for name, converter in converters.items()}
 
+    def _tensor(self, node: Node) -> Expr:
+        return self.env[node]
+
     def _selected(self, node: Node) -> Expr:
         """Index one axis. TVM 0.27 hands a negative index to `take`, which reads before the tensor."""
-        x, axis, index = self.env[node.args[0]], node.args[1], node.args[2]
-        shape = [int(extent) for extent in x.ty.shape]
+        x, axis, index = self._tensor(node.args[0]), node.args[1], node.args[2]
+        shape = shape_of(x)
         axis, index = axis % len(shape), index % shape[axis]
         row = self.block_builder.emit(relax.op.strided_slice(x, [axis], [index], [index + 1]))
         return self.block_builder.emit(relax.op.reshape(row, shape[:axis] + shape[axis + 1 :]))
 
     def _embedded(self, node: Node) -> Expr:
-        table, indices = (self.env[argument] for argument in node.args[:2])
+        table, indices = (self._tensor(argument) for argument in node.args[:2])
         return self.block_builder.emit(relax.op.take(table, indices, axis=0))
+
+    def _indexed(self, node: Node) -> Expr:
+        """Index by tensors, from the end where an index is negative, as TVM's converter does not."""
+        x, positions = self._tensor(node.args[0]), node.args[1]
+        if positions[0] is not None and str(self._tensor(positions[0]).ty.dtype) == "bool":
+            raise ValueError("the result's shape depends on the values of a mask")
+        for axis, position in enumerate(positions):
+            if position is not None:
+                self.env[position] = self._from_front(self._tensor(position), shape_of(x)[axis])
+        return self._index_tensor(node)
+
+    def _from_front(self, indices: Expr, extent: int) -> Expr:
+        dtype = str(indices.ty.dtype)
+        if isinstance(indices, tvm.ir.GenericConst):
+            return relax.const(indices.value.numpy() % extent, dtype)
+        emit = self.block_builder.emit
+        below = emit(relax.op.less(indices, relax.const(0, dtype)))
+        return emit(relax.op.where(below, relax.op.add(indices, relax.const(extent, dtype)), indices))
+
+    def _elu(self, node: Node) -> Expr:
+        """Give s * x above 0 and s * a * (exp(i * x) - 1) below; TVM's own converter drops s and i."""
+        arguments = _by_name(node)
+        x = self._tensor(arguments["self"])
+        alpha, scale, inner = (
+            relax.const(float(arguments[name]), "float32") for name in ("alpha", "scale", "input_scale")
+        )
+        below = alpha * (relax.op.exp(inner * relax.op.minimum(x, relax.const(0.0, "float32"))) - _ONE)
+        value = relax.op.where(relax.op.greater(x, relax.const(0.0, "float32")), x, below)
+        return self.block_builder.emit(scale * value)
+
+    def _nearest(self, node: Node) -> Expr:
+        """Repeat pixels, `x[floor(i * in / out)]`; TVM's own converter rounds from the pixels' centres."""
+        arguments = _by_name(node)
+        x, size, factors = (
+            self._tensor(arguments["input"]),
+            arguments["output_size"],
+            arguments["scale_factors"],
+        )
+        if size is None:
+            size = [int(extent * factor) for extent, factor in zip(shape_of(x)[2:], factors, strict=True)]
+        mode = {"coordinate_transformation_mode": "asymmetric", "rounding_method": "floor"}
+        resized = relax.op.image.resize2d(x, tuple(size), method="nearest_neighbor", **mode)
+        return self.block_builder.emit(resized)
+
+    def _extreme(self, node: Node, reduce: Callable[..., Expr]) -> Expr:
+        """Reduce over axes by the maximum or minimum, which TVM has no converter for."""
+        arguments = _by_name(node)
+        axes = list(arguments["dim"]) or None
+        return self.block_builder.emit(reduce(self._tensor(arguments["self"]), axes, arguments["keepdim"]))
 
     def _attention(self, node: Node) -> Expr:
         """Write attention out, [..., L, E] x [..., S, E] x [..., S, V] -> [..., L, V].
@@ -122,14 +182,14 @@ class _Importer(ExportedProgramImporter):
         beyond one and knows no scale.
         """
         arguments = _by_name(node)
-        query, key, value = (self.env[arguments[name]] for name in ("query", "key", "value"))
+        query, key, value = (self._tensor(arguments[name]) for name in ("query", "key", "value"))
         emit = self.block_builder.emit
         if arguments["enable_gqa"]:
             raise ValueError("enable_gqa is not supported: repeat the heads of key and value")
-        rank = len(key.ty.shape)
+        rank = len(shape_of(key))
         transposed = emit(relax.op.permute_dims(key, [*range(rank - 2), rank - 1, rank - 2]))
         scores = emit(relax.op.matmul(query, transposed))
-        scale = arguments["scale"] or 1 / math.sqrt(int(query.ty.shape[-1]))
+        scale = arguments["scale"] or 1 / math.sqrt(shape_of(query)[-1])
         scores = emit(relax.op.multiply(scores, relax.const(scale, "float32")))
         if (mask := self._mask(arguments, scores)) is not None:
             scores = emit(relax.op.add(scores, mask))
@@ -138,11 +198,11 @@ class _Importer(ExportedProgramImporter):
     def _mask(self, arguments: dict[str, Any], scores: Expr) -> Expr | None:
         """Give what is added to the scores: 0 where they count, -inf where they do not."""
         if arguments["is_causal"]:
-            rows, columns = (int(extent) for extent in list(scores.ty.shape)[-2:])
+            rows, columns = shape_of(scores)[-2:]
             return relax.const(np.triu(np.full((rows, columns), -np.inf, np.float32), 1))
         if arguments["attn_mask"] is None:
             return None
-        mask = self.env[arguments["attn_mask"]]
+        mask = self._tensor(arguments["attn_mask"])
         if str(mask.ty.dtype) != "bool":
             return mask
         counts, hidden = relax.const(0.0, "float32"), relax.const(-math.inf, "float32")
@@ -179,19 +239,19 @@ def _by_name(node: Node) -> dict[str, Any]:
 
 def _user_outputs(program: ExportedProgram, results: tuple[Expr, ...]) -> list[Expr]:
     """Leave out the new values of buffers, which torch.export puts before the outputs, and None."""
-    specs = program.graph_signature.output_specs
-    tensors = [spec for spec in specs if isinstance(spec.arg, TensorArgument)]
     return [
         result
-        for spec, result in zip(tensors, results, strict=True)
-        if spec.kind == OutputKind.USER_OUTPUT
+        for spec, result in zip(program.graph_signature.output_specs, results, strict=True)
+        if spec.kind == OutputKind.USER_OUTPUT and isinstance(spec.arg, TensorArgument)
     ]
 
 
 def _value(program: ExportedProgram, target: str | None) -> torch.Tensor:
     found = program.state_dict.get(target, program.constants.get(target)) if target else None
     if found is None:
-        raise UserError(f"the module's tensor {target!r} cannot be read: it is no parameter, buffer or constant")
+        raise UserError(
+            f"the module's tensor {target!r} cannot be read: it is no parameter, buffer or constant"
+        )
     return found
 
 

@@ -1,0 +1,41 @@
+"""Parts: a slice or a piece of a weight, as of three projections stored as one, is a weight of its own."""
+
+import numpy as np
+from tvm import relax
+
+from tersor.ir.graph import Array, Expr, shape_of
+from tersor.passes.canonicalize.walk import Walk
+
+
+def split_item(walk: Walk, item: Expr) -> Expr | None:
+    """Compute one piece of a weight that is split."""
+    split = walk.definition(item.tuple_value, "split")
+    array = None if split is None else walk.array(split.args[0])
+    if split is None or array is None:
+        return None
+    # The pieces before this one say where it begins: `split` takes a count or a list of positions.
+    axis = int(split.attrs.axis) % array.ndim
+    extents = [int(piece.shape[axis]) for piece in list(item.tuple_value.ty.fields)[: item.index + 1]]
+    piece = np.take(array, range(sum(extents[:-1]), sum(extents)), axis)
+    return _part(walk, split.args[0], piece)
+
+
+def strided_slice(walk: Walk, call: Expr) -> Expr | None:
+    """Compute a slice of a weight."""
+    array = walk.array(call.args[0])
+    if array is None or not all(isinstance(argument, relax.Tuple) for argument in call.args[1:]):
+        return None
+    axes, begin, end, *rest = ([int(field.value) for field in argument.fields] for argument in call.args[1:])
+    strides = rest[0] if rest else [1] * len(axes)
+    slices = [slice(None)] * array.ndim
+    for axis, first, last, step in zip(axes, begin, end, strides, strict=True):
+        slices[axis % array.ndim] = slice(first, last, step)
+    result = array[tuple(slices)]
+    return _part(walk, call.args[0], result) if result.shape == shape_of(call) else None
+
+
+def _part(walk: Walk, whole: Expr, part: Array) -> Expr:
+    part = np.ascontiguousarray(part)
+    if isinstance(whole, relax.Var):
+        return walk.weight(part, whole.name)
+    return relax.const(part, str(part.dtype))
