@@ -23,6 +23,8 @@ UINT8 = (0, 255)
 # Terms of a sum are saturated here before they become integers, so that the conversion is always defined.
 # No 8-bit result can tell: a term beyond it saturates the sum whatever the other term (<= 2**16) is.
 TERM_LIMIT = float(1 << 18)
+# The code of 1 in a recurrent state: what sigmoid * tanh gives lies between -1 and 1, whatever the data.
+STATE_LIMIT = 127
 
 
 def quantize(x: Array, scale: float, zero_point: int) -> Array:
@@ -144,6 +146,21 @@ def matmul(x: Array, weight: Array, bias: Array, zero_point: int) -> Array:
     """Accumulate a dense layer: uint8 [..., C] * int8 [C, K] + int32 [K] -> int32 [..., K]."""
     product = _centred(x, zero_point).astype(np.int64) @ weight.astype(np.int64)
     return (product + bias).astype(np.int32)
+
+
+def quantize_state(h: Array) -> Array:
+    """Quantize a recurrent state, float32 in (-1, 1), to int8 codes: ``saturate(round(h * 127))``."""
+    limit = np.float32(STATE_LIMIT)
+    return np.clip(np.rint(h.astype(np.float32) * limit), -limit, limit).astype(np.int8)
+
+
+def recurrent_product(h: Array, weight: Array, multiplier: Array) -> Array:
+    """Multiply int8 codes [..., H] of a state with int8 [H, K]: float32 [..., K].
+
+    The sums are exact int32; the multiplier, float32 [K], is ``weight scale / 127``.
+    """
+    accumulator = h.astype(np.int64) @ weight.astype(np.int64)
+    return accumulator.astype(np.int32).astype(np.float32) * multiplier.astype(np.float32)
 
 
 def average_pool(

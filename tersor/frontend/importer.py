@@ -1,4 +1,4 @@
-"""TVM's ONNX importer, with errors that name the node and three operators kept whole.
+"""TVM's ONNX importer, with errors that name the node, three operators kept whole, and recurrent layers.
 
 Clip(x, 0, 6)         ->  R.clip(x, 0, 6)      (TVM: two opaque PrimFuncs)
 Pad(x, pads)          ->  R.nn.pad(x, pads)    (TVM: an opaque PrimFunc)
@@ -19,6 +19,7 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from tersor.error import UserError
 from tersor.frontend.graph import Graph, first_line, title
+from tersor.frontend.onnx_recurrent import RECURRENT, convert
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool")
@@ -57,8 +58,10 @@ class _Importer(ONNXGraphImporter):
     constructing = False
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
+        known = ("Constant", *RECURRENT)
+        others = onnx.GraphProto(node=[node for node in graph.node if node.op_type not in known])
         try:
-            super()._check_for_unsupported_ops(graph)
+            super()._check_for_unsupported_ops(others)
         except tvm.error.OpNotImplemented as error:
             names = str(error).split(": ")[-1].split(", ")
             node = next(node for node in graph.node if node.op_type in names)
@@ -83,6 +86,8 @@ class _Importer(ONNXGraphImporter):
                 return self.bb.normalize(relax.op.clip(inputs[0], *bounds))
             if op_name == "Pad" and (call := _pad(inputs, attrs)) is not None:
                 return self.bb.normalize(call)
+            if op_name in RECURRENT:
+                return convert(self.bb, op_name, inputs, attrs)
             return super()._convert_operator(op_name, inputs, attrs, opset)
         except Exception as error:
             reason = first_line(error)

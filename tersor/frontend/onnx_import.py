@@ -11,6 +11,7 @@ from tersor.frontend.fold import fold_constants
 from tersor.frontend.graph import Graph
 from tersor.frontend.importer import refuse_control_flow, to_relax
 from tersor.frontend.onnx_file import load_onnx
+from tersor.frontend.onnx_recurrent import separate_directions
 from tersor.frontend.outputs import select_outputs
 from tersor.frontend.static_shapes import make_static
 from tersor.frontend.verification import verify as compare
@@ -35,7 +36,7 @@ def import_model(
     TVM cannot import, and a module that computes something else than the model.
     """
     model = static_model(source, shapes, outputs)
-    graph = fold_constants(Graph.read(model))
+    graph = separate_directions(fold_constants(Graph.read(model)))
     graph = name_weights(graph)
     canonicalize: Any = Canonicalize()  # a Pass, which only the decorator knows
     mod = canonicalize(to_relax(graph.model(constant_nodes(graph))))

@@ -15,6 +15,7 @@ from tersor.error import UserError
 from tersor.frontend.fold import fold_constants
 from tersor.frontend.graph import Graph, first_line
 from tersor.frontend.importer import to_relax
+from tersor.frontend.onnx_recurrent import separate_directions
 from tersor.frontend.outputs import select_outputs
 from tersor.frontend.weights import constant_nodes
 from tersor.passes.canonicalize import Canonicalize
@@ -154,7 +155,7 @@ def _first_diverging(model: onnx.ModelProto, worst: str, inputs: Arrays, run: Ru
 
 def _errors(model: onnx.ModelProto, names: Sequence[str], inputs: Arrays, run: Run) -> dict[str, float]:
     """Import the model anew with these tensors as its outputs and compare them."""
-    graph = fold_constants(select_outputs(Graph.read(model), names))
+    graph = separate_directions(fold_constants(select_outputs(Graph.read(model), names)))
     canonicalize: Any = Canonicalize()
     results = run(canonicalize(to_relax(graph.model(constant_nodes(graph)))), inputs)
     reference = run_reference(model, inputs, names)

@@ -66,7 +66,7 @@ def name_weights(graph: Graph) -> Graph:
 
 
 def _proposals(node: onnx.NodeProto) -> Iterator[tuple[str, str]]:
-    module = _module(node.name)
+    module = module_of(node.name)
     if module is None or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return
     for position, role in ROLES.items():
@@ -74,7 +74,7 @@ def _proposals(node: onnx.NodeProto) -> Iterator[tuple[str, str]]:
             yield node.input[position], f"{module}.{role}"
 
 
-def _module(name: str) -> str | None:
+def module_of(name: str) -> str | None:
     """Read the module path off a node's scope name, `/layers/layers.0/fc/MatMul` -> `layers.0.fc`."""
     scopes = name.strip("/").split("/")[:-1]
     path: list[str] = []

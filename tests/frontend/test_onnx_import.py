@@ -201,9 +201,9 @@ def test_a_weight_listed_among_the_inputs_is_no_input():
 
 
 def test_an_unsupported_operator_is_named_with_its_node():
-    node = helper.make_node("GRU", ["x", "w", "r"], ["", "y"], name="rnn/gru", hidden_size=2)
-    weights = {"w": np.ones((1, 6, 4), np.float32), "r": np.ones((1, 6, 2), np.float32)}
-    with pytest.raises(UserError, match="the operator GRU of the node 'rnn/gru' is not supported"):
+    node = helper.make_node("RNN", ["x", "w", "r"], ["", "y"], name="rnn/rnn", hidden_size=2)
+    weights = {"w": np.ones((1, 2, 4), np.float32), "r": np.ones((1, 2, 2), np.float32)}
+    with pytest.raises(UserError, match="the operator RNN of the node 'rnn/rnn' is not supported"):
         import_model(tiny([node], weights, shape=(3, 1, 4)))
 
 
