@@ -5,6 +5,7 @@
     aten.scaled_dot_product_attention(q, k, v)       ->   matmul(softmax(matmul(q, k^T) * s + mask), v)
     aten.upsample_nearest2d(x)                       ->   resize2d(x), asymmetric, rounded down
     aten.amax(x, dims), aten.amin                    ->   max(x, dims), min
+    aten.lstm(x, ...), aten.gru                      ->   those of tersor.frontend.recurrent
 
 The result has the form that the passes work on: the weights are named parameters after the inputs, called as
 in the module's state dict.
@@ -22,6 +23,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from tersor.error import UserError
 from tersor.frontend.graph import first_line
+from tersor.frontend.torch_recurrent import Stack, run_gru, run_lstm
 from tersor.ir.graph import shape_of
 from tersor.ir.untyped import relax, tvm
 
@@ -33,6 +35,8 @@ WHOLE = (
     torch.ops.aten.linear.default,
     torch.ops.aten.matmul.default,
     torch.ops.aten.scaled_dot_product_attention.default,
+    torch.ops.aten.lstm.input,
+    torch.ops.aten.gru.input,
 )
 _ONE = relax.const(1.0, "float32")
 
@@ -103,6 +107,8 @@ class _Importer(ExportedProgramImporter):
             "select.int": self._selected,
             "embedding.default": self._embedded,
             "scaled_dot_product_attention.default": self._attention,
+            "lstm.input": lambda node: run_lstm(self.block_builder, self._recurrent(node)),
+            "gru.input": lambda node: run_gru(self.block_builder, self._recurrent(node)),
             "upsample_nearest2d.vec": self._nearest,
             "index.Tensor": self._indexed,
             "elu.default": self._elu,
@@ -195,6 +201,20 @@ class _Importer(ExportedProgramImporter):
             scores = emit(relax.op.add(scores, mask))
         return emit(relax.op.matmul(emit(relax.op.nn.softmax(scores, axis=-1)), value))
 
+    def _recurrent(self, node: Node) -> Stack:
+        """Read the arguments of a recurrent net."""
+        arguments = _by_name(node)
+        states = arguments["hx"] if isinstance(arguments["hx"], list | tuple) else [arguments["hx"]]
+        return Stack(
+            self._tensor(arguments["input"]),
+            tuple(None if _is_zero(state) else self._tensor(state) for state in states),
+            [self._tensor(parameter) for parameter in arguments["params"]],
+            arguments["has_biases"],
+            arguments["num_layers"],
+            arguments["bidirectional"],
+            arguments["batch_first"],
+        )
+
     def _mask(self, arguments: dict[str, Any], scores: Expr) -> Expr | None:
         """Give what is added to the scores: 0 where they count, -inf where they do not."""
         if arguments["is_causal"]:
@@ -235,6 +255,19 @@ def _by_name(node: Node) -> dict[str, Any]:
     schema = node.target._schema.arguments
     given = {argument.name: value for argument, value in zip(schema, node.args, strict=False)}
     return {argument.name: argument.default_value for argument in schema} | given | dict(node.kwargs)
+
+
+def _is_zero(node: Node) -> bool:
+    """Whether a node is a tensor of zeros, as a recurrent net starts with."""
+    if node.op != "call_function":
+        return False
+    match node.target:
+        case torch.ops.aten.zeros.default | torch.ops.aten.new_zeros.default:
+            return True
+        case torch.ops.aten.full.default:
+            return node.args[1] == 0
+        case _:
+            return False
 
 
 def _user_outputs(program: ExportedProgram, results: tuple[Expr, ...]) -> list[Expr]:

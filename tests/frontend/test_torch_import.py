@@ -14,6 +14,7 @@ import tersor
 from tersor.error import UserError
 from tersor.frontend.torch_import import import_torch
 from tersor.ir.graph import Graph, operator, weights_of
+from tersor.ir.recurrent import find_recurrences
 from tersor.passes.extract import extract
 
 torch = pytest.importorskip("torch")
@@ -69,7 +70,7 @@ IMAGE = normal(1, 4, 8, 8)
         lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"),
         lambda x: torch.logsumexp(x, 1),
         lambda x: x[:, -2:, ::2].amin((-1, -2)),
-        lambda x: x[:, [-1, 0]],
+        lambda x: torch.stack([x[:, [-1, 0]], x[:, :2]], -1),
         lambda x: x.masked_fill(x > 0, -1.0).transpose(1, 2).flatten(1).cumsum(-1),
     ],
 )
@@ -94,6 +95,35 @@ def test_attention_is_written_out(options: dict[str, Any]) -> None:
     imported = import_torch(Function(attention).eval(), (normal(2, 2, 5, 8),))
     assert imported.verify() <= 1e-4
     assert {"matmul", "nn.softmax"} <= operators(imported.mod)
+
+
+class Stateful(nn.Module):
+    """A recurrent net without biases that takes and gives its states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(4, 6, bias=False, bidirectional=True)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> Any:
+        return self.rnn(x, (h, c))
+
+
+def test_recurrent_nets_are_a_product_and_one_loop_for_each_direction() -> None:
+    """As those of ONNX, whatever the number of steps."""
+    for kind in (nn.LSTM, nn.GRU):
+        mod = import_torch(seeded(lambda kind=kind: Tagger(kind)), (tokens(2, 9),)).mod
+        loops = {found.layer for found in find_recurrences(Graph(mod))}
+        assert loops == {"rnn.weight_hh_l0", "rnn.weight_hh_l0_reverse"}
+        assert {"rnn.weight_ih_l0", "rnn.weight_ih_l0_reverse"} <= {
+            layer.name for layer in extract(mod).layers
+        }
+
+
+def test_recurrent_states_come_in_and_out() -> None:
+    inputs = (normal(3, 2, 4), normal(2, 2, 6, seed=1), normal(2, 2, 6, seed=2))
+    imported = import_torch(seeded(Stateful), inputs)
+    assert imported.verify() <= 1e-4
+    assert list(imported.reference) == ["output0", "output1", "output2"]
 
 
 def test_tvm_still_takes_the_wrong_end_for_negative_indices() -> None:
@@ -225,6 +255,7 @@ class Branching(nn.Module):
     [
         (Unsupported(), (normal(8),), r"aten\._fft_r2c.*'spectrum'"),
         (Branching(), (normal(8),), "torch.export cannot trace"),
+        (nn.LSTM(4, 6, proj_size=2), (normal(3, 1, 4),), r"aten\.lstm.*proj_size"),
         (nn.Linear(4, 2), (normal(3, 5),), "torch.export cannot trace"),
         (nn.Linear(4, 2), (normal(1, 4), normal(1, 4)), "do not fit forward"),
         (nn.Linear(4, 2), {"y": normal(1, 4)}, r"do not fit forward\(input\)"),
