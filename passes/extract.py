@@ -5,7 +5,7 @@ from math import prod
 
 import tvm
 
-from tersor.ir.chains import Chain, find_chains
+from tersor.ir.chains import Chain, any_weight, find_chains
 from tersor.ir.graph import Expr, Graph, operands, operator, shape_of
 from tersor.layer import Layer
 from tersor.network import Edge, Network
@@ -16,7 +16,7 @@ _MOVERS = ("reshape", "permute_dims", "concat", "strided_slice", "split", "squee
 def extract(mod: tvm.IRModule) -> Network:
     """Give the network of a module; a weight used several times is one layer."""
     graph = Graph(mod)
-    chains = find_chains(graph)
+    chains = find_chains(graph, lambda expr: any_weight(graph, expr))
     layers: dict[str, Layer] = {}
     for chain in chains:
         layers.setdefault(chain.layer, layer_of(chain))
@@ -61,7 +61,7 @@ def tensor_names(mod: tvm.IRModule) -> dict[Expr, str]:
     a count. Tensors inside a layer's chain (before its bias or activation) have no name.
     """
     graph = Graph(mod)
-    chains = find_chains(graph)
+    chains = find_chains(graph, lambda expr: any_weight(graph, expr))
     inside = {var for chain in chains for var in chain.interior}
     results = {chain.result: f"{chain.layer}:out" for chain in chains}
     names = {var: var.name for var in graph.inputs}

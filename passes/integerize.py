@@ -8,13 +8,13 @@ PrimFuncs this emits (`tersor.ir.operators`) define the arithmetic, so the modul
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from tersor.arithmetic import UINT8, quantize_bias
-from tersor.ir.chains import Chain, Limits, activation_limits, find_chains
+from tersor.ir.chains import Chain, activation_limits, codes_of_weight, find_chains
 from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
+from tersor.ir.grid import Grid, grid_below, grid_of
 from tersor.ir.operators import (
     Add,
     AveragePool,
@@ -36,25 +36,6 @@ def integerize(mod: Module) -> Module:
     return _Integerizer(mod).rewrite()
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The grid of an activation, as the quantize and dequantize around it say."""
-
-    scale: float
-    zero_point: int
-
-    def bounds(self, limits: Limits) -> tuple[int, int]:
-        """Give the codes between which clipping to real limits keeps this grid's codes."""
-        low, high = limits
-        first = UINT8[0] if low is None else self._code(low)
-        last = UINT8[1] if high is None else self._code(high)
-        return first, max(first, last)
-
-    def _code(self, value: float) -> int:
-        steps = float(np.rint(np.float32(value) / np.float32(self.scale)))
-        return int(min(max(steps + self.zero_point, UINT8[0]), UINT8[1]))
-
-
 class _Integerizer:
     def __init__(self, mod: Module) -> None:
         self.graph = Graph(mod)
@@ -66,7 +47,7 @@ class _Integerizer:
         ] = {}  # dequantize variable -> float emitted, where something float reads it
         self.chains = {
             chain.result: chain
-            for chain in find_chains(self.graph, self._codes_of_weight)
+            for chain in find_chains(self.graph, lambda expr: codes_of_weight(self.graph, expr))
             if self._is_integer(chain)
         }
         self.inside = {var for chain in self.chains.values() for var in chain.interior}
@@ -75,9 +56,9 @@ class _Integerizer:
         """Emit each quantize as an integer operator, and what is float as it was."""
         graph = self.graph
         for var, value in graph.bindings:
-            if var in self.inside or operator(value) == "dequantize":
+            if var in self.inside or self._is_read_from_codes(var):
                 continue
-            if operator(value) == "quantize":
+            if self._is_quantize(value):
                 self.codes[var] = self._emit_quantize(var, value)
             elif var in self.chains:
                 if self._read_as_float(var):
@@ -89,32 +70,24 @@ class _Integerizer:
 
     # Reading the graph
 
-    def _codes_of_weight(self, expr: Expr) -> str | None:
-        value = self.graph.definition(expr)
-        if operator(value) == "dequantize" and value.args[0] in self.graph.weights:
-            return value.args[0].name
-        return None
+    def _is_read_from_codes(self, var: Expr) -> bool:
+        """Whether a tensor is dequantized only where something float reads it."""
+        return codes_of_weight(self.graph, var) is not None or self._grid_below(var) is not None
 
     def _is_integer(self, chain: Chain) -> bool:
         if self._grid_below(chain.data) is None:
             return False
         # A result that stays float has its residual added in float, so that may be anything.
         readers = [self.graph.definition(reader) for reader in self.graph.users(chain.result)]
-        stays_float = all(operator(reader) != "quantize" for reader in readers)
+        stays_float = not any(self._is_quantize(reader) for reader in readers)
         return chain.residual is None or stays_float or self._grid_below(chain.residual) is not None
 
-    def _grid_below(self, var: Expr) -> _Grid | None:
+    def _grid_below(self, var: Expr) -> Grid | None:
         """Give the grid of a dequantized activation."""
-        value = self.graph.definition(var)
-        if value is None or operator(value) != "dequantize" or self._codes_of_weight(var) is not None:
-            return None
-        return self._grid_of(value)
+        return grid_below(self.graph, var)
 
-    def _grid_of(self, value: Expr) -> _Grid:
-        scale, zero_point = (self.graph.value(argument) for argument in value.args[1:3])
-        assert scale is not None
-        assert zero_point is not None
-        return _Grid(float(scale), int(zero_point))
+    def _is_quantize(self, value: Expr | None) -> bool:
+        return value is not None and operator(value) == "quantize" and grid_of(self.graph, value) is not None
 
     def _codes_below(self, var: Expr) -> Expr:
         return self.codes[self.graph.definition(var).args[0]]
@@ -122,20 +95,26 @@ class _Integerizer:
     def _read_as_float(self, var: Expr) -> bool:
         readers = self.graph.users(var)
         return self.graph.is_output(var) or any(
-            operator(self.graph.definition(reader)) != "quantize" for reader in readers
+            not self._is_quantize(self.graph.definition(reader)) for reader in readers
         )
 
     def _absorbed(self, var: Expr, value: Expr) -> bool:
         """Whether an operator exists only in its integer form, inside the quantize that reads it."""
         reader = self.graph.only_user(var)
-        if reader is None or operator(self.graph.definition(reader)) != "quantize":
+        grid = grid_of(self.graph, self.graph.definition(reader)) if reader is not None else None
+        if grid is None or not self._is_quantize(self.graph.definition(reader)):
             return False
-        return self._integer_form(value, self._grid_of(self.graph.definition(reader))) is not None
+        return self._integer_form(value, grid) is not None
 
     # Emitting
 
     def _float(self, var: Expr) -> Expr:
-        """Give the float value of a variable, dequantizing its codes once if it has only those."""
+        """Give the float value of a variable, dequantizing its codes once if it has only those.
+
+        Of codes themselves, which a dequantize reads that is no grid of ours, give the codes.
+        """
+        if var in self.codes:
+            return self.codes[var]
         if var in self.values or not isinstance(var, relax.Var):
             return self.values.get(var, var)
         if var in self.graph.weights:
@@ -152,16 +131,21 @@ class _Integerizer:
         return self.real[var]
 
     def _emit_quantize(self, var: Expr, value: Expr) -> Expr:
-        source, grid = value.args[0], self._grid_of(value)
+        source, grid = value.args[0], grid_of(self.graph, value)
+        assert grid is not None
         if source in self.chains:
             return self._emit_chain(self.chains[source], grid)
+        if (found := self._grid_below(source)) is not None:
+            return (
+                self._codes_below(source) if found == grid else self._emit_rescale(source, found, grid, UINT8)
+            )
         producer = self.graph.definition(source)
         form = self._integer_form(producer, grid) if producer is not None else None
         if form is not None and self._absorbed(source, producer):
             return form()
         return self._call(Quantize(grid.scale, grid.zero_point), self._float(source))
 
-    def _integer_form(self, value: Expr, grid: _Grid) -> Callable[[], Expr] | None:
+    def _integer_form(self, value: Expr, grid: Grid) -> Callable[[], Expr] | None:
         """Give what emits an operator on codes with its result on `grid`, or None if it has no such form."""
         tensors = [operand for operand in operands(value) if operand not in self.graph.weights]
         below = [self._grid_below(tensor) for tensor in tensors]
@@ -186,13 +170,13 @@ class _Integerizer:
             case _:
                 return None
 
-    def _emit_add(self, tensors: Sequence[Expr], grids: Sequence[_Grid], grid: _Grid) -> Expr:
+    def _emit_add(self, tensors: Sequence[Expr], grids: Sequence[Grid], grid: Grid) -> Expr:
         multipliers = [_ratio(each.scale, grid.scale) for each in grids]
         (first, second), (a, b) = grids, tensors
         step = Add(multipliers[0], first.zero_point, multipliers[1], second.zero_point, grid.zero_point)
         return self._call(step, self._codes_below(a), self._codes_below(b))
 
-    def _emit_concat(self, value: Expr, tensors: Sequence[Expr], grids: Sequence[_Grid], grid: _Grid) -> Expr:
+    def _emit_concat(self, value: Expr, tensors: Sequence[Expr], grids: Sequence[Grid], grid: Grid) -> Expr:
         parts = [
             self._codes_below(tensor) if found == grid else self._emit_rescale(tensor, found, grid, UINT8)
             for tensor, found in zip(tensors, grids, strict=True)
@@ -201,22 +185,22 @@ class _Integerizer:
         return self.builder.emit(relax.op.concat(parts, None if axis is None else int(axis)))
 
     def _emit_average(
-        self, tensor: Expr, window: tuple[int, int], stride: tuple[int, int], found: _Grid, grid: _Grid
+        self, tensor: Expr, window: tuple[int, int], stride: tuple[int, int], found: Grid, grid: Grid
     ) -> Expr:
         multiplier = _ratio(found.scale, grid.scale * window[0] * window[1])
         pool = AveragePool(window, stride, multiplier, found.zero_point, grid.zero_point)
         return self._call(pool, self._codes_below(tensor))
 
-    def _emit_mean(self, value: Expr, tensor: Expr, found: _Grid, grid: _Grid) -> Expr:
+    def _emit_mean(self, value: Expr, tensor: Expr, found: Grid, grid: Grid) -> Expr:
         batch, channels, height, width = shape_of(tensor)
         mean = self._emit_average(tensor, (height, width), (1, 1), found, grid)
         return mean if value.attrs.keepdims else self.builder.emit(relax.op.reshape(mean, (batch, channels)))
 
-    def _emit_rescale(self, tensor: Expr, found: _Grid, grid: _Grid, bounds: tuple[int, int]) -> Expr:
+    def _emit_rescale(self, tensor: Expr, found: Grid, grid: Grid, bounds: tuple[int, int]) -> Expr:
         step = Rescale(_ratio(found.scale, grid.scale), found.zero_point, grid.zero_point, bounds)
         return self._call(step, self._codes_below(tensor))
 
-    def _emit_chain(self, chain: Chain, grid: _Grid) -> Expr:
+    def _emit_chain(self, chain: Chain, grid: Grid) -> Expr:
         """Emit a layer whose result is on a grid."""
         accumulator, scale = self._emit_accumulator(chain)
         multiplier = (scale / np.float64(grid.scale)).astype(np.float32)
@@ -264,7 +248,7 @@ class _Integerizer:
         product = self._emit_conv2d(chain, x, weight, grid) if is_conv else self._emit_matmul(x, weight)
         return self.builder.emit(relax.op.add(product, constant)), scale
 
-    def _emit_conv2d(self, chain: Chain, x: Expr, weight: Expr, grid: _Grid) -> Expr:
+    def _emit_conv2d(self, chain: Chain, x: Expr, weight: Expr, grid: Grid) -> Expr:
         """Pad with the zero point, which stands for zero, then convolve without padding."""
         attributes = chain.attributes
         top, left, bottom, right = (int(pad) for pad in attributes.padding)

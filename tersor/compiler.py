@@ -23,6 +23,7 @@ from tersor.lowering import build, canonical, compress, plan_for, reshape_layers
 from tersor.measure import Comparison, Power, latencies
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
+from tersor.passes.quantization.imported import as_float, came_quantized
 from tersor.plan import Plan
 from tersor.replace import replacing
 from tersor.report import LayerReport, Report, TensorSpec, Totals
@@ -71,8 +72,11 @@ class Model:
 
     @cached_property
     def float_runner(self) -> Runner:
-        """The uncompressed build: the baseline of speed and accuracy."""
-        return self.runner(self.lowered(self.mod))
+        """The uncompressed build: the baseline of speed and accuracy.
+
+        Of a model that came quantized it computes in float what that rounds, as other tools define it.
+        """
+        return self.runner(self.lowered(as_float(self.mod)))
 
     def lowered(self, mod: tvm.IRModule) -> Lowered:
         """Lower a module to this host's kernels."""
@@ -203,8 +207,11 @@ def _plan(
     calibrated: Callable[[tvm.IRModule], Statistics],
     progress: Progress,
 ) -> tuple[Plan, Statistics]:
-    """Calibrate and plan; a plan that factors layers is calibrated again, for the tensors between factors."""
-    statistics = calibrated(model.mod)
+    """Calibrate and plan; a plan that factors layers is calibrated again, for the tensors between factors.
+
+    A model that came quantized has its ranges and needs no statistics.
+    """
+    statistics = Statistics({}) if came_quantized(model.mod) else calibrated(model.mod)
     progress("planning", 0, None)
     plan = plan_for(
         config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
@@ -281,7 +288,7 @@ def _layer_snr(
     named = {name: var for name, var in _observable(model.mod).items() if name.endswith(":out")}
     exposed = compress(expose(model.mod, list(named.values())), plan, statistics)
     rounded = model.runner(model.lowered(exposed))
-    exact = model.runner(model.lowered(expose(model.mod, list(named.values()))))
+    exact = model.runner(model.lowered(as_float(expose(model.mod, list(named.values())))))
     powers = {name: Power() for name in named}
     for sample in samples:
         for power, expected, got in zip(powers.values(), exact(sample), rounded(sample), strict=True):
@@ -294,7 +301,7 @@ def _layer_snr(
 
 
 def _totals(model: Model, lowered: Lowered) -> Totals:
-    original = sum(value.nbytes for value in weights_of(model.mod).values())
+    original = sum(value.nbytes for value in weights_of(as_float(model.mod)).values())
     stored = sum(value.nbytes for value in weights_of(lowered.mod).values())
     return Totals(bytes_fp32=original, bytes=stored)
 

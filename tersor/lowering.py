@@ -30,10 +30,11 @@ from tersor.passes.encode import encode
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.integerize import integerize
 from tersor.passes.pruning.prune import prune
+from tersor.passes.quantization.imported import as_float, came_quantized, imported_layers, why_float
 from tersor.passes.quantization.quantize import quantize
 from tersor.plan import LayerPlan, Plan
 from tersor.scheduler.autotune import Limit, tune
-from tersor.scheme import FP32, Scheme
+from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
 from tersor.targets.cpu.cost import estimate, why_not
 from tersor.targets.cpu.detect import Host, host_of, host_of_target
@@ -42,6 +43,7 @@ from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.schedule import schedule_module
 
 Pass = Callable[[tvm.IRModule], tvm.IRModule]
+AS_IMPORTED = "as imported"
 
 
 def pipeline(
@@ -101,9 +103,11 @@ def plan_for(
     network, digest = extract(mod), model_hash(mod)
     described = describe(host)
     if isinstance(request, Plan):
-        _check(request, network, digest, described)
+        _check(request, mod, network, digest, described)
         return request
     config = _config(request)
+    if came_quantized(mod):
+        return _as_imported(mod, config, network, described, digest)
     if config.scheme != "auto":
         return _uniform(Scheme.parse(config.scheme), config, network, described, digest, statistics)
     if statistics is None:
@@ -125,15 +129,21 @@ def plan_for(
     )
 
 
-def _check(plan: Plan, network: Network, digest: str, described: Hardware) -> None:
+def _check(plan: Plan, mod: tvm.IRModule, network: Network, digest: str, described: Hardware) -> None:
     """Refuse a plan that is for another model or that this target cannot carry out to the letter."""
     plan.check_model(digest)
     plan.check_layers(layer.name for layer in network.layers)
     if plan.groups or plan.edges:
         raise UserError("this version carries out no groups or edges of a plan: remove them from it")
+    came = set(imported_layers(mod)) if came_quantized(mod) else None
     for name, layer in plan.layers.items():
         if layer.mappings:
             raise UserError(f"this version carries out no mappings: remove those of {name!r} from the plan")
+        if came is not None and layer.scheme not in (FP32, INT8 if name in came else FP32):
+            raise UserError(
+                f"the plan gives {name!r} the scheme {layer.scheme}, but the model came quantized: "
+                "its layers keep the integers that they have, or are fp32; change it"
+            )
         if reason := why_not(network[name], layer.scheme, described):
             raise UserError(f"the plan gives {name!r} the scheme {layer.scheme}, but {reason}: change it")
 
@@ -150,6 +160,9 @@ def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tv
 
     Raises UserError if a layer is to be quantized and `statistics` is missing or lacks its tensors.
     """
+    if came_quantized(mod):
+        kept = {name for name, layer in plan.layers.items() if layer.scheme.quantization}
+        return _named("integerize", integerize)(as_float(mod, set(imported_layers(mod)) - kept))
     mod, schemes = reshape_layers(mod, plan)
     if any(scheme.quantization for scheme in schemes.values()):
         if statistics is None:
@@ -240,6 +253,26 @@ def _uniform(
         config.calibration,
         config.bias_correction,
     )
+
+
+def _as_imported(
+    mod: tvm.IRModule, config: Config, network: Network, described: Hardware, digest: str
+) -> Plan:
+    """Keep the integers that a model came with, and leave what it has in float as it is."""
+    if config.scheme != "int8":
+        raise UserError(
+            f"the model came quantized, its layers keep the integers that they have: give the scheme int8 "
+            f"instead of {config.scheme}, or the float model"
+        )
+    floats = why_float(mod)
+    layers = {}
+    for layer in network.layers:
+        reason = floats.get(layer.name) or why_not(layer, INT8, described)
+        if layer.weight_bearing:
+            layers[layer.name] = (
+                LayerPlan(FP32, reason=reason) if reason else LayerPlan(INT8, reason=AS_IMPORTED)
+            )
+    return Plan(digest, described.name, layers, None, config.calibration, bias_correction=False)
 
 
 def _nearest(layer: Layer, scheme: Scheme, described: Hardware) -> LayerPlan:

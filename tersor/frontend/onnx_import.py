@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx
 import tvm
@@ -13,10 +12,11 @@ from tersor.frontend.importer import refuse_control_flow, to_relax
 from tersor.frontend.onnx_file import load_onnx
 from tersor.frontend.onnx_recurrent import separate_directions
 from tersor.frontend.outputs import select_outputs
+from tersor.frontend.quantized import by_name, dequantize_constants
 from tersor.frontend.static_shapes import make_static
 from tersor.frontend.verification import verify as compare
 from tersor.frontend.weights import constant_nodes, name_weights
-from tersor.passes.canonicalize import Canonicalize
+from tersor.passes.quantization.imported import canonical_quantized
 
 
 def import_model(
@@ -36,10 +36,10 @@ def import_model(
     TVM cannot import, and a module that computes something else than the model.
     """
     model = static_model(source, shapes, outputs)
-    graph = separate_directions(fold_constants(Graph.read(model)))
+    folded = separate_directions(fold_constants(Graph.read(model)))
+    graph, quantized = dequantize_constants(folded)
     graph = name_weights(graph)
-    canonicalize: Any = Canonicalize()  # a Pass, which only the decorator knows
-    mod = canonicalize(to_relax(graph.model(constant_nodes(graph))))
+    mod = canonical_quantized(to_relax(graph.model(constant_nodes(graph))), by_name(graph, quantized))
     if verify:
         compare(mod, model)
     return mod

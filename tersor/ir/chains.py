@@ -69,6 +69,19 @@ def find_chains(graph: Graph, is_weight: Any = None) -> list[Chain]:
     return chains
 
 
+def codes_of_weight(graph: Graph, expr: Expr) -> str | None:
+    """Give the name of the weight whose codes `expr` dequantizes, or None if it is something else."""
+    value = graph.definition(expr)
+    if value is None or operator(value) != "dequantize" or value.args[0] not in graph.weights:
+        return None
+    return value.args[0].name
+
+
+def any_weight(graph: Graph, expr: Expr) -> str | None:
+    """Give the name of a weight, whether it is stored in float or as codes, or None for what is computed."""
+    return expr.name if expr in graph.weights else codes_of_weight(graph, expr)
+
+
 def _take_bias(graph: Graph, chain: Chain) -> Chain:
     user = graph.only_user(chain.result)
     value = graph.definition(user) if user is not None else None
