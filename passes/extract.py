@@ -1,11 +1,20 @@
 """Extract: read the network (layers and the tensors between them) off a canonical Relax module."""
 
 from collections import Counter
+from functools import partial
 from math import prod
 
 import tvm
 
-from tersor.ir.chains import Chain, any_weight, find_chains
+from tersor.ir.chains import (
+    Chain,
+    Gather,
+    Product,
+    any_weight,
+    find_chains,
+    find_gathers,
+    find_products,
+)
 from tersor.ir.graph import Expr, Graph, operands, operator, shape_of
 from tersor.layer import Layer
 from tersor.network import Edge, Network
@@ -13,21 +22,63 @@ from tersor.network import Edge, Network
 _MOVERS = ("reshape", "permute_dims", "concat", "strided_slice", "split", "squeeze", "expand_dims", "flatten")
 
 
+Part = Chain | Gather | Product
+
+
 def extract(mod: tvm.IRModule) -> Network:
     """Give the network of a module; a weight used several times is one layer."""
     graph = Graph(mod)
-    chains = find_chains(graph, lambda expr: any_weight(graph, expr))
+    parts = _parts(graph)
     layers: dict[str, Layer] = {}
-    for chain in chains:
-        layers.setdefault(chain.layer, layer_of(chain))
-    for name, var, value in _free_products(graph, chains):
-        layers[name] = _product_layer(name, var, value)
+    for part in parts:
+        layers.setdefault(part.layer, layer_of(part))
     movers = tuple(var.name for var, value in graph.bindings if operator(value) in _MOVERS)
-    return Network(tuple(layers.values()), tuple(_edges(graph, chains)), (), movers)
+    return Network(tuple(layers.values()), tuple(_edges(graph, parts)), (), movers)
 
 
-def layer_of(chain: Chain) -> Layer:
-    """Describe a chain's operator as a loop nest."""
+def _parts(graph: Graph) -> list[Part]:
+    """Give all layers' bindings in the order of the network."""
+    position = {var: i for i, (var, _) in enumerate(graph.bindings)}
+    named = partial(any_weight, graph)
+    parts: list[Part] = [
+        *find_chains(graph, named),
+        *find_gathers(graph, named),
+        *find_products(graph, named),
+    ]
+    return sorted(parts, key=lambda part: position[_variables(part)[0]])
+
+
+def _variables(part: Part) -> tuple[Expr, ...]:
+    return part.variables if isinstance(part, Chain) else (part.result,)
+
+
+def _reads(part: Part) -> tuple[Expr, ...]:
+    match part:
+        case Chain():
+            return (part.data,) if part.residual is None else (part.data, part.residual)
+        case Gather():
+            return (part.indices,)
+        case Product():
+            return part.left, part.right
+
+
+def layer_of(part: Part) -> Layer:
+    """Describe a layer's operator as a loop nest."""
+    match part:
+        case Chain():
+            return _chain_layer(part)
+        case Gather():
+            rows, width = shape_of(part.table)
+            return Layer(part.layer, "gather", N=max(1, prod(shape_of(part.indices))), K=width, C=rows)
+        case Product():
+            *batch, rows, columns = shape_of(part.result)
+            inner = shape_of(part.left)[-1]
+            return Layer(
+                part.layer, "matmul", N=rows, G=max(1, prod(batch)), K=columns, C=inner, weight_bearing=False
+            )
+
+
+def _chain_layer(chain: Chain) -> Layer:
     out = shape_of(chain.variables[0])
     weight = shape_of(chain.weight)
     if chain.operator == "matmul":
@@ -61,9 +112,9 @@ def tensor_names(mod: tvm.IRModule) -> dict[Expr, str]:
     a count. Tensors inside a layer's chain (before its bias or activation) have no name.
     """
     graph = Graph(mod)
-    chains = find_chains(graph, lambda expr: any_weight(graph, expr))
-    inside = {var for chain in chains for var in chain.interior}
-    results = {chain.result: f"{chain.layer}:out" for chain in chains}
+    parts = _parts(graph)
+    inside = {var for part in parts for var in _variables(part)[:-1]}
+    results = {part.result: f"{part.layer}:out" for part in parts}
     names = {var: var.name for var in graph.inputs}
     seen: Counter[str] = Counter()
     for var, value in graph.bindings:
@@ -75,22 +126,22 @@ def tensor_names(mod: tvm.IRModule) -> dict[Expr, str]:
     return names
 
 
-def _edges(graph: Graph, chains: list[Chain]) -> list[Edge]:
+def _edges(graph: Graph, parts: list[Part]) -> list[Edge]:
     """Give the tensor edges between layers; what lies between them is walked through."""
     producer: dict[Expr, tuple[str, ...]] = {var: (var.name,) for var in graph.inputs}
-    owner = {var: chain for chain in chains for var in chain.variables}
+    owner = {var: part for part in parts for var in _variables(part)}
     edges: dict[Edge, None] = {}
     for var, value in graph.bindings:
-        chain = owner.get(var)
-        if chain is None:
+        part = owner.get(var)
+        if part is None:
             producer[var] = _sources(graph, producer, value)
             continue
-        if not var.same_as(chain.result):
+        if not var.same_as(part.result):
             continue
-        for source in (chain.data, chain.residual):
-            for name in producer.get(source, ()) if source is not None else ():
-                edges.setdefault(Edge(name, chain.layer, shape_of(source)))
-        producer[var] = (chain.layer,)
+        for source in _reads(part):
+            for name in producer.get(source, ()):
+                edges.setdefault(Edge(name, part.layer, shape_of(source)))
+        producer[var] = (part.layer,)
     for output in graph.outputs:
         for name in producer.get(output, ()):
             edges.setdefault(Edge(name, "output", shape_of(output)))
@@ -100,23 +151,6 @@ def _edges(graph: Graph, chains: list[Chain]) -> list[Edge]:
 def _sources(graph: Graph, producer: dict[Expr, tuple[str, ...]], value: Expr) -> tuple[str, ...]:
     names = [name for operand in operands(value) for name in producer.get(operand, ())]
     return tuple(dict.fromkeys(names))
-
-
-def _free_products(graph: Graph, chains: list[Chain]) -> list[tuple[str, Expr, Expr]]:
-    heads = {chain.variables[0] for chain in chains}
-    products = [
-        (var, value) for var, value in graph.bindings if operator(value) == "matmul" and var not in heads
-    ]
-    return [(f"matmul.{i}", var, value) for i, (var, value) in enumerate(products)]
-
-
-def _product_layer(name: str, var: Expr, value: Expr) -> Layer:
-    """Describe a product of two computed tensors; a vector is a matrix of one row or one column."""
-    out, left, right = shape_of(var), shape_of(value.args[0]), shape_of(value.args[1])
-    columns = 1 if len(right) == 1 else right[-1]
-    rows = 1 if len(left) == 1 else left[-2]
-    batch = max(1, prod(out) // (rows * columns))
-    return Layer(name, "matmul", N=rows, G=batch, K=columns, C=left[-1], weight_bearing=False)
 
 
 def _two(values: object) -> tuple[int, int]:

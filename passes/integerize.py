@@ -5,40 +5,62 @@
 
 The zero point of the input is folded into the int32 bias, so the convolution multiplies plain codes. The
 PrimFuncs this emits (`tersor.ir.operators`) define the arithmetic, so the module is exact on any target.
+
+A layer with a dynamic range quantizes each row of its float input as it comes; a table keeps its codes, and a
+lookup decodes the rows it finds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from tersor.arithmetic import UINT8, quantize_bias
-from tersor.ir.chains import Chain, activation_limits, codes_of_weight, find_chains
+from tersor.arithmetic import SYMMETRIC_ZERO, UINT8, quantize_bias
+from tersor.ir.chains import (
+    Chain,
+    Product,
+    activation_limits,
+    any_weight,
+    codes_of_weight,
+    find_chains,
+    find_gathers,
+    find_products,
+)
 from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.grid import Grid, grid_below, grid_of
 from tersor.ir.operators import (
     Add,
     AveragePool,
     Dequantize,
+    GatherRows,
     Operator,
     Quantize,
+    QuantizeRows,
     Requantize,
     RequantizeAdd,
     Rescale,
     RescaleAccumulator,
+    RowScale,
     prim_func,
 )
+from tersor.ir.operators import Product as ProductOf
 from tersor.ir.untyped import relax
 from tersor.passes.quantization.quantize import KEEPS_CODES, has_integer_form
 
 
-def integerize(mod: Module) -> Module:
-    """Replace everything between grids by its integer form; what has none reads dequantized codes."""
-    return _Integerizer(mod).rewrite()
+def integerize(mod: Module, dynamic: Collection[str] = ()) -> Module:
+    """Replace everything between grids by its integer form; what has none reads dequantized codes.
+
+    `dynamic` names the layers that find the range of each row of their input as it comes.
+    """
+    return _Integerizer(mod, dynamic).rewrite()
 
 
 class _Integerizer:
-    def __init__(self, mod: Module) -> None:
+    def __init__(self, mod: Module, dynamic: Collection[str]) -> None:
         self.graph = Graph(mod)
+        self.dynamic = dynamic
         self.builder = Builder(self.graph)
         self.values: dict[Expr, Expr] = {var: var for var in self.graph.inputs}
         self.codes: dict[Expr, Expr] = {}  # quantize variable -> codes emitted
@@ -47,8 +69,16 @@ class _Integerizer:
         ] = {}  # dequantize variable -> float emitted, where something float reads it
         self.chains = {
             chain.result: chain
-            for chain in find_chains(self.graph, lambda expr: codes_of_weight(self.graph, expr))
+            for chain in find_chains(self.graph, partial(codes_of_weight, self.graph))
             if self._is_integer(chain)
+        }
+        self.products = {
+            product.result: product
+            for product in find_products(self.graph, partial(any_weight, self.graph))
+            if self._grid_below(product.left) and self._grid_below(product.right)
+        }
+        self.gathers = {
+            each.result: each for each in find_gathers(self.graph, partial(codes_of_weight, self.graph))
         }
         self.inside = {var for chain in self.chains.values() for var in chain.interior}
 
@@ -61,8 +91,13 @@ class _Integerizer:
             if self._is_quantize(value):
                 self.codes[var] = self._emit_quantize(var, value)
             elif var in self.chains:
-                if self._read_as_float(var):
+                if self._read_as_float(var) or self.chains[var].layer in self.dynamic:
                     self.values[var] = self._emit_rescaled(self.chains[var])
+            elif var in self.products:
+                if self._read_as_float(var):
+                    self.values[var] = self._emit_product(self.products[var], None)
+            elif var in self.gathers:
+                self.values[var] = self._emit_gather(self.gathers[var].table, value.args[1])
             elif not self._absorbed(var, value):
                 replacements = {operand: self._float(operand) for operand in operands(value)}
                 self.values[var] = self.builder.emit(rebind(value, replacements), var.name)
@@ -75,6 +110,8 @@ class _Integerizer:
         return codes_of_weight(self.graph, var) is not None or self._grid_below(var) is not None
 
     def _is_integer(self, chain: Chain) -> bool:
+        if chain.layer in self.dynamic:
+            return True
         if self._grid_below(chain.data) is None:
             return False
         # A result that stays float has its residual added in float, so that may be anything.
@@ -133,8 +170,10 @@ class _Integerizer:
     def _emit_quantize(self, var: Expr, value: Expr) -> Expr:
         source, grid = value.args[0], grid_of(self.graph, value)
         assert grid is not None
-        if source in self.chains:
+        if source in self.chains and self.chains[source].layer not in self.dynamic:
             return self._emit_chain(self.chains[source], grid)
+        if source in self.products:
+            return self._emit_product(self.products[source], grid)
         if (found := self._grid_below(source)) is not None:
             return (
                 self._codes_below(source) if found == grid else self._emit_rescale(source, found, grid, UINT8)
@@ -202,7 +241,7 @@ class _Integerizer:
 
     def _emit_chain(self, chain: Chain, grid: Grid) -> Expr:
         """Emit a layer whose result is on a grid."""
-        accumulator, scale = self._emit_accumulator(chain)
+        accumulator, scale = self._emit_accumulator(chain, self._codes_below(chain.data))
         multiplier = (scale / np.float64(grid.scale)).astype(np.float32)
         name = self.builder.weight(f"{chain.layer}.multiplier{self._suffix(chain)}", multiplier)
         bounds, axis = grid.bounds(chain.limits), _channel_axis(chain)
@@ -216,9 +255,11 @@ class _Integerizer:
 
     def _emit_rescaled(self, chain: Chain) -> Expr:
         """Emit a layer whose result leaves the integers; a residual and an activation then are float."""
-        accumulator, scale = self._emit_accumulator(chain)
-        scales = self.builder.weight(f"{chain.layer}.rescale{self._suffix(chain)}", scale.astype(np.float32))
-        result = self._call(RescaleAccumulator(_channel_axis(chain)), accumulator, scales)
+        if chain.layer in self.dynamic:
+            result = self._emit_dynamic(chain)
+        else:
+            accumulator, scale = self._emit_accumulator(chain, self._codes_below(chain.data))
+            result = self._emit_real(chain, accumulator, scale)
         if chain.residual is not None:
             result = self.builder.emit(relax.op.add(result, self._float(chain.residual)))
         low, high = chain.limits
@@ -228,20 +269,64 @@ class _Integerizer:
         bounds = (-infinity if low is None else low, infinity if high is None else high)
         return self.builder.emit(relax.op.clip(result, *bounds))
 
-    def _emit_accumulator(self, chain: Chain) -> tuple[Expr, np.ndarray]:
-        """Emit the int32 accumulator with its bias; give it and its scale per output channel, float64 [K]."""
+    def _emit_real(self, chain: Chain, accumulator: Expr, scale: np.ndarray) -> Expr:
+        scales = self.builder.weight(f"{chain.layer}.rescale{self._suffix(chain)}", scale.astype(np.float32))
+        return self._call(RescaleAccumulator(_channel_axis(chain)), accumulator, scales)
+
+    def _emit_dynamic(self, chain: Chain) -> Expr:
+        """Emit a dense layer on the rows of its float input, each on its own grid; the bias is float."""
+        x = self._float(chain.data)
+        step = self._call(RowScale(), x)
+        codes = self._call(QuantizeRows(), x, step)
+        bare = replace(chain, bias=None)
+        accumulator, scale = self._emit_accumulator(bare, codes, Grid(1.0, SYMMETRIC_ZERO))
+        result = self.builder.emit(relax.op.multiply(self._emit_real(chain, accumulator, scale), step))
+        if chain.bias is None:
+            return result
+        bias = self.builder.weight(chain.bias_name or f"{chain.layer}.bias", chain.bias)
+        return self.builder.emit(relax.op.add(result, bias))
+
+    def _emit_product(self, product: Product, grid: Grid | None) -> Expr:
+        """Emit a product of two activations, with its result on `grid` or as float."""
+        left, right = self._grid_below(product.left), self._grid_below(product.right)
+        assert left is not None
+        assert right is not None
+        operands = self._codes_below(product.left), self._codes_below(product.right)
+        accumulator = self._call(ProductOf(left.zero_point, right.zero_point), *operands)
+        shape = shape_of(accumulator)
+        scale = np.float64(left.scale) * np.float64(right.scale)
+        columns, axis = shape[-1], len(shape) - 1
+        if grid is None:
+            scales = self.builder.weight(f"{product.layer}.rescale", np.full(columns, scale, np.float32))
+            return self._call(RescaleAccumulator(axis), accumulator, scales)
+        ratio = np.full(columns, scale / np.float64(grid.scale), np.float32)
+        multiplier = self.builder.weight(f"{product.layer}.multiplier", ratio)
+        return self._call(
+            Requantize(grid.zero_point, grid.bounds((None, None)), axis), accumulator, multiplier
+        )
+
+    def _emit_gather(self, table: Expr, indices: Expr) -> Expr:
+        codes, scales = self.graph.definition(table).args[:2]
+        stored = [self.builder.weight(each.name, self.graph.weights[each]) for each in (codes, scales)]
+        return self._call(GatherRows(), *stored, self._float(indices))
+
+    def _emit_accumulator(self, chain: Chain, x: Expr, grid: Grid | None = None) -> tuple[Expr, np.ndarray]:
+        """Emit the int32 accumulator of the codes `x` with its bias.
+
+        Give it and its scale per output channel, float64 [K]; `grid` is that of `x`, by default the graph's.
+        """
         value = self.graph.definition(chain.weight)
         stored, scales = value.args[0], self.graph.value(value.args[1])
         assert scales is not None
         codes = self.graph.weights[stored]
-        grid = self._grid_below(chain.data)
+        grid = grid or self._grid_below(chain.data)
         assert grid is not None
         scale = np.float64(grid.scale) * scales.astype(np.float64)
         is_conv = chain.operator == "nn.conv2d"
         sums = codes.sum(axis=tuple(range(1, 4)) if is_conv else 0, dtype=np.int64)
         bias = np.zeros(scale.shape) if chain.bias is None else chain.bias
         folded = (quantize_bias(bias, scale) - grid.zero_point * sums).astype(np.int32)
-        x, weight = self._codes_below(chain.data), self.builder.weight(chain.layer, codes)
+        weight = self.builder.weight(chain.layer, codes)
         shape = (1, -1, 1, 1) if is_conv else (-1,)
         name = f"{chain.layer}.bias{self._suffix(chain)}"
         constant = self.builder.weight(name, folded.reshape(shape))

@@ -19,14 +19,15 @@ from tersor.network import Network
 from tersor.passes.quantization.ranges import ranges
 from tersor.plan import Calibration, LayerPlan, Plan
 from tersor.scheduler.search import Option, choose
-from tersor.scheduler.sensitivity import Activations, noises
+from tersor.scheduler.sensitivity import Activations, Operand, noises, product_noises, table_noises
 from tersor.scheduler.space import Space, WhyNot, explore
 from tersor.scheme import Scheme
-from tersor.statistics import Statistics
+from tersor.statistics import Statistics, TensorStatistics
 
 Quantity = Literal["seconds", "energy", "size", "noise"]
 Estimate = Callable[[Layer, Scheme], Cost]
 Weights = Mapping[str, NDArray[np.float32]]
+Tensors = Mapping[str, tuple[str, ...]]  # of a layer: its inputs, then its output
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def tune(
     network: Network,
     weights: Weights,
     statistics: Statistics,
-    tensors: Mapping[str, tuple[str, str]],
+    tensors: Tensors,
     hardware: Hardware,
     why_not: WhyNot,
     estimate: Estimate,
@@ -76,21 +77,24 @@ def tune(
     calibration: Calibration = "mse",
     on_layer: Callable[[str], None] = lambda name: None,
 ) -> Plan:
-    """Choose a scheme for each layer that has a weight: the least of `objective` in total within `limit`.
+    """Choose a scheme for each layer: the least of `objective` in total within `limit`.
 
-    `weights` are by layer ([C, K] or [G * K, C, R, S]); `tensors` names each layer's input and output in the
-    statistics; `why_not` and `estimate` are the target's; `model` is the model's hash, `on_layer` is told
-    each layer before it is rated. Layers tied to one weight get one scheme. Raises UserError if the
+    `weights` are by layer ([C, K] or [G * K, C, R, S]); `tensors` names each layer's input (both of a product
+    of two activations, which is left alone where they are not named) and its output in the statistics;
+    `why_not` and `estimate` are the target's; `model` is the model's hash, `on_layer` is told each layer
+    before it is rated. Layers tied to one weight get one scheme. Raises UserError if the
     statistics lack a tensor, or if no plan keeps the limit.
     """
     spaces: dict[str, Space] = {}
     ratings: dict[str, dict[Scheme, _Rating]] = {}
     for layer in network.layers:
-        if layer.weight_bearing:
+        if layer.weight_bearing or layer.name in tensors:
             on_layer(layer.name)
             spaces[layer.name] = explore(layer, why_not)
-            activations = activations_of(layer, statistics, tensors, calibration)
-            ratings[layer.name] = _rate(weights[layer.name], layer, spaces[layer.name], activations, estimate)
+            noise = _noises(layer, spaces[layer.name], weights, statistics, tensors, calibration)
+            ratings[layer.name] = {
+                scheme: _Rating(estimate(layer, scheme), noise[scheme]) for scheme in spaces[layer.name].legal
+            }
     joint = {group[0]: _joint(group, ratings) for group in _groups(network, ratings)}
     options = {
         name: [
@@ -108,33 +112,51 @@ def tune(
 
 
 def activations_of(
-    layer: Layer, statistics: Statistics, tensors: Mapping[str, tuple[str, str]], calibration: Calibration
+    layer: Layer, statistics: Statistics, tensors: Tensors, calibration: Calibration
 ) -> Activations:
     """Read what `sensitivity` needs of a layer off the statistics.
 
     The input's variance stands for its second moment: the corrected bias takes up what the mean would add.
     Raises UserError if a tensor is missing.
     """
-    names = tensors.get(layer.name, ())
-    if missing := [name for name in names or (layer.name,) if name not in statistics.tensors]:
-        raise UserError(f"the statistics have nothing on {missing[0]!r}; calibrate this model again")
-    input, output = (statistics.tensors[name] for name in names)
+    input, output = _read(layer, statistics, tensors)
     variance = np.maximum(input.second_moment - input.mean**2, 0.0)
     if len(variance) != layer.G * layer.C:
         raise UserError(
             f"the statistics have {len(variance)} channels of the input of {layer.name!r}, which reads "
             f"{layer.G * layer.C}; calibrate this model again"
         )
-    # A layer whose output is always zero has no signal: any noise is too much, and it stays in fp32.
-    power = max(float(output.second_moment.mean()), float(np.finfo(np.float32).tiny))
-    return Activations(variance, power, ranges(input, calibration))
+    return Activations(variance, _power(output), ranges(input, calibration))
 
 
-def _rate(
-    weight: NDArray[np.float32], layer: Layer, space: Space, activations: Activations, estimate: Estimate
-) -> dict[Scheme, _Rating]:
-    noise = noises(weight, space.legal, activations)
-    return {scheme: _Rating(estimate(layer, scheme), noise[scheme]) for scheme in space.legal}
+def _noises(
+    layer: Layer,
+    space: Space,
+    weights: Weights,
+    statistics: Statistics,
+    tensors: Tensors,
+    calibration: Calibration,
+) -> Mapping[Scheme, float]:
+    if layer.weight_bearing and layer.operator != "gather":
+        activations = activations_of(layer, statistics, tensors, calibration)
+        return noises(weights[layer.name], space.legal, activations)
+    *inputs, output = _read(layer, statistics, tensors)
+    if layer.operator == "gather":
+        return table_noises(weights[layer.name], space.legal, _power(output))
+    left, right = (Operand(_power(each), ranges(each, calibration)) for each in inputs)
+    return product_noises(layer.C, left, right, space.legal, _power(output))
+
+
+def _read(layer: Layer, statistics: Statistics, tensors: Tensors) -> list[TensorStatistics]:
+    names = tensors.get(layer.name, ())
+    if missing := [name for name in names or (layer.name,) if name not in statistics.tensors]:
+        raise UserError(f"the statistics have nothing on {missing[0]!r}; calibrate this model again")
+    return [statistics.tensors[name] for name in names]
+
+
+def _power(tensor: TensorStatistics) -> float:
+    # A tensor that is always zero has no signal: any noise is too much, and its layer stays in fp32.
+    return max(float(tensor.second_moment.mean()), float(np.finfo(np.float32).tiny))
 
 
 def _groups(network: Network, names: Mapping[str, object]) -> list[tuple[str, ...]]:

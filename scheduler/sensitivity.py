@@ -23,7 +23,7 @@ from tersor.scheme import Integer, Scheme
 Weight = NDArray[np.float32]
 Moments = NDArray[np.float64]
 
-# Half the range that the tensor between two factors is taken to have, in units of its root mean square.
+# Half the range that a row, or the tensor between two factors, is taken to have: times its root mean square.
 BETWEEN_FACTORS = 4.0
 
 
@@ -48,6 +48,14 @@ class Activations:
             raise ValueError(f"an input range needs low <= high, got {self.input_range}")
 
 
+@dataclass(frozen=True)
+class Operand:
+    """One operand of a product: the mean of its squares, and what it is rounded in."""
+
+    power: float
+    range: tuple[float, float]
+
+
 def noise_to_signal(weight: Weight, scheme: Scheme, activations: Activations) -> float:
     """Estimate the noise power that `scheme` adds to a layer's output, relative to the output's power.
 
@@ -67,6 +75,40 @@ def noises(weight: Weight, schemes: Iterable[Scheme], activations: Activations) 
     }
 
 
+def table_noises(table: Weight, schemes: Iterable[Scheme], output_power: float) -> Mapping[Scheme, float]:
+    """The noise of looking up rows of a table [C, K], each row rounded by itself and read equally often."""
+    return {
+        scheme: float(np.square(_rounded_rows(table, scheme).astype(np.float64) - table).mean())
+        / output_power
+        for scheme in schemes
+    }
+
+
+def product_noises(
+    length: int, left: Operand, right: Operand, schemes: Iterable[Scheme], output_power: float
+) -> Mapping[Scheme, float]:
+    """The noise of a product of two activations, sums of `length` terms, both operands rounded.
+
+    noise = length * (step_left^2 / 12 E[right^2] + step_right^2 / 12 E[left^2])
+    """
+    noise = {}
+    for scheme in schemes:
+        low, high = left.range
+        reach = 2 * max(-right.range[0], right.range[1])  # its grid is symmetric
+        terms = (
+            _rounding(high - low, scheme.input) * right.power + _rounding(reach, scheme.input) * left.power
+        )
+        noise[scheme] = length * terms / output_power
+    return noise
+
+
+def _rounded_rows(table: Weight, scheme: Scheme) -> Weight:
+    if not scheme.quantization:
+        return table
+    codes, scale = quantize_weight(table, 0, scheme.quantization.bits)
+    return dequantize_weight(codes, scale, 0)
+
+
 def _output_noise(
     weight: Weight, scheme: Scheme, activations: Activations, factors: tuple[Weight, Weight] | None
 ) -> float:
@@ -83,7 +125,8 @@ def _output_noise(
     else:
         compressed = compress(weight, scheme)
         rounding = 0.0
-    step = np.full(moment.shape, _rounding(high - low, scheme.input))
+    width = 2 * BETWEEN_FACTORS * float(np.sqrt(moment.mean())) if scheme.dynamic else high - low
+    step = np.full(moment.shape, _rounding(width, scheme.input))
     return _mean_over_outputs(compressed - weight, moment) + _mean_over_outputs(compressed, step) + rounding
 
 

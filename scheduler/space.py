@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tersor.layer import Layer
-from tersor.scheme import FP32, INT8, NM, Integer, LowRank, Scheme
+from tersor.scheme import FP32, INT8, NM, W8A32, Integer, LowRank, Scheme
 
 WhyNot = Callable[[Layer, Scheme], str | None]
 
@@ -34,10 +34,19 @@ def explore(layer: Layer, why_not: WhyNot) -> Space:
 
 
 def candidates(layer: Layer) -> tuple[Scheme, ...]:
-    """fp32, int8, int8+2:4, and int8 with each rank of `ranks`."""
+    """What may be worth a try, in a fixed order.
+
+    A table is only stored in fewer bits; two activations have no weight to thin or factor; a weight may get
+    int8, int8 with ranges found row by row, int8+2:4, and int8 with each rank of `ranks`.
+    """
+    if layer.operator == "gather":
+        return (FP32, W8A32)
+    if not layer.weight_bearing:
+        return (FP32, INT8)
     eight = Integer(8)
     low_rank = (Scheme(LowRank(rank), None, eight, eight) for rank in ranks(layer))
-    return (FP32, INT8, Scheme(None, NM(2, 4), eight, eight), *low_rank)
+    dynamic = (Scheme(None, None, eight, eight, dynamic=True),) if layer.operator == "matmul" else ()
+    return (FP32, INT8, *dynamic, Scheme(None, NM(2, 4), eight, eight), *low_rank)
 
 
 def ranks(layer: Layer) -> tuple[int, ...]:

@@ -25,6 +25,11 @@ UINT8 = (0, 255)
 TERM_LIMIT = float(1 << 18)
 # The code of 1 in a recurrent state: what sigmoid * tanh gives lies between -1 and 1, whatever the data.
 STATE_LIMIT = 127
+# The code of zero on a symmetric grid of an activation: its codes are those of int8, moved up.
+SYMMETRIC_ZERO = 128
+# Of a row on its own grid: the step, in units of its largest magnitude, and the least step.
+ROW_STEP = float(np.float32(1 / 127))
+LEAST_ROW_SCALE = float(np.float32(1e-30))
 
 
 def quantize(x: Array, scale: float, zero_point: int) -> Array:
@@ -161,6 +166,32 @@ def recurrent_product(h: Array, weight: Array, multiplier: Array) -> Array:
     """
     accumulator = h.astype(np.int64) @ weight.astype(np.int64)
     return accumulator.astype(np.int32).astype(np.float32) * multiplier.astype(np.float32)
+
+
+def product(a: Array, a_zero_point: int, b: Array, b_zero_point: int) -> Array:
+    """Multiply two activations: uint8 [..., M, C] and uint8 [..., C, K] -> int32 [..., M, K]."""
+    total = _centred(a, a_zero_point).astype(np.int64) @ _centred(b, b_zero_point).astype(np.int64)
+    return total.astype(np.int32)
+
+
+def row_scale(x: Array) -> Array:
+    """Give the step of each row's own symmetric grid: float32 [..., C] -> float32 [..., 1].
+
+    ``max |x| * float32(1 / 127)``, at least 1e-30 so that a row of zeros can be divided by it.
+    """
+    largest = np.abs(x).max(axis=-1, keepdims=True).astype(np.float32)
+    return np.maximum(largest * np.float32(ROW_STEP), np.float32(LEAST_ROW_SCALE))
+
+
+def quantize_rows(x: Array, scale: Array) -> Array:
+    """Quantize each row of float32 [..., C] to its own step, [..., 1], with the zero point 128."""
+    return _saturate(np.rint(x.astype(np.float32) / scale), SYMMETRIC_ZERO, UINT8)
+
+
+def gather_rows(codes: Array, scale: Array, indices: Array) -> Array:
+    """Look rows up in a table: int8 [C, K], float32 [C], integers [...] -> float32 [..., K]."""
+    rows = np.clip(indices, 0, len(codes) - 1)
+    return codes[rows].astype(np.float32) * scale[rows][..., None]
 
 
 def average_pool(

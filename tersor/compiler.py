@@ -312,7 +312,7 @@ def _with_accuracy(totals: Totals, comparison: Comparison) -> Totals:
         totals,
         samples=comparison.rows,
         agreement=comparison.agreement,
-        snr_db=comparison.power.snr,
+        snr_db=comparison.snr,
         accuracy_fp32=right_reference,
         accuracy=right,
     )

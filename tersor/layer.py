@@ -1,4 +1,4 @@
-"""Layer: one multiply-accumulate operator as a named loop nest.
+"""Layer: one operator with a weight, or one product of activations, as a named loop nest.
 
 The letters are Timeloop's, and the only single-letter names of the project:
 
@@ -7,7 +7,8 @@ The letters are Timeloop's, and the only single-letter names of the project:
     K  output channels per group        C  input channels per group
     P, Q  height and width of the output        R, S  height and width of the filter
 
-A matmul is N, K, C, so what BLAS calls "GEMM K" is C here.
+A matmul is N, K, C, so what BLAS calls "GEMM K" is C here. A gather looks N rows of K elements up in a
+table of C rows: the weight of a matmul whose input would be one-hot, without its multiplications.
 """
 
 from dataclasses import dataclass, replace
@@ -28,14 +29,14 @@ INDEXED_BY: dict[Operand, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One conv2d or matmul; `name` is its weight's name in the model, or the operator's if it has no weight.
+    """One conv2d, matmul or gather; `name` is its weight's in the model, or made up if it has no weight.
 
     `padding` is top, left, bottom, right. `weight_bearing` is false where both operands are computed, as in
     the products of attention; `weight_*` then speak of the right operand.
     """
 
     name: str
-    operator: Literal["conv2d", "matmul"]
+    operator: Literal["conv2d", "matmul", "gather"]
     N: int = 1
     G: int = 1
     K: int = 1
@@ -50,14 +51,16 @@ class Layer:
     weight_bearing: bool = True
 
     def __post_init__(self) -> None:
-        if self.operator not in ("conv2d", "matmul"):
-            raise ValueError(f"layer {self.name!r}: operator must be conv2d or matmul, got {self.operator!r}")
+        if self.operator not in ("conv2d", "matmul", "gather"):
+            raise ValueError(
+                f"layer {self.name!r}: operator must be conv2d, matmul or gather, got {self.operator!r}"
+            )
         for dim in DIMS:
             if self.size(dim) < 1:
                 raise ValueError(f"layer {self.name!r}: {dim} must be at least 1, got {self.size(dim)}")
-        if self.operator == "matmul" and (self.P, self.Q, self.R, self.S) != (1, 1, 1, 1):
+        if self.operator != "conv2d" and (self.P, self.Q, self.R, self.S) != (1, 1, 1, 1):
             sizes = f"P={self.P} Q={self.Q} R={self.R} S={self.S}"
-            raise ValueError(f"layer {self.name!r}: a matmul has P = Q = R = S = 1, got {sizes}")
+            raise ValueError(f"layer {self.name!r}: a {self.operator} has P = Q = R = S = 1, got {sizes}")
         self._check_window()
 
     def _check_window(self) -> None:
@@ -77,12 +80,12 @@ class Layer:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates: the product of all loops."""
-        return prod(self.size(dim) for dim in DIMS)
+        """Multiply-accumulates: the product of all loops; none of a gather."""
+        return 0 if self.operator == "gather" else prod(self.size(dim) for dim in DIMS)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """[G*K, C, R, S] of a convolution; [C, K] of a matmul, [G, C, K] of a batched one."""
+        """[G*K, C, R, S] of a convolution; [C, K] of a matmul or a table, [G, C, K] of a batched matmul."""
         if self.operator == "conv2d":
             return (self.G * self.K, self.C, self.R, self.S)
         return (self.C, self.K) if self.G == 1 else (self.G, self.C, self.K)
@@ -97,8 +100,10 @@ class Layer:
         """Elements of the smallest input that gives this output; padding is not counted.
 
         The rows and columns at the far edges that a stride steps over are not in the loop nest, so the tensor
-        in memory may be up to stride - 1 of them larger.
+        in memory may be up to stride - 1 of them larger. A gather reads one index for each row.
         """
+        if self.operator == "gather":
+            return self.N
         top, left, bottom, right = self.padding
         height = (self.P - 1) * self.stride[0] + (self.R - 1) * self.dilation[0] + 1 - top - bottom
         width = (self.Q - 1) * self.stride[1] + (self.S - 1) * self.dilation[1] + 1 - left - right

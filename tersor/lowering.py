@@ -20,7 +20,7 @@ from tvm_ffi import register_error
 from tersor.config import Config
 from tersor.error import UserError
 from tersor.hardware import Hardware
-from tersor.ir.chains import find_chains
+from tersor.ir.chains import find_chains, find_gathers, find_products
 from tersor.ir.graph import Graph, bind_weights, weights_of
 from tersor.layer import Layer
 from tersor.network import Network
@@ -148,11 +148,15 @@ def _check(plan: Plan, mod: tvm.IRModule, network: Network, digest: str, describ
             raise UserError(f"the plan gives {name!r} the scheme {layer.scheme}, but {reason}: change it")
 
 
-def layer_tensors(mod: tvm.IRModule) -> dict[str, tuple[str, str]]:
-    """Name the input and the output tensor of each layer, as the statistics do."""
-    names = tensor_names(mod)
-    chains = find_chains(Graph(mod))
-    return {chain.layer: (_name_of(names, chain.data), _name_of(names, chain.result)) for chain in chains}
+def layer_tensors(mod: tvm.IRModule) -> dict[str, tuple[str, ...]]:
+    """Name the activations that each layer reads and the one it gives, as the statistics do."""
+    names, graph = tensor_names(mod), Graph(mod)
+    tensors = {chain.layer: (chain.data, chain.result) for chain in find_chains(graph)}
+    tensors |= {gather.layer: (gather.result,) for gather in find_gathers(graph)}
+    tensors |= {
+        product.layer: (product.left, product.right, product.result) for product in find_products(graph)
+    }
+    return {layer: tuple(_name_of(names, var) for var in found) for layer, found in tensors.items()}
 
 
 def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tvm.IRModule:
@@ -178,7 +182,8 @@ def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tv
             correct_bias=plan.bias_correction,
         )
         mod = _named("quantize", rounded)(mod)
-        mod = _named("integerize", integerize)(mod)
+        dynamic = [name for name, scheme in schemes.items() if scheme.dynamic]
+        mod = _named("integerize", partial(integerize, dynamic=dynamic))(mod)
     return _named("encode", partial(encode, schemes=schemes))(mod)
 
 
@@ -242,9 +247,7 @@ def _uniform(
     statistics: Statistics | None,
 ) -> Plan:
     """Give every layer the scheme, or as much of it as the layer can have, with the reason."""
-    layers = {
-        layer.name: _nearest(layer, scheme, described) for layer in network.layers if layer.weight_bearing
-    }
+    layers = {layer.name: _nearest(layer, scheme, described) for layer in network.layers}
     return Plan(
         digest,
         described.name,
@@ -276,9 +279,14 @@ def _as_imported(
 
 
 def _nearest(layer: Layer, scheme: Scheme, described: Hardware) -> LayerPlan:
-    """Drop the rank, then the sparsity, then all of a scheme until the target has a kernel for the rest."""
+    """Drop the rank, the sparsity, the dynamic range, the input's integers, then all of a scheme.
+
+    The first for which the target has a kernel is taken.
+    """
     without_rank = replace(scheme, low_rank=None)
-    candidates = (scheme, without_rank, replace(without_rank, sparsity=None), FP32)
+    without_sparsity = replace(without_rank, sparsity=None)
+    static = replace(without_sparsity, dynamic=False)
+    candidates = (scheme, without_rank, without_sparsity, static, replace(static, input=None), FP32)
     reasons: list[str] = []
     for candidate in dict.fromkeys(candidates):
         reason = why_not(layer, candidate, described)

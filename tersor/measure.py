@@ -57,7 +57,7 @@ class Power:
 class Comparison:
     """Two builds on the same samples; a sample's class is where its first output is largest."""
 
-    power: Power = field(default_factory=Power)
+    powers: list[Power] = field(default_factory=list)
     rows: int = 0
     agreeing: int = 0
     right_reference: int = 0
@@ -66,8 +66,9 @@ class Comparison:
 
     def add(self, reference: Sequence[Array], result: Sequence[Array], labels: Array | None = None) -> None:
         """Take in one batch of outputs of the reference and of the compressed build."""
-        for expected, got in zip(reference, result, strict=True):
-            self.power.add(expected, got)
+        self.powers = self.powers or [Power() for _ in reference]
+        for power, expected, got in zip(self.powers, reference, result, strict=True):
+            power.add(expected, got)
         expected_class = _classes(reference[0])
         got_class = _classes(result[0])
         self.rows += expected_class.size
@@ -76,6 +77,11 @@ class Comparison:
             self.labelled += labels.size
             self.right_reference += int((expected_class == labels).sum())
             self.right += int((got_class == labels).sum())
+
+    @property
+    def snr(self) -> float | None:
+        """The signal-to-noise ratio in dB of the output that has the least."""
+        return min((power.snr for power in self.powers if power.snr is not None), default=None)
 
     @property
     def agreement(self) -> float | None:

@@ -34,7 +34,7 @@ class Totals:
     """The whole network; latencies are measured on the machine that compiled it, everything else repeats.
 
     `bytes` and `bytes_fp32` are stored constants, `file_bytes` is the library; `agreement` is the share of
-    samples whose largest output is fp32's, `snr_db` that of the outputs over all samples.
+    samples whose largest output is fp32's, `snr_db` over all samples that of the output that has the least.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")

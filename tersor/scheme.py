@@ -7,6 +7,7 @@ round. Its text is short enough to edit by hand::
     int8            8-bit weights and 8-bit inputs
     int8+2:4        the same, two weights kept of every four
     int8+rank16     the same, the weight factored into two of rank 16
+    int8+dynamic    the same, the range of the input found anew for each row while it runs
     w4a8, w8a32     weights and inputs of different widths (32 is float32)
 """
 
@@ -79,14 +80,18 @@ class Scheme:
     sparsity: NM | None = None
     quantization: Integer | None = None
     input: Integer | None = None
+    dynamic: bool = False
 
     def __post_init__(self) -> None:
         if self.input and not self.quantization:
             raise ValueError(f"an {self.input} input needs integer weights; give quantization as well")
+        if self.dynamic and not self.input:
+            raise ValueError("a dynamic range is that of an integer input; give input as well")
 
     def __str__(self) -> str:
         parts = [self._precision_text()]
         parts += [str(part) for part in (self.low_rank, self.sparsity) if part]
+        parts += ["dynamic"] if self.dynamic else []
         return "+".join(parts)
 
     def _precision_text(self) -> str:
@@ -103,16 +108,20 @@ class Scheme:
         quantization, input = _parse_precision(precision, text)
         low_rank: LowRank | None = None
         sparsity: NM | None = None
+        dynamic = False
         for part in others:
             if found := re.fullmatch(r"rank(\d+)", part):
                 _refuse_second(low_rank, "low-rank factorization", text)
                 low_rank = LowRank(int(found[1]))
+            elif part == "dynamic":
+                _refuse_second(dynamic or None, "dynamic range", text)
+                dynamic = True
             elif ":" in part:
                 _refuse_second(sparsity, "sparsity", text)
                 sparsity = NM.parse(part)
             else:
-                raise ValueError(f"{part!r} in {text!r} is neither a sparsity (2:4) nor a rank (rank16)")
-        return cls(low_rank, sparsity, quantization, input)
+                raise ValueError(f"{part!r} in {text!r} is no sparsity (2:4), rank (rank16) or dynamic")
+        return cls(low_rank, sparsity, quantization, input, dynamic)
 
     @property
     def compute(self) -> str:
@@ -149,4 +158,5 @@ def _refuse_second(first: object, kind: str, whole: str) -> None:
 
 
 FP32 = Scheme()
+W8A32 = Scheme(quantization=Integer(8))
 INT8 = Scheme(quantization=Integer(8), input=Integer(8))

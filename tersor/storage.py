@@ -115,12 +115,14 @@ def _group_count(length: int, sparsity: NM) -> int:
 def storage_bytes(layer: Layer, scheme: Scheme, bias: bool = True) -> int:
     """Bytes of the layer's constants under `scheme`: codes, positions, scales, factors and the bias.
 
-    Each matrix of integers has one float32 scale per column; the bias, 4 bytes per output channel (int32 or
-    float32), is the last factor's. A layer without a weight stores nothing. Raises ValueError if the sparsity
-    does not fit the input channels.
+    Each matrix of integers has one float32 scale per column, a table one per row; the bias, 4 bytes per
+    output channel (int32 or float32), is the last factor's. A layer without a weight stores nothing. Raises
+    ValueError if the sparsity does not fit the input channels.
     """
     if not layer.weight_bearing:
         return 0
+    if layer.operator == "gather":
+        return layer.C * (packed_length(layer.K, scheme.weight_bits) + (4 if scheme.quantization else 0))
     parts = layer.factored(scheme.low_rank.rank) if scheme.low_rank else (layer,)
     return sum(_weight_bytes(part, scheme) for part in parts) + (4 * layer.G * layer.K if bias else 0)
 

@@ -112,6 +112,37 @@ def residual_net(seed: int = 0) -> tvm.IRModule:
     return net.finish(net.dense(x, "fc", he(rng, 12, 10, fan_in=12), rng.normal(0, 0.1, 10).astype("f4")))
 
 
+def attention_net(softmax: bool = True, tokens: int = 6, heads: int = 2, width: int = 4) -> tvm.IRModule:
+    """int64 [1, tokens]: rows of a table of 11, attention over two heads, a dense layer and a residual.
+
+    Without its softmax, ReLU in its place, all of it but the layers is exact in any compiler.
+    """
+    rng, model, op = np.random.default_rng(0), heads * width, relax.op.nn
+    net = Net((1, tokens), "int64")
+    table = net.weight("table", rng.normal(0, 1, (11, model)).astype(np.float32))
+    x = net.emit(relax.op.take(table, net.inputs[0], 0, "clip"))
+
+    def project(name: str, axes: list[int]) -> Expr:
+        bias = rng.normal(0, 0.1, model).astype(np.float32)
+        y = net.dense(x, name, he(rng, model, model, fan_in=model), bias)
+        return net.emit(relax.op.permute_dims(net.emit(relax.op.reshape(y, (1, tokens, heads, width))), axes))
+
+    q, k, v = project("q", [0, 2, 1, 3]), project("k", [0, 2, 3, 1]), project("v", [0, 2, 1, 3])
+    scores = net.emit(
+        relax.op.divide(net.emit(relax.op.matmul(q, k)), relax.const(np.sqrt(width), "float32"))
+    )
+    y = net.emit(relax.op.matmul(net.emit(op.softmax(scores, -1) if softmax else op.relu(scores)), v))
+    y = net.emit(relax.op.reshape(net.emit(relax.op.permute_dims(y, [0, 2, 1, 3])), (1, tokens, model)))
+    y = net.dense(y, "out", he(rng, model, model, fan_in=model), rng.normal(0, 0.1, model).astype("f4"))
+    return net.finish(net.emit(relax.op.add(y, x)))
+
+
+def token_samples(tokens: int = 6, count: int = 3) -> list[Array]:
+    """Seeded rows of `attention_net`'s table."""
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 11, (1, tokens)) for _ in range(count)]
+
+
 def schemes_for(mod: tvm.IRModule, scheme: Scheme) -> dict[str, Scheme]:
     """Give every weight-bearing layer the same scheme."""
     return {layer.name: scheme for layer in extract(mod).layers if layer.weight_bearing}

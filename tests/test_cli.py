@@ -242,7 +242,7 @@ MISTAKES: list[tuple[Callable[[Path], dict[str, Any]] | dict[str, Any], str]] = 
     ({"--shape": "x=2x64"}, "contradicts"),
     ({"--shape": "z=1x64"}, "no input 'z'"),
     ({"--output": "nothing"}, "no tensor 'nothing'"),
-    ({"--scheme": "int8+foo"}, "neither a sparsity"),
+    ({"--scheme": "int8+foo"}, "is no sparsity"),
     ({"--scheme": "int99"}, "2 to 16 bits"),
     ({"--min-snr": "20"}, "--scheme auto"),
     ({"--calibration": "magic"}, "--calibration"),

@@ -119,7 +119,7 @@ def test_a_relax_module_is_compressed_too(compiled: tersor.Compiled) -> None:
         ({"data": [{"x": np.full((1, 64), np.nan, np.float32)}]}, "NaN"),
         ({"data": [{"x": np.zeros((1, 63), np.float32)}]}, "shape"),
         ({"data": [{"z": np.zeros((1, 64), np.float32)}]}, "'x' is missing"),
-        ({"config": "int8+foo"}, "neither a sparsity"),
+        ({"config": "int8+foo"}, "is no sparsity"),
         ({"calibration_samples": 0}, "at least 1 sample"),
         ({"labels": np.zeros(3, int)}, "fewer labels than samples"),
     ],

@@ -21,6 +21,12 @@ def test_a_batched_matmul_has_a_weight_for_each_of_the_batch() -> None:
     assert layer.macs == 12 * 16 * 16 * 32
 
 
+def test_a_gather_reads_rows_of_a_table_and_multiplies_nothing() -> None:
+    layer = Layer("table", "gather", N=32, K=384, C=30522)
+    assert (layer.weight_shape, layer.macs) == ((30522, 384), 0)
+    assert (layer.input_count, layer.output_count) == (32, 32 * 384)
+
+
 def test_a_padded_convolution_reads_its_whole_input_once() -> None:
     layer = Layer("conv", "conv2d", K=64, C=3, P=56, Q=56, R=3, S=3, padding=(1, 1, 1, 1))
     assert layer.weight_shape == (64, 3, 3, 3)
@@ -66,7 +72,7 @@ def test_equal_layers_are_one_key() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"operator": "conv3d"}, "operator must be conv2d or matmul, got 'conv3d'"),
+        ({"operator": "conv3d"}, "operator must be conv2d, matmul or gather, got 'conv3d'"),
         ({"K": 0}, "layer 'x': K must be at least 1, got 0"),
         ({"operator": "matmul", "R": 3}, "P = Q = R = S = 1, got P=1 Q=1 R=3 S=1"),
         ({"stride": (0, 1)}, r"stride needs 2 numbers >= 1, got \(0, 1\)"),

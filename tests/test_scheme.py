@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,8 @@ def schemes(draw: st.DrawFn) -> Scheme:
     quantization = draw(st.none() | INTEGERS)
     low_rank = draw(st.none() | st.builds(LowRank, st.integers(1, 999)))
     input = draw(st.none() | INTEGERS) if quantization else None
-    return Scheme(low_rank, draw(st.none() | SPARSITIES), quantization, input)
+    dynamic = input is not None and draw(st.booleans())
+    return Scheme(low_rank, draw(st.none() | SPARSITIES), quantization, input, dynamic)
 
 
 @given(schemes())
@@ -52,7 +55,7 @@ def test_products_are_computed_in_the_wider_precision() -> None:
         ("int8+2:4+1:4", "names two of the kind sparsity"),
         ("int8+rank4+rank8", "names two of the kind low-rank"),
         ("int8+rank0", "rank of at least 1, got 0"),
-        ("int8+fast", "'fast' in 'int8\\+fast' is neither"),
+        ("int8+fast", "'fast' in 'int8\\+fast' is no sparsity"),
         ("int1", "2 to 16 bits, got 1"),
         ("int8+2:x", "'2:x' is no N:M sparsity"),
     ],
@@ -60,6 +63,14 @@ def test_products_are_computed_in_the_wider_precision() -> None:
 def test_a_wrong_text_is_named(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Scheme.parse(text)
+
+
+def test_a_dynamic_range_is_that_of_an_integer_input() -> None:
+    assert Scheme.parse("int8+dynamic") == replace(INT8, dynamic=True)
+    with pytest.raises(ValueError, match="a dynamic range is that of an integer input"):
+        Scheme(quantization=Integer(8), dynamic=True)
+    with pytest.raises(ValueError, match="two of the kind dynamic range"):
+        Scheme.parse("int8+dynamic+dynamic")
 
 
 def test_an_integer_input_needs_integer_weights() -> None:

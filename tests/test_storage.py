@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tersor.layer import Layer
-from tersor.scheme import FP32, INT8, NM, Scheme
+from tersor.scheme import FP32, INT8, NM, W8A32, Scheme
 from tersor.storage import (
     decode_nm,
     encode_nm,
@@ -96,6 +96,11 @@ def test_a_dense_layer_stores_codes_scales_and_a_bias() -> None:
 def test_a_grouped_convolution_stores_each_groups_filters() -> None:
     layer = Layer("conv", "conv2d", G=4, K=8, C=2, P=9, Q=9, R=3, S=3)
     assert storage_bytes(layer, INT8) == 4 * 8 * 2 * 9 + 4 * 32 + 4 * 32
+
+
+def test_a_table_has_a_scale_for_each_row() -> None:
+    assert storage_bytes(Layer("table", "gather", N=9, K=16, C=100), W8A32) == 100 * (16 + 4)
+    assert storage_bytes(Layer("table", "gather", N=9, K=16, C=100), FP32) == 100 * 16 * 4
 
 
 def test_a_computed_operand_is_not_stored() -> None:

@@ -7,6 +7,7 @@
     conv2d(nn.pad(x, zeros), w)                   ->   conv2d(x, w, padding=...)
     conv1d(x, w)                                  ->   conv2d(x, w)                  of height 1, reshaped
     minimum(maximum(x, 0), 6), clip(relu(x), 6)   ->   clip(x, 0, 6);  clip(x, 0, inf) -> relu(x)
+    split(x)[1]                                   ->   strided_slice(x, ...)
     dropout, no-op reshape, cast, transpose, pad  ->   gone
     shape_to_tensor(shape_of(x))                  ->   a constant
 

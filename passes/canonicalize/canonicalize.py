@@ -30,6 +30,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "strided_slice": (parts.strided_slice,),
     "mean": (reductions.mean,),
     TUPLE_ITEM: (identities.tuple_item, sequences.batch_norm, absorb.batch_norm, parts.split_item),
+    "take": (parts.inside_table,),
 }
 for _name, _rule in sequences.RULES.items():
     RULES[_name] = (*RULES.get(_name, ()), _rule)

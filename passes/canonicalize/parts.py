@@ -1,4 +1,4 @@
-"""Parts: a slice or a piece of a weight, as of three projections stored as one, is a weight of its own."""
+"""Parts: a piece of a split is a slice; a slice of a weight, as of three projections in one, is a weight."""
 
 import numpy as np
 from tvm import relax
@@ -8,16 +8,21 @@ from tersor.passes.canonicalize.walk import Walk
 
 
 def split_item(walk: Walk, item: Expr) -> Expr | None:
-    """Compute one piece of a weight that is split."""
+    """Make one piece of a split a slice, which each reader can look through by itself."""
     split = walk.definition(item.tuple_value, "split")
-    array = None if split is None else walk.array(split.args[0])
-    if split is None or array is None:
+    if split is None:
         return None
     # The pieces before this one say where it begins: `split` takes a count or a list of positions.
-    axis = int(split.attrs.axis) % array.ndim
+    axis = int(split.attrs.axis) % len(shape_of(split.args[0]))
     extents = [int(piece.shape[axis]) for piece in list(item.tuple_value.ty.fields)[: item.index + 1]]
-    piece = np.take(array, range(sum(extents[:-1]), sum(extents)), axis)
-    return _part(walk, split.args[0], piece)
+    return relax.op.strided_slice(split.args[0], [axis], [sum(extents[:-1])], [sum(extents)])
+
+
+def inside_table(walk: Walk, take: Expr) -> Expr | None:
+    """Let an index beyond a table read its last row, where TVM's default reads foreign memory."""
+    if str(take.attrs.mode) != "fast":
+        return None
+    return relax.op.take(take.args[0], take.args[1], take.attrs.axis, "clip")
 
 
 def strided_slice(walk: Walk, call: Expr) -> Expr | None:

@@ -2,9 +2,11 @@
 
     conv2d(x, w)  ->  conv2d(dequantize(quantize(x)), dequantize(codes of w))
 
-A layer whose scheme has integers reads quantized inputs. Its result is quantized too where an integer layer
-reads it, directly or through operators that have an integer form (residual addition, concatenation, pooling,
-clipping, data movement); otherwise it leaves the accumulator as float.
+A layer whose scheme has integers reads quantized inputs; the right operand of a product of two activations
+gets a symmetric grid, so that its codes can stand for a weight's. A layer with a dynamic range or a float
+input keeps its float input, and of a table only the rows are rounded. A result is quantized too where an
+integer layer reads it, directly or through operators that have an integer form (residual addition,
+concatenation, pooling, clipping, data movement); otherwise it leaves the accumulator as float.
 """
 
 from collections.abc import Mapping
@@ -14,18 +16,20 @@ from typing import Any
 import numpy as np
 
 from tersor.error import UserError
-from tersor.ir.chains import Chain, activation_limits, find_chains
+from tersor.ir.chains import Chain, activation_limits, find_chains, find_gathers, find_products
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.untyped import relax
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.bias_correction import bias_correction
-from tersor.passes.quantization.ranges import Method, affine, ranges
+from tersor.passes.quantization.ranges import Method, affine, ranges, symmetric
 from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
-from tersor.scheme import FP32, Scheme
+from tersor.scheme import Scheme
 from tersor.statistics import Statistics, TensorStatistics
 
 # Operators whose result has the codes of their input, only elsewhere.
-KEEPS_CODES = ("reshape", "permute_dims", "squeeze", "expand_dims", "flatten", "nn.max_pool2d")
+KEEPS_CODES = (
+    "reshape", "permute_dims", "squeeze", "expand_dims", "flatten", "strided_slice", "nn.max_pool2d",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,45 +69,84 @@ class _Quantizer:
         self.method: Method = method
         self.correct_bias = correct_bias
         chains = find_chains(self.graph)
-        integer = [chain for chain in chains if schemes.get(chain.layer, FP32).quantization is not None]
+        is_rounded = {name for name, scheme in schemes.items() if scheme.quantization is not None}
+        self.has_grid = {name for name in is_rounded if schemes[name].input and not schemes[name].dynamic}
+        integer = [chain for chain in chains if chain.layer in is_rounded]
         self.chains = {chain.variables[0]: chain for chain in integer}
         self.owner = {var: chain for chain in integer for var in chain.variables}
+        self.gathers = {each.result: each for each in find_gathers(self.graph) if each.layer in is_rounded}
+        products = find_products(self.graph)
+        self.products = {each.result: each for each in products if each.layer in self.has_grid}
         # Inside a float layer's chain nothing is rounded: its bias and activation come first.
         self.float_chains = {var for chain in chains for var in chain.variables} - set(self.owner)
-        self.quantizations = self._assign(self._quantized_tensors())
+        wanted, self.symmetric = self._quantized_tensors()
+        self.quantizations = self._assign(wanted)
 
     def rewrite(self) -> Module:
         """Rebuild the function with every chosen tensor passed through its grid."""
         graph, builder = self.graph, Builder(self.graph)
         values: dict[Expr, Expr] = {var: self._through_grid(builder, var, var) for var in graph.inputs}
-        for var, value in graph.weights.items():
-            if not any(chain.weight.same_as(var) for chain in self.chains.values()):
-                values[var] = builder.weight(var.name, value)
-            elif any(user not in self.chains for user in graph.users(var)):
-                values[var] = builder.weight(f"{var.name}.fp32", value)
+        # What is made in float is there unrounded, too, for what reads it as float.
+        exact: dict[Expr, Expr] = {var: var for var in graph.inputs}
+        for name, weight in self._float_weights():
+            values[name] = exact[name] = builder.weight(*weight)
         for var, value in graph.bindings:
-            chain = self.chains.get(var)
-            if chain is not None:
-                values[var] = self._emit_head(builder, chain, values)
-            else:
-                replaced = self._with_corrected_bias(builder, var, value, values)
-                values[var] = builder.emit(replaced, var.name)
-            values[var] = self._through_grid(builder, var, values[var])
-        return builder.finish([values[output] for output in graph.outputs])
+            reads_codes = self._reads_codes(var, value)
+            made = self._emit(builder, var, value, values if reads_codes else exact)
+            values[var] = self._through_grid(builder, var, made)
+            exact[var] = values[var] if reads_codes else made
+        return builder.finish([exact[output] for output in graph.outputs])
 
-    def _quantized_tensors(self) -> set[Expr]:
-        """Find the tensors that an integer layer reads, directly or through integer operators."""
-        wanted: set[Expr] = set()
-        for chain in self.chains.values():
-            wanted.add(chain.data)
+    def _float_weights(self) -> list[tuple[Expr, tuple[str, Array]]]:
+        """Give the weights that something reads as they are, and what they are called beside their codes."""
+        graph, found = self.graph, []
+        rounded = {chain.weight for chain in self.chains.values()} | {g.table for g in self.gathers.values()}
+        for var, value in graph.weights.items():
+            if var not in rounded:
+                found.append((var, (var.name, value)))
+            elif any(user not in self.chains and user not in self.gathers for user in graph.users(var)):
+                found.append((var, (f"{var.name}.fp32", value)))
+        return found
+
+    def _emit(self, builder: Builder, var: Expr, value: Expr, values: dict[Expr, Expr]) -> Expr:
+        if var in self.chains:
+            return self._emit_head(builder, self.chains[var], values)
+        if var in self.gathers:
+            table = self._emit_weight(builder, self.gathers[var].table, 0)
+            return builder.emit(relax.op.take(table, rebind(value.args[1], values), 0, "clip"))
+        return builder.emit(self._with_corrected_bias(builder, var, value, values), var.name)
+
+    def _reads_codes(self, var: Expr, value: Expr) -> bool:
+        """Whether a binding is part of an integer operator, so that its operands are codes."""
+        chain = self.owner.get(var)
+        if chain is not None and (chain.residual is None or chain.result in self.quantizations):
+            return chain.layer in self.has_grid
+        if chain is not None:  # its sum with the residual is float; what comes before is not
+            return chain.layer in self.has_grid and not _adds(value, chain.residual)
+        if var in self.products:
+            return True
+        is_float = var not in self.quantizations or var in self.float_chains
+        return not is_float and has_integer_form(self.graph, value)
+
+    def _quantized_tensors(self) -> tuple[set[Expr], set[Expr]]:
+        """Find the tensors that an integer layer reads, directly or through integer operators.
+
+        The second set are those among them whose codes become the right operand of a product.
+        """
+        wanted = {chain.data for chain in self.chains.values() if chain.layer in self.has_grid}
+        wanted.update(operand for each in self.products.values() for operand in (each.left, each.right))
+        symmetric = {each.right for each in self.products.values()}
         for var, value in reversed(self.graph.bindings):
             chain = self.owner.get(var)
             if chain is not None:
                 if var.same_as(chain.result) and var in wanted and chain.residual is not None:
                     wanted.add(chain.residual)
             elif var in wanted and var not in self.float_chains and has_integer_form(self.graph, value):
-                wanted.update(operand for operand in operands(value) if self.graph.value(operand) is None)
-        return wanted
+                sources = {operand for operand in operands(value) if self.graph.value(operand) is None}
+                wanted |= sources
+                if var in symmetric and operator(value) in KEEPS_CODES:
+                    symmetric |= sources
+        return wanted, symmetric
 
     def _assign(self, wanted: set[Expr]) -> dict[Expr, Quantization]:
         """Give each tensor its grid, in order; what only moves codes keeps the grid of its input."""
@@ -119,8 +162,8 @@ class _Quantizer:
         return grids
 
     def _grid(self, var: Expr) -> Quantization:
-        found = self._tensor_statistics(var)
-        scale, zero_point = affine(*ranges(found, self.method))
+        low, high = ranges(self._tensor_statistics(var), self.method)
+        scale, zero_point = symmetric(low, high) if var in self.symmetric else affine(low, high)
         return Quantization(float(scale), zero_point)
 
     def _tensor_statistics(self, var: Expr) -> TensorStatistics:
@@ -141,18 +184,20 @@ class _Quantizer:
 
     def _emit_head(self, builder: Builder, chain: Chain, values: dict[Expr, Expr]) -> Expr:
         """Emit a layer's operator on codes of its weight, with a bias if its mean error needs one."""
-        weight = self.graph.weights[chain.weight]
-        axis = 0 if chain.operator == "nn.conv2d" else 1
-        codes, scale = quantize_weight(weight, axis)
-        stored = builder.weight(chain.layer, codes)
-        scales = builder.weight(f"{chain.layer}.scale", scale)
-        real = builder.emit(relax.op.dequantize(stored, scales, relax.const(0, "int8"), axis))
+        real = self._emit_weight(builder, chain.weight, 0 if chain.operator == "nn.conv2d" else 1)
         call = relax.Call(chain.call.op, [values[chain.data], real], chain.call.attrs, chain.call.ty_args)
         result = builder.emit(call, chain.variables[0].name)
         if chain.bias is None and self.correct_bias:
             correction = self._correction(chain)
             result = builder.emit(relax.op.add(result, self._bias(builder, chain, correction)))
         return result
+
+    def _emit_weight(self, builder: Builder, var: Expr, axis: int) -> Expr:
+        """Emit the rounded values of a weight, with a scale for each index of `axis`."""
+        codes, scale = quantize_weight(self.graph.weights[var], axis)
+        stored = builder.weight(var.name, codes)
+        scales = builder.weight(f"{var.name}.scale", scale)
+        return builder.emit(relax.op.dequantize(stored, scales, relax.const(0, "int8"), axis))
 
     def _with_corrected_bias(
         self, builder: Builder, var: Expr, value: Expr, values: dict[Expr, Expr]
@@ -178,6 +223,10 @@ class _Quantizer:
         rounded = dequantize_weight(*quantize_weight(weight, axis), axis)
         groups = int(chain.attributes.groups) if chain.operator == "nn.conv2d" else 1
         return bias_correction(weight, rounded, self._tensor_statistics(chain.data).mean, groups)
+
+
+def _adds(value: Expr, residual: Expr) -> bool:
+    return any(operand.same_as(residual) for operand in operands(value))
 
 
 def has_integer_form(graph: Graph, value: Expr) -> bool:

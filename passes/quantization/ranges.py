@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from tersor.arithmetic import SYMMETRIC_ZERO
 from tersor.statistics import BINS, TensorStatistics
 
 Method = Literal["minmax", "percentile", "mse", "kl"]
@@ -58,6 +59,12 @@ def affine(lo: float, hi: float, bits: int = 8) -> tuple[np.float32, int]:
     if scale < np.finfo(np.float32).tiny:
         return np.float32(1), 0
     return scale, min(max(round(-lo / float(scale)), 0), levels)
+
+
+def symmetric(lo: float, hi: float) -> tuple[np.float32, int]:
+    """Give the scale and the zero point, 128, of the uint8 grid whose codes reach equally far both ways."""
+    scale, _ = affine(0.0, 255 / 127 * max(-lo, hi, 0.0))
+    return scale, SYMMETRIC_ZERO
 
 
 def _percentile(statistics: TensorStatistics, lo: float, hi: float) -> tuple[float, float]:

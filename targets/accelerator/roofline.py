@@ -18,6 +18,8 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     """Say why `hardware` cannot run `layer` under `scheme`, or None if it can."""
     if hardware.unit(scheme.compute) is None:
         return f"{hardware.name} computes in {', '.join(hardware.precisions)}, not in {scheme.compute}"
+    if scheme.dynamic:
+        return f"{hardware.name} finds no ranges while it runs"
     if scheme.low_rank and not layer.weight_bearing:
         return f"{layer.name} has no weight to factor"
     if scheme.sparsity and not layer.weight_bearing:
@@ -79,7 +81,9 @@ def _parts(layer: Layer, scheme: Scheme) -> tuple[Layer, ...]:
 
 def _traffic(layer: Layer, scheme: Scheme) -> int:
     """Bytes of the weight as stored, the input and the output of a part, not to be factored again."""
-    if layer.weight_bearing:
+    if layer.operator == "gather":  # only the rows that are looked up move
+        weight = storage_bytes(replace(layer, C=layer.N), scheme)
+    elif layer.weight_bearing:
         weight = storage_bytes(layer, replace(scheme, low_rank=None), bias=False)
     else:
         weight = _elements(layer.weight_count, scheme)

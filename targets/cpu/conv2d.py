@@ -72,7 +72,7 @@ def conv2d(
 
     `in_shape` and `out_shape` rename the axes of x and y (a dense layer's are [M, C] and [M, K]).
     """
-    kernel = _Kernel(isa, g, tiling, epilogue, input_zero_point)
+    kernel = Gemm(isa, g, tiling, epilogue, input_zero_point)
     in_shape = in_shape or (g.batch, g.height, g.width, g.channels)
     out_shape = out_shape or (g.batch, g.out_height, g.out_width, g.outputs)
     with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
@@ -83,44 +83,56 @@ def conv2d(
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Gemm:
+    """The loops of one convolution, and the register tile inside them.
+
+    `pitch` is the distance of neighbouring output pixels in elements, by default the number of outputs.
+    """
+
     isa: Isa
     g: Geometry
     tiling: Tiling
     epilogue: Epilogue
-    input_zero_point: int
+    input_zero_point: int = 0
+    pitch: int | None = None
 
     @property
     def dtype(self) -> str:
+        """Of the activations."""
         return "uint8" if self.epilogue.accumulator == "int32" else "float32"
 
     @property
     def weight_dtype(self) -> str:
+        """Of the packed weight."""
         return "int8" if self.dtype == "uint8" else "float32"
 
     @property
     def group(self) -> int:
+        """Neighbouring inputs that one step multiplies."""
         return _group(self.isa, np.dtype(self.weight_dtype))
 
     @property
     def steps(self) -> int:
+        """Steps over one run of inputs."""
         return -(-self.g.run_length // self.group)
 
     @property
     def staged_dtype(self) -> str:
+        """Of activations in a scratch buffer."""
         return self.isa.staged if self.dtype == "uint8" else "float32"
 
     @property
-    def needs_staging(self) -> bool:
+    def _needs_staging(self) -> bool:
         overreads = self.g.run_length % self.group != 0
         strided = subsamples(self.g) and self.dtype == "uint8"
         return any(self.g.padding) or self.staged_dtype != self.dtype or overreads or strided
 
     @property
-    def window(self) -> Window:
-        return staged(self.g, self.tiling.rows, self.group) if self.needs_staging else direct(self.g)
+    def _window(self) -> Window:
+        return staged(self.g, self.tiling.rows, self.group) if self._needs_staging else direct(self.g)
 
     def emit(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
+        """Emit the whole function."""
         g, lanes = self.g, self.isa.lanes
         vectors = channel_vectors(self.isa, g)
         padded = g.groups * vectors * lanes
@@ -143,13 +155,13 @@ class _Kernel:
             image = T.bind(task // (self.tiling.parts * chunks))
             first_row = T.bind(T.min(chunk * self.tiling.rows, g.out_height - self.tiling.rows))
             source, base = self._source(x, image, first_row)
-            out = image * (g.out_height * g.out_width) + first_row * g.out_width
+            out = (image * (g.out_height * g.out_width) + first_row * g.out_width) * g.outputs
             buffers = (source, w, bias, multiplier, residual, y)
-            self._emit_blocks(buffers, base, T.bind(out), part)
+            self.emit_blocks(buffers, base, T.bind(out), part)
 
     def _source(self, x: Expr, image: Expr, first_row: Expr) -> tuple[Expr, Expr]:
         """Give the buffer that tiles read and the offset of the first output row's input in it."""
-        g, window = self.g, self.window
+        g, window = self.g, self._window
         if not window.size:
             start = image * (g.height * g.width * g.channels) + first_row * window.row_step
             return x, T.bind(start)
@@ -162,8 +174,12 @@ class _Kernel:
         emit_staging(g, window, self.tiling.rows, x, scratch, image, first_row, self.input_zero_point)
         return scratch, T.int32(0)
 
-    def _emit_blocks(self, buffers: tuple[Expr, ...], base: Expr, out: Expr, part: Expr) -> None:
-        """Walk over blocks of output channels: the parts share whole ones, the last takes the rest."""
+    def emit_blocks(self, buffers: tuple[Expr, ...], base: Expr, out: Expr, part: Expr) -> None:
+        """Walk over blocks of output channels: the parts share whole ones, the last takes the rest.
+
+        `buffers` are the input, packed weight, bias, multiplier, residual and output, all flat; the first
+        pixel reads the input from `base` on and writes the output from `out` on.
+        """
         width = self.tiling.vectors
         vectors = channel_vectors(self.isa, self.g)
         whole, rest = divmod(vectors, width)
@@ -181,7 +197,7 @@ class _Kernel:
         self, buffers: tuple[Expr, ...], base: Expr, out: Expr, group: Expr, vector: Expr, width: int
     ) -> None:
         """Walk over the pixels of the staged rows; the last tile overlaps the one before it."""
-        g, window = self.g, self.window
+        g, window = self.g, self._window
         count = self.tiling.rows * g.out_width
         pixels = min(self.tiling.pixels, count)
         with T.serial(0, -(-count // pixels)) as t:
@@ -194,7 +210,7 @@ class _Kernel:
                 else:
                     offset = p // g.out_width * window.row_step + p % g.out_width * window.column_step
                 at.append(T.bind(base + group * g.depth + offset))
-            self._emit_tile(buffers, at, out + first, group, vector, width)
+            self._emit_tile(buffers, at, out + first * (self.pitch or g.outputs), group, vector, width)
 
     def _emit_tile(
         self, buffers: tuple[Expr, ...], at: list[Expr], out: Expr, group: Expr, vector: Expr, width: int
@@ -219,14 +235,14 @@ class _Kernel:
         output = Output(multiplier, residual, y, g.group_outputs)
         for i in range(len(at)):
             registers = [acc[register(i, v)] for v in range(width)]
-            position = T.bind((out + i) * g.outputs + channel)
+            position = T.bind(out + i * (self.pitch or g.outputs) + channel)
             emit_pixel(self.epilogue, self.isa, output, registers, padded_vector * lanes, position, first)
 
     def _emit_reduction(
         self, acc: Expr, register: Any, source: Expr, w: Expr, at: list[Expr], vector: Expr, width: int
     ) -> None:
         """Accumulate over window positions and input channels."""
-        g, window = self.g, self.window
+        g, window = self.g, self._window
         lanes = self.isa.lanes
         step_size = width * lanes * self.group
         block = T.bind(vector * (lanes * self.group * len(g.runs) * self.steps))

@@ -1,19 +1,26 @@
 """The CPU's cost model: a roofline over its kernels, and what decoding a compressed weight adds."""
 
+from dataclasses import replace
+
 from tersor.cost import Cost
 from tersor.hardware import Hardware
 from tersor.layer import Layer
-from tersor.scheme import Scheme
+from tersor.scheme import FP32, W8A32, Scheme
 from tersor.targets.accelerator import roofline
 
-LARGEST_PRODUCT = 255 * 127
+LARGEST_PRODUCT = 255 * 128
 # Codes that one core decodes and packs per cycle before a layer can use them.
 DECODED_PER_CYCLE = 0.06
+# Inputs whose row one core searches for its largest and rounds, per cycle.
+ROUNDED_PER_CYCLE = 2.0
 
 
 def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
     """Estimate one run of `layer` on the CPU."""
-    cost = roofline.estimate(layer, scheme, hardware)
+    cost = roofline.estimate(layer, replace(scheme, dynamic=False), hardware)
+    if scheme.dynamic:
+        rounded = layer.input_count / hardware.cores
+        cost = cost + Cost(seconds=rounded / (ROUNDED_PER_CYCLE * hardware.clock))
     if scheme.sparsity is None:
         return cost
     parts = layer.factored(scheme.low_rank.rank) if scheme.low_rank else (layer,)
@@ -23,8 +30,12 @@ def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
 
 def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     """Say why the CPU has no kernel for `layer` under `scheme`, or None if it has one."""
-    if not layer.weight_bearing and scheme.quantization:
-        return "products of two activations run in float32"
+    if layer.operator == "gather":
+        return _why_no_gather(layer, scheme)
+    if not layer.weight_bearing and scheme.quantization and not scheme.input:
+        return f"{layer.name} has no weight to store in integers"
+    if scheme.dynamic and (layer.operator != "matmul" or not layer.weight_bearing):
+        return "only dense layers find ranges row by row"
     if scheme.low_rank and layer.operator != "matmul":
         return "only dense layers are factored"
     if scheme.low_rank and scheme.low_rank.rank * (layer.C + layer.K) >= layer.C * layer.K:
@@ -37,4 +48,10 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
         return f"no kernel multiplies {scheme.weight_bits}-bit weights with {scheme.input_bits}-bit inputs"
     if scheme.quantization and layer.C * layer.R * layer.S * LARGEST_PRODUCT >= 1 << 31:
         return f"sums of {layer.C * layer.R * layer.S} products of bytes can overflow 32 bits"
-    return roofline.why_not(layer, scheme, hardware)
+    return roofline.why_not(layer, replace(scheme, dynamic=False), hardware)
+
+
+def _why_no_gather(layer: Layer, scheme: Scheme) -> str | None:
+    if scheme not in (FP32, W8A32):
+        return f"rows are looked up in {layer.name}, not multiplied: write {W8A32} to store them as int8"
+    return None

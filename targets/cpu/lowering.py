@@ -21,10 +21,18 @@ from tersor.ir.operators import (
     read_operator,
 )
 from tersor.ir.untyped import relax, te, tirx
+from tersor.targets.cpu.conv2d import pack_channels
 from tersor.targets.cpu.interleave import can_interleave, interleave
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import Kernel, choose_kernel, conv_geometry, dense_geometry, dense_weight
-from tersor.targets.cpu.partition import Composite, is_convolution_input, partition
+from tersor.targets.cpu.partition import (
+    Composite,
+    ProductComposite,
+    is_convolution_input,
+    partition,
+    partition_products,
+)
+from tersor.targets.cpu.product import ProductKernel
 
 ELEMENTWISE = (
     "nn.relu", "nn.relu6", "clip", "sigmoid", "tanh", "exp", "add", "multiply", "subtract", "divide",
@@ -52,7 +60,9 @@ class _Lowering:
         self.isa = isa
         self.cores = cores
         self.composites = partition(self.graph)
-        self.inside = {var for composite in self.composites.values() for var in composite.interior}
+        self.products = partition_products(self.graph)
+        found = [*self.composites.values(), *self.products.values()]
+        self.inside = {var for composite in found for var in composite.interior}
         self.first: dict[Expr, Expr] = {var: var for var in self.graph.inputs}  # channels first, or any rank
         self.last: dict[Expr, Expr] = {}  # channels last
         self.kernels: dict[str, str] = {}
@@ -65,6 +75,8 @@ class _Lowering:
             composite = self.composites.get(var)
             if composite is not None:
                 self._emit_composite(composite)
+            elif var in self.products:
+                self._emit_product(self.products[var])
             elif not self._emit_channels_last(var, value):
                 replacements = {operand: self._channels_first(operand) for operand in operands(value)}
                 self.first[var] = self.builder.emit(rebind(value, replacements), var.name)
@@ -217,6 +229,26 @@ class _Lowering:
         else:
             weight = self._emit_decoded(kernel, composite)
         self.first[composite.result] = self._call_kernel(kernel, composite, x, weight, residual, out)
+
+    def _emit_product(self, composite: ProductComposite) -> None:
+        kernel = ProductKernel(
+            self.isa,
+            self.cores,
+            composite.left,
+            composite.right,
+            composite.out,
+            composite.epilogue,
+            composite.zero_point,
+        )
+        self.kernels[composite.layer] = kernel.name
+        arguments = [self._channels_first(operand) for operand in composite.operands]
+        if composite.multiplier is not None:
+            packed = pack_channels(self.isa, kernel.geometry, composite.multiplier)
+            arguments.append(self.builder.weight(f"{composite.layer}|multiplier", packed))
+        shape, dtype = shape_of(composite.result), composite.epilogue.output
+        self.first[composite.result] = self.builder.call(
+            kernel.prim_func(), "product", arguments, shape, dtype
+        )
 
     def _emit_decoded(self, kernel: Kernel, composite: Composite) -> Expr:
         """Decode a stored weight and bring it to the kernel's layout, at run time."""

@@ -1,6 +1,7 @@
 """Partition: find what the CPU has one kernel for, a layer with its epilogue.
 
 requantize(bias + conv2d(pad(x), w))      one integer kernel
+requantize(product(a, b))                 one integer kernel on the views that a and b are
 clip(residual + (bias + conv2d(x, w)))    one float kernel
 """
 
@@ -9,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tersor.arithmetic import TERM_LIMIT
-from tersor.ir.chains import Chain, find_chains
-from tersor.ir.graph import Array, Expr, Graph, operator
+from tersor.arithmetic import SYMMETRIC_ZERO, TERM_LIMIT
+from tersor.ir.chains import Chain, Product, find_chains, find_products
+from tersor.ir.graph import Array, Expr, Graph, operator, shape_of
 from tersor.ir.operators import (
     DecodeNM,
     Requantize,
@@ -20,7 +21,9 @@ from tersor.ir.operators import (
     call_arguments,
     read_operator,
 )
+from tersor.ir.operators import Product as ProductOperator
 from tersor.targets.cpu import epilogue as cpu
+from tersor.targets.cpu.views import View, axes_of, view_behind
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,97 @@ def _integer_composite(graph: Graph, var: Expr, value: Expr) -> Composite | None
         epilogue=epilogue,
         result=var,
         interior=frozenset({accumulator, product_var, *padded}),
+    )
+
+
+@dataclass(frozen=True)
+class ProductComposite:
+    """A product of two activations and what follows it, as one kernel computes them.
+
+    `left`, `right` and `out` are views of the tensors behind the operands and of the result.
+    """
+
+    layer: str
+    operands: tuple[Expr, Expr]
+    left: View
+    right: View
+    out: View
+    zero_point: int  # of the left operand
+    multiplier: Array | None  # [K], float32
+    epilogue: cpu.Epilogue
+    result: Expr
+    interior: frozenset[Expr]
+
+
+def partition_products(graph: Graph) -> dict[Expr, ProductComposite]:
+    """Find the products of activations that a kernel computes, by the variable of their result."""
+    found = [_integer_product(graph, var, value) for var, value in graph.bindings]
+    found += [_float_product(graph, product) for product in find_products(graph)]
+    composites = [composite for composite in found if composite is not None]
+    return {composite.result: composite for composite in composites}
+
+
+def _integer_product(graph: Graph, var: Expr, value: Expr) -> ProductComposite | None:
+    match read_operator(graph.mod, value):
+        case Requantize(zero_point, bounds, _):
+            epilogue: cpu.Epilogue = cpu.Requantize(zero_point, bounds)
+        case RescaleAccumulator():
+            epilogue = cpu.Rescale()
+        case _:
+            return None
+    accumulator, scale = call_arguments(value)
+    product = graph.definition(accumulator)
+    step = read_operator(graph.mod, product)
+    if not isinstance(step, ProductOperator) or graph.only_user(accumulator) is None:
+        return None
+    if step.b_zero_point != SYMMETRIC_ZERO or scale not in graph.weights:
+        return None
+    name = scale.name.removesuffix(".multiplier").removesuffix(".rescale")
+    left, right = call_arguments(product)
+    return _product(graph, name, left, right, var, epilogue, step.a_zero_point, scale, (accumulator,))
+
+
+def _float_product(graph: Graph, product: Product) -> ProductComposite | None:
+    if str(product.result.ty.dtype) != "float32":
+        return None
+    return _product(
+        graph, product.layer, product.left, product.right, product.result, cpu.Activation(), 0, None, ()
+    )
+
+
+def _product(
+    graph: Graph,
+    layer: str,
+    left: Expr,
+    right: Expr,
+    result: Expr,
+    epilogue: cpu.Epilogue,
+    zero_point: int,
+    scale: Expr | None,
+    interior: tuple[Expr, ...],
+) -> ProductComposite | None:
+    if not shape_of(left)[:-2] == shape_of(right)[:-2] == shape_of(result)[:-2]:
+        return None
+    (left, left_view), (right, right_view) = view_behind(graph, left), view_behind(graph, right)
+    out = View.of(shape_of(result))
+    user = graph.only_user(result)
+    transpose = graph.definition(user) if user is not None else None
+    if operator(transpose) == "permute_dims":
+        seen = View.of(shape_of(user)).untransposed(axes_of(transpose))
+        if seen.strides[-1] == 1:
+            out, interior, result = seen, (*interior, result), user
+    multiplier = None if scale is None else graph.value(scale)
+    return ProductComposite(
+        layer,
+        (left, right),
+        left_view,
+        right_view,
+        out,
+        zero_point,
+        multiplier,
+        epilogue,
+        result,
+        frozenset(interior),
     )
 
 

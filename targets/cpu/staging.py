@@ -77,25 +77,25 @@ def emit_staging(
             source = image_base + (first_row + r) * (g.stride[0] * g.width * g.channels)
             with T.serial(0, g.out_width) as q:
                 step = g.channels * g.stride[1]
-                _copy(scratch, at + q * g.channels, x, source + q * step, g.channels, dtype)
+                copy_run(scratch, at + q * g.channels, x, source + q * step, g.channels, dtype)
             return
         row = first_row * g.stride[0] + r - top
         source = image_base + row * (g.width * g.channels)
         inside = g.width * g.channels
         if not any(g.padding):
-            _copy(scratch, at, x, source, inside, dtype)
+            copy_run(scratch, at, x, source, inside, dtype)
             return
         with T.If(T.And(row >= 0, row < g.height)):
             with T.Then():
                 _fill(scratch, at, left * g.channels, fill, dtype)
-                _copy(scratch, at + left * g.channels, x, source, inside, dtype)
+                copy_run(scratch, at + left * g.channels, x, source, inside, dtype)
                 _fill(scratch, at + (left + g.width) * g.channels, right * g.channels, fill, dtype)
             with T.Else():
                 _fill(scratch, at, window.row_pitch, fill, dtype)
 
 
-def _copy(target: Expr, at: Expr, source: Expr, source_at: Expr, count: int, dtype: str) -> None:
-    """Copy `count` elements; the last vector overlaps the one before it instead of a scalar tail."""
+def copy_run(target: Expr, at: Expr, source: Expr, source_at: Expr, count: int, dtype: str) -> None:
+    """Copy `count` elements as `dtype`; the last vector overlaps the one before: no scalar tail."""
 
     def move(offset: Expr, lanes: int) -> None:
         value = source[T.ramp(source_at + offset, 1, lanes)] if lanes > 1 else source[source_at + offset]

@@ -1,6 +1,8 @@
 """Chains: a multiply-accumulate operator with the bias, residual and activation that follow it alone.
 
 conv2d | matmul  ->  [add(bias)]  ->  [add(residual)]  ->  [relu | clip]
+
+Beside them, the other two kinds of layers: products of two activations, and gathers from a table.
 """
 
 from dataclasses import dataclass, replace
@@ -42,6 +44,73 @@ class Chain:
     def attributes(self) -> Any:
         """The attributes of the multiply-accumulate operator."""
         return self.call.attrs
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of two activations [..., M, C] and [..., C, K], as attention has them."""
+
+    layer: str  # matmul.0, matmul.1, ... in the order of the network: it has no weight to be named after
+    left: Any
+    right: Any
+    result: Any
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Rows of a table [C, K], looked up by indices."""
+
+    layer: str  # the table's name
+    table: Any
+    indices: Any
+    result: Any
+
+
+def find_products(graph: Graph, is_weight: Any = None) -> list[Product]:
+    """Find the matrix products of two computed tensors; `is_weight` as of `find_chains`."""
+    heads = {chain.variables[0] for chain in find_chains(graph, is_weight)}
+    others = [
+        (var, value) for var, value in graph.bindings if operator(value) == "matmul" and var not in heads
+    ]
+    products = [Product(f"matmul.{i}", *value.args, var) for i, (var, value) in enumerate(others)]
+    return [
+        product for product in products if all(map(_is_computed_matrix(graph), (product.left, product.right)))
+    ]
+
+
+def _is_computed_matrix(graph: Graph) -> Any:
+    def check(expr: Expr) -> bool:
+        stored = graph.value(expr) is not None or any_weight(graph, expr) is not None
+        return not stored and len(shape_of(expr)) >= 2
+
+    return check
+
+
+def find_gathers(graph: Graph, is_weight: Any = None) -> list[Gather]:
+    """Find the lookups of rows in a table that nothing else reads; `is_weight` as of `find_chains`."""
+    named = is_weight or (lambda expr: expr.name if expr in graph.weights else None)
+    looked_up = [(var, value) for var, value in graph.bindings if operator(value) == "take"]
+    gathers = []
+    for var, value in looked_up:
+        table, indices = value.args
+        name = named(table)
+        if name is None or not _is_table(graph, value):
+            continue
+        gathers.append(Gather(name, table, indices, var))
+    return gathers
+
+
+def _is_table(graph: Graph, value: Any) -> bool:
+    table, indices = value.args
+    definitions = [graph.definition(user) for user in graph.users(table)]
+    return (
+        len(shape_of(table)) == 2
+        and graph.value(indices) is None
+        and value.attrs.axis is not None
+        and int(value.attrs.axis) == 0
+        and str(table.ty.dtype) == "float32"
+        and all(operator(each) == "take" for each in definitions)
+    )
 
 
 def find_chains(graph: Graph, is_weight: Any = None) -> list[Chain]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from tersor.arithmetic import TERM_LIMIT, UINT8
+from tersor.arithmetic import LEAST_ROW_SCALE, ROW_STEP, SYMMETRIC_ZERO, TERM_LIMIT, UINT8
 from tersor.ir.graph import Expr, Module
 from tersor.ir.untyped import relax, te, tirx
 
@@ -219,6 +219,77 @@ class DecodeNM:
         return te.compute((kept // self.n * self.m, outputs), code)
 
 
+@dataclass(frozen=True)
+class Product:
+    """(uint8 a [..., M, C], uint8 b [..., C, K]) -> int32 [..., M, K] (`arithmetic.product`)."""
+
+    a_zero_point: int
+    b_zero_point: int
+    name: ClassVar[str] = "product"
+    output: ClassVar[str] = "int32"
+
+    def compute(self, a: Expr, b: Expr) -> Expr:
+        """Describe the computation; both have the same leading axes."""
+        c = te.reduce_axis((0, a.shape[-1]), "c")
+
+        def total(*i: Expr) -> Expr:
+            left = _centred(a(*i[:-1], c), self.a_zero_point)
+            return te.sum(left * _centred(b(*i[:-2], c, i[-1]), self.b_zero_point), axis=[c])
+
+        return te.compute((*a.shape[:-1], b.shape[-1]), total)
+
+
+@dataclass(frozen=True)
+class RowScale:
+    """(float32 x [..., C]) -> float32 [..., 1], the step of each row's own grid (`arithmetic.row_scale`)."""
+
+    name: ClassVar[str] = "row_scale"
+    output: ClassVar[str] = "float32"
+
+    def compute(self, x: Expr) -> Expr:
+        """Describe the computation."""
+        c = te.reduce_axis((0, x.shape[-1]), "c")
+        rows = (*x.shape[:-1], 1)
+        largest = te.compute(rows, lambda *i: te.max(te.abs(x(*i[:-1], c)), axis=[c]))
+        least = _float(LEAST_ROW_SCALE)
+        return _map(largest, lambda v: tirx.max(v * _float(ROW_STEP), least))
+
+
+@dataclass(frozen=True)
+class QuantizeRows:
+    """(float32 x [..., C], float32 scale [..., 1]) -> uint8 codes (`arithmetic.quantize_rows`)."""
+
+    name: ClassVar[str] = "quantize_rows"
+    output: ClassVar[str] = "uint8"
+
+    def compute(self, x: Expr, scale: Expr) -> Expr:
+        """Describe the computation."""
+
+        def code(*i: Expr) -> Expr:
+            steps = tirx.nearbyint(x(*i) / scale(*i[:-1], 0))
+            return _saturate(steps, SYMMETRIC_ZERO, UINT8)
+
+        return te.compute(x.shape, code)
+
+
+@dataclass(frozen=True)
+class GatherRows:
+    """(int8 codes [C, K], float32 scale [C], indices) -> float32 [..., K] (`arithmetic.gather_rows`)."""
+
+    name: ClassVar[str] = "gather_rows"
+    output: ClassVar[str] = "float32"
+
+    def compute(self, codes: Expr, scale: Expr, indices: Expr) -> Expr:
+        """Describe the computation; an index beyond the table reads its nearest row, as no index may."""
+        last = codes.shape[0] - 1
+
+        def value(*i: Expr) -> Expr:
+            row = tirx.max(tirx.min(indices(*i[:-1]).astype("int64"), last), tirx.const(0, "int64"))
+            return codes(row, i[-1]).astype("float32") * scale(row)
+
+        return te.compute((*indices.shape, codes.shape[1]), value)
+
+
 Operator = (
     Quantize
     | Dequantize
@@ -229,6 +300,10 @@ Operator = (
     | Rescale
     | AveragePool
     | DecodeNM
+    | Product
+    | RowScale
+    | QuantizeRows
+    | GatherRows
 )
 _OPERATORS: dict[str, Callable[..., Operator]] = {
     kind.name: kind
@@ -242,6 +317,10 @@ _OPERATORS: dict[str, Callable[..., Operator]] = {
         Rescale,
         AveragePool,
         DecodeNM,
+        Product,
+        RowScale,
+        QuantizeRows,
+        GatherRows,
     )
 }
 

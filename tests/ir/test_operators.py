@@ -16,12 +16,16 @@ from tersor.ir.operators import (
     AveragePool,
     DecodeNM,
     Dequantize,
+    GatherRows,
     Operator,
+    Product,
     Quantize,
+    QuantizeRows,
     Requantize,
     RequantizeAdd,
     Rescale,
     RescaleAccumulator,
+    RowScale,
     call_arguments,
     prim_func,
     read_operator,
@@ -55,6 +59,10 @@ def floats() -> np.ndarray:
     drawn.reshape(-1)[:100] = np.arange(-50, 50) / 2
     drawn.reshape(-1)[100:104] = [1e30, -1e30, 1e-40, -0.0]
     return drawn
+
+
+ROWS = np.concatenate([RNG.normal(0, 10.0**e, (1, 3, 33)) for e in range(-6, 7, 3)]).astype(np.float32)
+ROWS[0, 0] = 0
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,20 @@ CASES = {
     "average_pool all": average_case((5, 9), (1, 1), False),
     "average_pool channels last": average_case((2, 2), (2, 2), True),
     "average_pool overlapping channels last": average_case((3, 4), (1, 1), True),
+    "product": case(
+        Product(77, 128), lambda a, b: A.product(a, 77, b, 128), codes(2, 3, 5, 7), codes(2, 3, 7, 4)
+    ),
+    "product of vectors": case(Product(0, 9), lambda a, b: A.product(a, 0, b, 9), codes(1, 7), codes(7, 1)),
+    "row_scale": case(RowScale(), A.row_scale, floats()),
+    "row_scale zeros": case(RowScale(), A.row_scale, np.zeros((3, 5), np.float32)),
+    "quantize_rows": case(QuantizeRows(), A.quantize_rows, ROWS, A.row_scale(ROWS)),
+    "gather_rows": case(
+        GatherRows(),
+        A.gather_rows,
+        RNG.integers(-127, 128, (11, 6)).astype(np.int8),
+        RNG.uniform(0.1, 2, 11).astype(np.float32),
+        np.array([[0, 10, 3], [11, -1, 2**40]]),
+    ),
     "decode_nm 2:4": decode_case(2, 4),
     "decode_nm 1:4": decode_case(1, 4),
     "decode_nm 4:8": decode_case(4, 8),

@@ -133,7 +133,7 @@ def test_tied_layers_get_one_scheme() -> None:
 
 def test_what_the_target_refuses_is_not_chosen_and_the_reason_is_in_the_plan() -> None:
     def no_sparsity(layer: Layer, scheme: Scheme) -> str | None:
-        return "no sparse kernel" if scheme.sparsity else None
+        return "no sparse kernel" if scheme.sparsity else why_not(layer, scheme, MACHINE)
 
     plan = tuned(target_why_not=no_sparsity)
     assert not any("2:4" in scheme for scheme in schemes(plan).values())

@@ -4,8 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tersor.passes.decomposition.svd import truncated_svd
-from tersor.scheduler.sensitivity import Activations, compress, noise_to_signal, noises
-from tersor.scheme import FP32, INT8, Integer, LowRank, Scheme
+from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
+from tersor.scheduler.sensitivity import (
+    Activations,
+    Operand,
+    compress,
+    noise_to_signal,
+    noises,
+    product_noises,
+    table_noises,
+)
+from tersor.scheme import FP32, INT8, W8A32, Integer, LowRank, Scheme
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -55,6 +64,29 @@ def test_the_estimate_is_near_what_is_measured(text: str) -> None:
         outputs = outputs @ compress(weight, scheme)
     measured = ((outputs - inputs @ weight) ** 2).mean() / known.output_power
     assert noise_to_signal(weight, scheme, known) == pytest.approx(measured, rel=0.2)
+
+
+def test_looking_up_rounded_rows_is_as_noisy_as_they_are() -> None:
+    table = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
+    table[7] *= 100  # a row has its own scale
+    error = dequantize_weight(*quantize_weight(table, 0), 0).astype(np.float64) - table
+    power = float((table.astype(np.float64) ** 2).mean())
+    found = table_noises(table, (FP32, W8A32), power)
+    assert found == {FP32: 0.0, W8A32: pytest.approx((error**2).mean() / power)}
+
+
+def test_the_estimate_of_a_product_is_near_what_is_measured() -> None:
+    random = np.random.default_rng(0)
+    left, right = random.uniform(0, 1, (200, 64)), random.normal(size=(64, 200))
+    reach = float(np.abs(right).max())
+    output = left @ right
+    steps = 1 / 255, reach / 127.5
+    measured = np.rint(left / steps[0]) * steps[0] @ (np.rint(right / steps[1]) * steps[1]) - output
+    power = float((output**2).mean())
+    operands = Operand(float((left**2).mean()), (0, 1)), Operand(float((right**2).mean()), (-reach, reach))
+    found = product_noises(64, *operands, (FP32, INT8), power)
+    assert found[FP32] == 0
+    assert found[INT8] == pytest.approx((measured**2).mean() / power, rel=0.2)
 
 
 @pytest.mark.parametrize(("groups", "shape"), [(1, (16, 12, 3, 3)), (4, (16, 3, 3, 3)), (12, (24, 1, 3, 3))])

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from tersor.layer import Layer
 from tersor.scheduler.space import candidates, explore, ranks
-from tersor.scheme import Scheme
+from tersor.scheme import FP32, INT8, W8A32, Scheme
 
 DENSE = Layer("fc", "matmul", N=1, K=512, C=512)
 CONV = Layer("conv", "conv2d", K=64, C=64, P=8, Q=8, R=3, S=3)
@@ -15,7 +15,23 @@ def anything_goes(layer: Layer, scheme: Scheme) -> None:
 
 def test_a_dense_layer_may_be_rounded_thinned_or_factored() -> None:
     legal = [str(scheme) for scheme in explore(DENSE, anything_goes).legal]
-    assert legal == ["fp32", "int8", "int8+2:4", "int8+rank48", "int8+rank112", "int8+rank176"]
+    assert legal == [
+        "fp32",
+        "int8",
+        "int8+dynamic",
+        "int8+2:4",
+        "int8+rank48",
+        "int8+rank112",
+        "int8+rank176",
+    ]
+
+
+def test_a_table_is_only_stored_in_fewer_bits() -> None:
+    assert candidates(Layer("table", "gather", N=8, K=16, C=100)) == (FP32, W8A32)
+
+
+def test_two_activations_have_no_weight_to_thin_or_factor() -> None:
+    assert candidates(Layer("matmul.0", "matmul", N=8, K=8, C=8, weight_bearing=False)) == (FP32, INT8)
 
 
 def test_a_convolution_is_not_thinned_and_the_reason_is_kept() -> None:

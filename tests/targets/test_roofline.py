@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tersor.hardware import Compute, Hardware, Memory
 from tersor.layer import Layer
-from tersor.scheme import FP32, INT8, NM, Scheme
+from tersor.scheme import FP32, INT8, NM, W8A32, Scheme
 from tersor.targets.accelerator.roofline import estimate, why_not
 
 MACHINE = Hardware(
@@ -73,6 +73,7 @@ def test_no_layer_beats_the_arithmetic_or_the_memory(n: int, k: int, c: int) -> 
     ("layer", "scheme", "reason"),
     [
         (VECTOR_TIMES_MATRIX, "int4", "machine computes in int8, fp32, not in int4"),
+        (VECTOR_TIMES_MATRIX, "int8+dynamic", "machine finds no ranges while it runs"),
         (Layer("fc", "matmul", K=8, C=10), "int8+2:4", "a multiple of 4 input channels, got 10"),
         (Layer("attention", "matmul", K=8, C=8, weight_bearing=False), "int8+2:4", "no weight to prune"),
         (Layer("attention", "matmul", K=8, C=8, weight_bearing=False), "int8+rank2", "no weight to factor"),
@@ -87,6 +88,13 @@ def test_what_a_machine_cannot_run_has_a_reason(layer: Layer, scheme: str, reaso
     assert reason in (why_not(layer, Scheme.parse(scheme), MACHINE) or "")
     with pytest.raises(ValueError, match=reason):
         estimate(layer, Scheme.parse(scheme), MACHINE)
+
+
+def test_of_a_table_only_the_rows_that_are_looked_up_move() -> None:
+    layer = Layer("table", "gather", N=2, K=16, C=1000)
+    indices, rows = 2 * 4, 2 * 16 * 4
+    assert estimate(layer, FP32, MACHINE).traffic["dram"] == indices + 2 * rows
+    assert estimate(layer, W8A32, MACHINE).traffic["dram"] == indices + 2 * (16 + 4) + rows
 
 
 def test_edge_runs_what_the_scheduler_proposes() -> None:

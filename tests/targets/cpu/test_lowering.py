@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,24 @@ from tersor.ir.graph import Graph, operator, weights_of
 from tersor.lowering import build
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
-from tersor.scheme import INT8, NM
+from tersor.scheme import INT8, NM, W8A32
 from tersor.storage import encode_nm, index_bits
 from tersor.targets.cpu.detect import detect
 from tersor.targets.cpu.isa import ISAS, PLAIN, Isa
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.partition import partition
-from tests.relax_modules import Net, compiled, he, residual_net, run, samples, schemes_for, statistics_of
+from tests.relax_modules import (
+    Net,
+    attention_net,
+    compiled,
+    he,
+    residual_net,
+    run,
+    samples,
+    schemes_for,
+    statistics_of,
+    token_samples,
+)
 
 op = relax.op
 HOST = detect(cores=2)
@@ -275,3 +287,32 @@ def test_a_decoded_weight_is_packed_at_run_time(channels: int, outputs: int, row
     lowered = lower(network(True), HOST.isa, 2)
     assert list(lowered.kernels) == ["fc"]
     np.testing.assert_array_equal(execute(lowered, x)[0], expected)
+
+
+# Transformers
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_lowered_integer_transformer_gives_the_same_bytes(dynamic: bool) -> None:
+    mod = attention_net(softmax=False)
+    x, *_ = token_samples()
+    schemes = {name: replace(INT8, dynamic=dynamic) for name in schemes_for(mod, INT8)}
+    schemes |= {"table": W8A32, "matmul.0": INT8, "matmul.1": INT8}
+    quantized = quantize(mod, schemes, statistics_of(mod, token_samples()))
+    integer = integerize(quantized, [name for name, scheme in schemes.items() if scheme.dynamic])
+    lowered = lower(integer, HOST.isa, 2)
+    [ours], [plain] = execute(lowered, x), compiled(integer)(x)
+    if dynamic:  # the bias is added in float, which one compiler may contract and the other not
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-5)
+    else:
+        assert ours.tobytes() == plain.tobytes()
+    assert all("int8" in name for layer, name in lowered.kernels.items() if layer != "table")
+    products = [name for layer, name in lowered.kernels.items() if layer.startswith("matmul.")]
+    assert len(products) == 2
+    assert all(name.startswith("product int8") for name in products)
+
+
+def test_the_transposes_of_attention_are_gone() -> None:
+    lowered = lower(attention_net(), HOST.isa, 2)
+    used = Graph(relax.transform.DeadCodeElimination()(lowered.mod))
+    assert [operator(value) for _, value in used.bindings if operator(value) == "permute_dims"] == []
