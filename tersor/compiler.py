@@ -23,6 +23,7 @@ from tersor.lowering import build, canonical, compress, plan_for, reshape_layers
 from tersor.measure import Comparison, Power, latencies
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
+from tersor.passes.fallbacks import find_fallbacks
 from tersor.passes.quantization.imported import as_float, came_quantized
 from tersor.plan import Plan
 from tersor.replace import replacing
@@ -198,6 +199,7 @@ def compile(
         totals = replace(totals, latency_ms_fp32=reference, latency_ms=compressed)
     inputs = tuple(TensorSpec(name, shape, dtype) for name, (shape, dtype) in model.inputs.items())
     report = Report(model.name, describe(model.host).name, inputs, model.outputs, layers, totals)
+    report = replace(report, fallbacks=find_fallbacks(model.mod))
     return Compiled(executable, runner, plan, statistics, report)
 
 

@@ -200,6 +200,7 @@ def finish(mod: tvm.IRModule, host: Host) -> tvm.IRModule:
         passes = [
             tvm.transform.module_pass(lambda m, _: bind_weights(m), opt_level=0, name="tersor.bind_weights"),
             relax.transform.DeadCodeElimination(),
+            relax.backend.DispatchSortScan(),
             relax.transform.LegalizeOps(),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),

@@ -9,6 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tersor.fallback import Fallback
+
 
 def faster(before: float, after: float) -> str:
     """Say how two latencies compare."""
@@ -74,6 +76,7 @@ class Report:
     outputs: tuple[TensorSpec, ...]
     layers: tuple[LayerReport, ...]
     totals: Totals
+    fallbacks: tuple[Fallback, ...] = ()  # what multiplies or holds a weight and is no layer
 
     def __rich__(self) -> RenderableType:
         """Give the report as tables to print."""
@@ -119,4 +122,5 @@ class Report:
 
     def _refusals(self) -> list[RenderableType]:
         reasons = [f"{layer.name} is {layer.scheme}: {layer.reason}" for layer in self.layers if layer.reason]
+        reasons += [f"{each.name} ({each.operator}) stays fp32: {each.reason}" for each in self.fallbacks]
         return [Text(line) for line in reasons]

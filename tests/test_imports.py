@@ -13,6 +13,7 @@ NOUNS = {
     "cost",
     "document",
     "error",
+    "fallback",
     "hardware",
     "layer",
     "mapping",

@@ -7,6 +7,7 @@ import pytest
 
 from tersor.document import read_json, to_json, write_json
 from tersor.error import UserError
+from tersor.fallback import Fallback
 from tersor.report import LayerReport, Report, TensorSpec, Totals
 
 LAYERS = (
@@ -32,6 +33,7 @@ REPORT = Report(
     (TensorSpec("y", (1, 10), "float32"),),
     LAYERS,
     TOTALS,
+    (Fallback("nn.conv3d", "conv3.weight", "three dimensions"),),
 )
 
 
@@ -48,6 +50,7 @@ def test_the_table_says_what_was_done_and_what_it_brought() -> None:
     ):
         assert expected in text, expected
     assert "fc.weight is fp32: too few outputs" in text
+    assert "conv3.weight (nn.conv3d) stays fp32: three dimensions" in text
 
 
 def test_a_compressed_network_may_be_slower() -> None:

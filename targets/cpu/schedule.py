@@ -25,6 +25,8 @@ def schedule_module(mod: Module, lanes: int) -> Module:
 
 def schedule_function(function: Any, lanes: int) -> Any:
     """Schedule one PrimFunc; what does not fit the pattern stays as it is."""
+    if not _has_root(function):
+        return function
     schedule = s_tir.Schedule(function)
     blocks = [block for block in _compute_blocks(schedule)]
     for block in blocks[:-1]:
@@ -36,6 +38,11 @@ def schedule_function(function: Any, lanes: int) -> Any:
 
 def _is_scheduled(function: Any) -> bool:
     return function.attrs is not None and "tirx.is_scheduled" in function.attrs
+
+
+def _has_root(function: Any) -> bool:
+    """Whether the loops stand in a root block; a call of TVM's runtime, as sorting is one, has none."""
+    return isinstance(function.body, s_tir.SBlockRealize) and function.body.block.name_hint == "root"
 
 
 def _compute_blocks(schedule: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from tersor.frontend.onnx_file import load_onnx
 from tersor.frontend.onnx_recurrent import separate_directions
 from tersor.frontend.outputs import select_outputs
 from tersor.frontend.quantized import by_name, dequantize_constants
-from tersor.frontend.static_shapes import make_static
+from tersor.frontend.static_shapes import make_static, refuse_dynamic
 from tersor.frontend.verification import verify as compare
 from tersor.frontend.weights import constant_nodes, name_weights
 from tersor.passes.quantization.imported import canonical_quantized
@@ -40,6 +40,7 @@ def import_model(
     graph, quantized = dequantize_constants(folded)
     graph = name_weights(graph)
     mod = canonical_quantized(to_relax(graph.model(constant_nodes(graph))), by_name(graph, quantized))
+    refuse_dynamic(mod)
     if verify:
         compare(mod, model)
     return mod

@@ -1,13 +1,20 @@
-"""Give every input of an ONNX graph a static shape: `x: [batch, seq]` -> `x: [1, 32]`."""
+"""Give every input of an ONNX graph a static shape: `x: [batch, seq]` -> `x: [1, 32]`.
+
+What then still has a size that only a run can tell is refused.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import onnx
+import tvm
+from tvm import relax
 
 from tersor.error import UserError
 from tersor.frontend.graph import Graph
+from tersor.ir.graph import operator
 
 BATCH = re.compile(r"n|b|bs|batch.*", re.IGNORECASE)
 
@@ -22,10 +29,32 @@ def make_static(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     for value in graph.inputs:
         if not value.type.HasField("tensor_type"):
             raise UserError(f"the input {value.name!r} is no tensor: only tensors can be inputs")
+        if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+            raise UserError(f"the input {value.name!r} holds text: choose outputs that need only numbers")
     named = _named_dims(graph, shapes)
     return replace(
         graph, inputs=tuple(_static(value, shapes.get(value.name), named) for value in graph.inputs)
     )
+
+
+def refuse_dynamic(mod: tvm.IRModule) -> None:
+    """Raise UserError naming the first operator whose result has a size that depends on the data."""
+    function: Any = mod["main"]
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            if not _is_static(binding.var.ty):
+                name = operator(binding.value) or "custom function"
+                raise UserError(
+                    f"the size of what {name!r} gives depends on the data: choose outputs before it"
+                )
+
+
+def _is_static(kind: Any) -> bool:
+    fields = getattr(kind, "fields", None)  # of a tuple
+    if fields is not None:
+        return all(_is_static(each) for each in fields)
+    shape = kind.shape if isinstance(kind, relax.TensorType) else ()
+    return shape is not None and all(isinstance(extent, tvm.tirx.IntImm) for extent in shape)
 
 
 def _named_dims(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

@@ -12,10 +12,10 @@ OPSET = 17
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph that compresses: `floor` is the least SNR of its int8 outputs in dB, `fallbacks` what stays float.
+    """A graph that compresses: `floor` is the least SNR of its int8 outputs in dB.
 
     `layers` counts the weights that the plan covers; `fallbacks` are the operators outside it that the report
-    must name, in order; `products` counts the products of two activations. `data` bounds integer inputs.
+    must name, in order; `products` counts the products of two activations. `below` bounds integer inputs.
     """
 
     build: Callable[[], onnx.ModelProto]
@@ -97,7 +97,7 @@ class Drawing:
         dilations: Sequence[int] = (1, 1),
         **attributes: object,
     ) -> str:
-        """Convolve with He-initialised weights in as many dimensions as the window has, same padding unless told."""
+        """Convolve in as many dimensions as the window has, same padding unless told."""
         size = [window, window] if isinstance(window, int) else list(window)
         dilations = list(dilations)[: len(size)] + [1] * (len(size) - len(dilations))
         name = f"conv{len(self.nodes)}"
@@ -128,7 +128,9 @@ class Drawing:
     def head(self, x: str, c: int, classes: int = 6) -> str:
         """Classify: global average pool, flatten, Gemm."""
         x = self.op("Flatten", self.op("GlobalAveragePool", x))
-        return self.op("Gemm", x, self.normal(classes, c, scale=np.sqrt(1 / c)), self.normal(classes), transB=1)
+        return self.op(
+            "Gemm", x, self.normal(classes, c, scale=np.sqrt(1 / c)), self.normal(classes), transB=1
+        )
 
     def finish(self, *outputs: str, dtypes: Sequence[int] = ()) -> onnx.ModelProto:
         types = list(dtypes) or [TensorProto.FLOAT] * len(outputs)

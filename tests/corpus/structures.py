@@ -19,9 +19,7 @@ def several_outputs() -> onnx.ModelProto:
     net = Drawing("several_outputs")
     x = net.conv_relu(net.input("x", 1, 3, 8, 8), 3, 8)
     boxes, scores = (
-        net.op(
-            "Reshape", net.op("Transpose", net.conv(x, 8, 2 * n), perm=[0, 2, 3, 1]), net.ints(1, -1, n)
-        )
+        net.op("Reshape", net.op("Transpose", net.conv(x, 8, 2 * n), perm=[0, 2, 3, 1]), net.ints(1, -1, n))
         for n in (4, 3)
     )
     return net.finish(boxes, net.op("Softmax", scores, axis=-1))

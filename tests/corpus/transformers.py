@@ -116,5 +116,5 @@ GRAPHS = (
     Graph(encoder_block_of_primitives, 6, 20, products=2),
     Graph(gelu_operator, 3, 20),
     Graph(embedding, 2, 20, ("take", "add"), below=2),
-    Graph(vision_transformer, 6, 20, ("concat", "add"), products=2),
+    Graph(vision_transformer, 6, 20, ("add",), products=2),
 )

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 from onnx import TensorProto, helper
+from tvm import relax
 
 from tersor.error import UserError
 from tersor.frontend.graph import Graph
-from tersor.frontend.static_shapes import make_static
+from tersor.frontend.static_shapes import make_static, refuse_dynamic
+from tests.relax_modules import Net
 
 
 def graph_with(**shapes):
@@ -68,3 +72,17 @@ def test_shapes_must_agree_on_named_dims():
 def test_an_unknown_input_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match="the model has no input 'z'; its inputs are 'x', 'y'"):
         make_static(graph_with(x=[1], y=[1]), {"z": [1]})
+
+
+def test_text_is_refused():
+    words = helper.make_tensor_value_info("words", TensorProto.STRING, [1, 4])
+    with pytest.raises(UserError, match="the input 'words' holds text"):
+        make_static(replace(graph_with(x=[1]), inputs=(words,)), {})
+
+
+def test_a_size_that_depends_on_the_data_is_refused():
+    net = Net((2, 8))
+    refuse_dynamic(net.finish(net.emit(relax.op.negative(net.inputs[0]))))
+    net = Net((2, 8))
+    with pytest.raises(UserError, match="the size of what 'nonzero' gives depends on the data"):
+        refuse_dynamic(net.finish(net.emit(relax.op.nonzero(net.inputs[0]))))

@@ -185,3 +185,13 @@ def test_a_module_is_scheduled_once_and_kernels_are_left_alone() -> None:
     once = schedule_module(mod, 8)
     assert all("tirx.is_scheduled" in function.attrs for function in functions(once))
     tvm.ir.assert_structural_equal(schedule_module(once, 8), once)
+
+
+def test_a_call_of_the_runtime_stays_as_it_is() -> None:
+    net = Net((3, 10))
+    best = net.emit(op.topk(net.inputs[0], 3, ret_type="values"))
+    with HOST.target:
+        mod = relax.backend.DispatchSortScan()(net.finish(best))
+    mod = relax.transform.LegalizeOps()(mod)
+    (function,) = functions(mod)
+    assert schedule_function(function, HOST.isa.lanes).same_as(function)
