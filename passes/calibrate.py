@@ -5,7 +5,7 @@ samples.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +191,11 @@ def calibrate(
     if not done:
         raise UserError("the calibration data is empty: give at least one sample")
     return Statistics({name: observer.statistics() for name, observer in observers.items()})
+
+
+def channel_count(shape: Sequence[int]) -> int:
+    """Give how many channels the moments of a tensor are of: axis 1 of NCHW, else the last axis."""
+    return (shape[1] if len(shape) == 4 else shape[-1]) if shape else 1
 
 
 def _check_input(name: str, array: NDArray, index: int) -> None:

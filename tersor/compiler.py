@@ -1,6 +1,7 @@
 """The compiler: from a model and data to a compressed executable, its plan and its report."""
 
-from collections.abc import Callable, Iterable, Mapping, Sized
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -12,22 +13,25 @@ import numpy.typing as npt
 import onnx
 import tvm
 
+from tersor.buckets import Buckets, TensorSpec
 from tersor.config import Config
 from tersor.document import write_json
 from tersor.error import UserError
-from tersor.frontend import Examples, from_torch, import_model, is_torch_module, static_model, verify
+from tersor.frontend import Examples, from_torch, import_model, is_torch_module, verify
+from tersor.frontend.shapes import Shapes, bucket_models, buckets_of
 from tersor.hardware import Hardware
 from tersor.ir.graph import Graph, expose, shape_of, weights_of
 from tersor.linking import export_library
 from tersor.lowering import build, canonical, compress, plan_for, reshape_layers
 from tersor.measure import Comparison, Power, latencies
-from tersor.passes.calibrate import calibrate
+from tersor.padding import check_padding
+from tersor.passes.calibrate import calibrate, channel_count
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.fallbacks import find_fallbacks
 from tersor.passes.quantization.imported import as_float, came_quantized
 from tersor.plan import Plan
 from tersor.replace import replacing
-from tersor.report import LayerReport, Report, TensorSpec, Totals
+from tersor.report import LayerReport, Report, Totals
 from tersor.runner import Runner, use_threads
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
@@ -49,27 +53,38 @@ def silent(_what: str, _done: int, _total: int | None) -> None:
 
 @dataclass(frozen=True)
 class Model:
-    """An imported network on a host, with its float build; what every compression starts from."""
+    """An imported network on a host, with its float build; what every compression starts from.
+
+    With several buckets `mod` is the network in the largest shapes, `smaller` in the others, the smallest
+    first; `batched` names the inputs whose leading dimension was asked to be a batch.
+    """
 
     name: str
     mod: tvm.IRModule
     host: Host
     output_names: tuple[str, ...] = ()
+    smaller: tuple[tvm.IRModule, ...] = ()
+    batched: tuple[str, ...] = ()
+
+    @property
+    def mods(self) -> tuple[tvm.IRModule, ...]:
+        """The network in the shapes of every bucket."""
+        return *self.smaller, self.mod
 
     @cached_property
+    def buckets(self) -> Buckets:
+        """The shapes of inputs and outputs; which of them may be padded is found out by running them."""
+        return check_padding(self._unchecked, self._run_float)
+
+    @property
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of the inputs by name."""
-        return {var.name: (shape_of(var), str(var.ty.dtype)) for var in Graph(self.mod).inputs}
+        """Shape and dtype of the inputs by name, the largest."""
+        return self._unchecked.inputs
 
-    @cached_property
+    @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs in the model's order; numbered where the model has no names for them."""
-        outputs = Graph(self.mod).outputs
-        names = self.output_names or tuple(f"output{i}" for i in range(len(outputs)))
-        return tuple(
-            TensorSpec(name, shape_of(var), str(var.ty.dtype))
-            for name, var in zip(names, outputs, strict=True)
-        )
+        """The outputs in the model's order, the largest; numbered where the model has no names for them."""
+        return self._unchecked.largest.outputs
 
     @cached_property
     def float_runner(self) -> Runner:
@@ -77,22 +92,59 @@ class Model:
 
         Of a model that came quantized it computes in float what that rounds, as other tools define it.
         """
-        return self.runner(self.lowered(as_float(self.mod)))
+        return Runner(self._float_build, self.buckets)
 
     def lowered(self, mod: tvm.IRModule) -> Lowered:
         """Lower a module to this host's kernels."""
         return lower(mod, self.host.isa, self.host.cores)
 
-    def runner(self, lowered: Lowered) -> Runner:
-        """Compile lowered kernels to something that runs."""
-        use_threads(self.host.cores)
-        return Runner(build(lowered, self.host), self.inputs)
+    def lowered_alike(self, mods: Sequence[tvm.IRModule]) -> tuple[Lowered, ...]:
+        """Lower the modules of all buckets, with one packing of each weight, that of the largest bucket."""
+        *smaller, largest = mods
+        first = self.lowered(largest)
+        others = (lower(mod, self.host.isa, self.host.cores, first.packing) for mod in smaller)
+        return *others, first
 
-    def observe(self, mod: tvm.IRModule) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
-        """Compile a float module so that a run gives every tensor of `tensor_names` by name."""
-        named = _observable(mod)
-        runner = self.runner(self.lowered(expose(mod, list(named.values()))))
-        return lambda arrays: dict(zip(named, runner(arrays), strict=True))
+    def build(self, lowered: Sequence[Lowered]) -> Any:
+        """Compile lowered kernels, of one network or of all buckets, to one executable."""
+        use_threads(self.host.cores)
+        entries = [bucket.entry for bucket in self._unchecked.shapes][-len(lowered) :]
+        return build(dict(zip(entries, lowered, strict=True)), self.host)
+
+    def runner(self, *lowered: Lowered) -> Runner:
+        """Compile lowered kernels, of one network or of all buckets, to something that runs."""
+        alone = len(lowered) < len(self.mods)
+        return Runner(self.build(lowered), self.inputs if alone else self.buckets)
+
+    def observe(self, *mods: tvm.IRModule) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+        """Compile a float network, given once or for all buckets: a run gives every tensor by its name."""
+        named = [_observable(mod) for mod in mods]
+        exposed = [expose(mod, list(each.values())) for mod, each in zip(mods, named, strict=True)]
+        runner = self.runner(*self.lowered_alike(exposed))
+        flat = _of_changing_channels(named)
+
+        def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
+            results = zip(named[-1], runner.uncropped(arrays), strict=True)
+            return {name: array.reshape(-1, 1) if name in flat else array for name, array in results}
+
+        return run
+
+    @cached_property
+    def _unchecked(self) -> Buckets:
+        graphs = [Graph(mod) for mod in self.mods]
+        names = self.output_names or tuple(f"output{i}" for i in range(len(graphs[-1].outputs)))
+        inputs = [[_spec(var.name, var) for var in graph.inputs] for graph in graphs]
+        outputs = [
+            [_spec(name, var) for name, var in zip(names, graph.outputs, strict=True)] for graph in graphs
+        ]
+        return buckets_of(inputs, outputs, self.batched)
+
+    @cached_property
+    def _float_build(self) -> Any:
+        return self.build(self.lowered_alike([as_float(mod) for mod in self.mods]))
+
+    def _run_float(self, index: int, arrays: Mapping[str, Array]) -> list[Array]:
+        return Runner(self._float_build, self._unchecked).run_in(index, arrays)
 
 
 @dataclass(frozen=True)
@@ -128,32 +180,40 @@ class Compiled:
 
 def load_model(
     source: Any,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Shapes | None = None,
     outputs: list[str] | None = None,
     hardware: Hardware | None = None,
     check: bool = True,
     example_inputs: Examples | None = None,
+    batch: int | Sequence[int] | None = None,
 ) -> Model:
     """Import a model for a host and, with `check`, compare its float build with a reference executor.
 
     `source` is an ONNX model or its file, a module of `import_model`, or a torch.nn.Module with
-    `example_inputs` (see `tersor.frontend.torch_import`), whose reference is PyTorch.
+    `example_inputs` (see `tersor.frontend.torch_import`), whose reference is PyTorch. Of an ONNX model
+    `shapes` gives an input one shape, or one for each of several buckets; `batch` sets the leading dimension
+    of the inputs, to one size or, in a bucket for each, to several. Raises UserError for what does not go
+    together.
     """
     host = host_of(hardware) if hardware is not None else detect()
     if example_inputs is not None or is_torch_module(source):
-        imported = from_torch(source, example_inputs, shapes, outputs)
+        imported = from_torch(source, example_inputs, shapes or batch, outputs)
         model = Model(imported.name, imported.mod, host, tuple(imported.reference))
         if check:
             imported.verify(lambda _, arrays: model.float_runner(arrays))
         return model
     if isinstance(source, tvm.IRModule):
+        if shapes or batch:
+            raise UserError("a Relax module has its shapes: give other ones where it is imported")
         return Model("module", canonical(source), host)
     name = Path(source).stem if isinstance(source, str | Path) else source.graph.name or "model"
-    reference = static_model(source, shapes, outputs)
-    names = tuple(value.name for value in reference.graph.output)
-    model = Model(name, import_model(reference), host, names)
+    references, batched = bucket_models(source, shapes, outputs, batch, check)
+    names = tuple(value.name for value in references[-1].graph.output)
+    *smaller, largest = (import_model(reference) for reference in references)
+    model = Model(name, largest, host, names, tuple(smaller), batched)
+    _check_alike(model)
     if check:
-        _verify(model, reference)
+        _verify(model, references)
     return model
 
 
@@ -180,14 +240,14 @@ def compile(
     inspected = list(islice(data, INSPECTED))
     total = min(calibration_samples, len(data)) if isinstance(data, Sized) else None
 
-    def calibrated(mod: tvm.IRModule) -> Statistics:
-        return _calibrate(model, mod, _chained(inspected, data, calibration_samples), progress, total)
+    def calibrated(mods: Sequence[tvm.IRModule]) -> Statistics:
+        return _calibrate(model, mods, _chained(inspected, data, calibration_samples), progress, total)
 
     plan, statistics = _plan(model, config, calibrated, progress)
     progress("compiling", 0, None)
-    lowered = model.lowered(compress(model.mod, plan, statistics))
-    executable = build(lowered, model.host)
-    runner = Runner(executable, model.inputs)
+    lowered = model.lowered_alike([compress(mod, plan, statistics) for mod in model.mods])
+    executable = model.build(lowered)
+    runner = Runner(executable, model.buckets)
     progress("comparing layers", 0, None)
     layers = _layer_reports(model, plan, statistics, lowered, inspected)
     if evaluation is None:
@@ -197,8 +257,7 @@ def compile(
         progress("measuring", 0, None)
         reference, compressed = latencies([model.float_runner, runner], inspected[0])
         totals = replace(totals, latency_ms_fp32=reference, latency_ms=compressed)
-    inputs = tuple(TensorSpec(name, shape, dtype) for name, (shape, dtype) in model.inputs.items())
-    report = Report(model.name, describe(model.host).name, inputs, model.outputs, layers, totals)
+    report = Report(model.name, describe(model.host).name, model.buckets, layers, totals)
     report = replace(report, fallbacks=find_fallbacks(model.mod))
     return Compiled(executable, runner, plan, statistics, report)
 
@@ -206,20 +265,20 @@ def compile(
 def _plan(
     model: Model,
     config: Config | Plan | str,
-    calibrated: Callable[[tvm.IRModule], Statistics],
+    calibrated: Callable[[Sequence[tvm.IRModule]], Statistics],
     progress: Progress,
 ) -> tuple[Plan, Statistics]:
     """Calibrate and plan; a plan that factors layers is calibrated again, for the tensors between factors.
 
     A model that came quantized has its ranges and needs no statistics.
     """
-    statistics = Statistics({}) if came_quantized(model.mod) else calibrated(model.mod)
+    statistics = Statistics({}) if came_quantized(model.mod) else calibrated(model.mods)
     progress("planning", 0, None)
     plan = plan_for(
         config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
     )
     if any(layer.scheme.low_rank for layer in plan.layers.values()):
-        statistics = calibrated(reshape_layers(model.mod, plan)[0])
+        statistics = calibrated([reshape_layers(mod, plan)[0] for mod in model.mods])
         plan = replace(plan, statistics=statistics.digest())
     return plan, statistics
 
@@ -234,13 +293,13 @@ def _chained(first: list[Mapping[str, Array]], data: Samples, limit: int) -> Ite
 
 def _calibrate(
     model: Model,
-    mod: tvm.IRModule,
+    mods: Sequence[tvm.IRModule],
     samples: Iterable[Mapping[str, Array]],
     progress: Progress,
     total: int | None,
 ) -> Statistics:
     progress("calibrating", 0, total)
-    return calibrate(model.observe(mod), samples, lambda done: progress("calibrating", done, total))
+    return calibrate(model.observe(*mods), samples, lambda done: progress("calibrating", done, total))
 
 
 def _observable(mod: tvm.IRModule) -> dict[str, Any]:
@@ -249,16 +308,26 @@ def _observable(mod: tvm.IRModule) -> dict[str, Any]:
     return {name: var for name, var in named.items() if str(var.ty.dtype) == "float32"}
 
 
+def _of_changing_channels(named: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Name the tensors with as many channels as a bucket is long: moments of each would mean nothing."""
+    channels = [{name: channel_count(shape_of(var)) for name, var in each.items()} for each in named]
+    return {name for name, count in channels[-1].items() if any(each[name] != count for each in channels)}
+
+
+def _spec(name: str, var: Any) -> TensorSpec:
+    return TensorSpec(name, shape_of(var), str(var.ty.dtype))
+
+
 def _layer_reports(
     model: Model,
     plan: Plan,
     statistics: Statistics,
-    lowered: Lowered,
+    lowered: Sequence[Lowered],
     samples: list[Mapping[str, Array]],
 ) -> tuple[LayerReport, ...]:
     reshaped, schemes = reshape_layers(model.mod, plan)
     snr = _layer_snr(model, plan, statistics, samples)
-    stored = weights_of(lowered.mod)
+    stored = _stored(lowered)
     reports = []
     for layer in extract(reshaped).layers:
         origin = layer.name if layer.name in plan.layers else layer.name.rpartition(".")[0]
@@ -267,8 +336,9 @@ def _layer_reports(
             "not in the plan" if layer.weight_bearing else "products of two activations run in float32"
         )
         reason = planned.reason if planned else unplanned
-        mine = [value.nbytes for name, value in stored.items() if _belongs(name, layer.name)]
-        kernel = lowered.kernels.get(layer.name, "scheduled float32")
+        mine = [size for name, size in stored if _belongs(name, layer.name)]
+        kernels = [each.kernels.get(layer.name, "scheduled float32") for each in reversed(lowered)]
+        kernel = ", ".join(dict.fromkeys(kernels))
         scheme = str(schemes.get(layer.name, FP32))
         reports.append(LayerReport(layer.name, scheme, kernel, sum(mine), snr.get(layer.name), reason))
     return tuple(reports)
@@ -287,13 +357,19 @@ def _layer_snr(
     samples: list[Mapping[str, Array]],
 ) -> dict[str, float | None]:
     """Compare every layer's result with fp32's, both inside their own network."""
-    named = {name: var for name, var in _observable(model.mod).items() if name.endswith(":out")}
-    exposed = compress(expose(model.mod, list(named.values())), plan, statistics)
-    rounded = model.runner(model.lowered(exposed))
-    exact = model.runner(model.lowered(as_float(expose(model.mod, list(named.values())))))
-    powers = {name: Power() for name in named}
+    exposed, names = [], ()
+    for mod in model.mods:
+        named = {name: var for name, var in _observable(mod).items() if name.endswith(":out")}
+        exposed.append(expose(mod, list(named.values())))
+        names = tuple(named)
+    exact, rounded = (
+        model.runner(*model.lowered_alike(mods))
+        for mods in ([as_float(mod) for mod in exposed], [compress(mod, plan, statistics) for mod in exposed])
+    )
+    powers = {name: Power() for name in names}
     for sample in samples:
-        for power, expected, got in zip(powers.values(), exact(sample), rounded(sample), strict=True):
+        outputs = zip(powers.values(), exact.uncropped(sample), rounded.uncropped(sample), strict=True)
+        for power, expected, got in outputs:
             power.add(expected, got)
     snr = {name.removesuffix(":out"): power.snr for name, power in powers.items()}
     # Of two factors it is the second that gives the layer's result.
@@ -302,10 +378,26 @@ def _layer_snr(
     return {**snr, **factors}
 
 
-def _totals(model: Model, lowered: Lowered) -> Totals:
+def _totals(model: Model, lowered: Sequence[Lowered]) -> Totals:
     original = sum(value.nbytes for value in weights_of(as_float(model.mod)).values())
-    stored = sum(value.nbytes for value in weights_of(lowered.mod).values())
-    return Totals(bytes_fp32=original, bytes=stored)
+    return Totals(bytes_fp32=original, bytes=sum(size for _, size in _stored(lowered)))
+
+
+def _stored(lowered: Sequence[Lowered]) -> list[tuple[str, int]]:
+    """Give name and bytes of the constants: those of the largest bucket, and what others have besides."""
+    *smaller, largest = (weights_of(each.mod) for each in lowered)
+    stored = [(name, value.nbytes) for name, value in largest.items()]
+    known = {_content(value) for value in largest.values()}
+    for weights in smaller:
+        for name, value in weights.items():
+            if (content := _content(value)) not in known:
+                known.add(content)
+                stored.append((name, value.nbytes))
+    return stored
+
+
+def _content(value: Array) -> tuple[str, tuple[int, ...], bytes]:
+    return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).digest()
 
 
 def _with_accuracy(totals: Totals, comparison: Comparison) -> Totals:
@@ -325,24 +417,36 @@ def _compare(
 ) -> Comparison:
     comparison = Comparison()
     total = len(samples) if isinstance(samples, Sized) else None
+    done = 0
     for index, sample in enumerate(samples):
         reference, result = model.float_runner(sample), runner(sample)
         batch = reference[0].shape[0] if reference[0].ndim > 1 else 1
-        mine = None if labels is None else np.asarray(labels)[index * batch : (index + 1) * batch]
+        mine = None if labels is None else np.asarray(labels)[done : done + batch]
         if mine is not None and mine.shape != (batch,):
-            raise UserError(
-                f"there are fewer labels than samples: sample {index * batch + mine.size} has none"
-            )
+            raise UserError(f"there are fewer labels than samples: sample {done + mine.size} has none")
         comparison.add(reference, result, mine)
+        done += batch
         progress("evaluating", index + 1, total)
     return comparison
 
 
-def _verify(model: Model, reference: onnx.ModelProto) -> None:
+def _check_alike(model: Model) -> None:
+    """Raise UserError unless all buckets have the same layers and tensors, so that one plan serves them."""
+    for mod, bucket in zip(model.smaller, model.buckets.shapes, strict=False):
+        if list(tensor_names(mod).values()) != list(tensor_names(model.mod).values()):
+            shown = ", ".join(f"{spec.name} {'x'.join(map(str, spec.shape))}" for spec in bucket.inputs)
+            raise UserError(
+                f"the network has other operators at {shown} than at the largest shape: compile apart"
+            )
+
+
+def _verify(model: Model, references: Sequence[onnx.ModelProto]) -> None:
     def run(mod: tvm.IRModule, arrays: Mapping[str, Array]) -> list[Array]:
-        if mod is model.mod:
-            return model.float_runner(arrays)
+        for index, mine in enumerate(model.mods):
+            if mod is mine:
+                return model.float_runner.run_in(index, arrays)
         other = Model(model.name, mod, model.host)
         return other.float_runner(arrays)
 
-    verify(model.mod, reference, run=run)
+    for mod, reference in zip(model.mods, references, strict=True):
+        verify(mod, reference, run=run)

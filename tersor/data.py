@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -17,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tersor.buckets import Buckets, Dim, Inputs
 from tersor.error import UserError
 
 Array = NDArray[Any]
-Inputs = Mapping[str, tuple[Sequence[int], str]]  # name -> shape, dtype
 IMAGES = (".jpg", ".jpeg", ".png")
 ARRAYS = (".npz", ".npy")
 LABELS = "labels"
@@ -106,45 +107,41 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Samples:
-    """Batches of inputs, read anew at each iteration; `labels` holds one class per sample, [len * batch]."""
+    """Batches of inputs, read anew at each iteration; `labels` holds one class per sample, [count]."""
 
     source: "_ImageFolder | _ArrayFiles"
-    inputs: Inputs
-    batch: int
+    records: "_Records"
     skip: int
     count: int
     labels: NDArray[np.int64] | None
+    sizes: tuple[int, ...]  # samples in each batch
 
     def __len__(self) -> int:
-        return self.count // self.batch
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
-        pending: list[dict[str, Array]] = []
-        used = len(self) * self.batch
-        for index, (origin, record) in enumerate(self.source.records()):
-            if index >= self.skip + used:
-                return
-            if index < self.skip:
-                continue
-            pending.append({name: self._checked(name, array, origin) for name, array in record.items()})
-            if len(pending) == self.batch:
-                yield {name: self._batched(name, [r[name] for r in pending]) for name in self.inputs}
-                pending = []
+        chosen = islice(self.source.records(), self.skip, self.skip + self.count)
+        for size in self.sizes:
+            batch = [
+                {name: self._checked(name, array, origin) for name, array in record.items()}
+                for origin, record in islice(chosen, size)
+            ]
+            yield {name: self._batched([record[name] for record in batch]) for name in self.records.inputs}
 
     def _checked(self, name: str, array: Array, origin: str) -> Array:
         with np.errstate(over="ignore"):
-            array = array.astype(self.inputs[name][1])
+            array = array.astype(self.records.inputs[name][1])
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{origin} holds NaN or infinity for the input {name!r}: clean the data")
         return array
 
-    def _batched(self, name: str, arrays: Sequence[Array]) -> Array:
-        return np.stack(arrays).reshape(tuple(self.inputs[name][0]))
+    def _batched(self, arrays: Sequence[Array]) -> Array:
+        return np.stack(arrays) if self.records.stacked else arrays[0]
 
 
 def load_samples(
     path: str | Path,
-    inputs: Inputs,
+    inputs: Inputs | Buckets,
     preprocessing: Preprocessing | None = None,
     limit: int | None = None,
     labels: str | Path | None = None,
@@ -156,34 +153,101 @@ def load_samples(
     inputs and have the samples along their first axis; for a model with one input any name will do. `labels`
     is a CSV file with the columns file and class, or `filename` for the last number in a file's name; a .npz
     may hold its own as `labels`. `skip` samples are left out, then at most `limit` are used; what does not
-    fill a batch of the model's leading dim is left out, too. Raises UserError, also while iterating.
+    fill a batch of the model's leading dim is left out, too, unless it can be padded. For buckets,
+    samples may be of any size that they take; each batch is of one size. Raises UserError, also while
+    iterating.
     """
     path = Path(path)
     if limit is not None and limit < 1:
         raise UserError(f"the number of samples must be at least 1, got {limit}")
-    batch, records = _record_shapes(inputs)
-    source = _open(path, inputs, records, preprocessing or Preprocessing())
-    count = len(source) - skip
-    count = count if limit is None else min(count, limit)
+    records = _records(inputs if isinstance(inputs, Buckets) else Buckets.single(inputs))
+    source = _open(path, records, preprocessing or Preprocessing())
     if len(source) == 0:
         raise UserError(f"{str(path)!r} holds no samples")
-    if count < batch:
-        raise UserError(f"{str(path)!r} holds {len(source)} samples, but at least {skip + batch} are needed")
-    count -= count % batch
-    return Samples(source, dict(inputs), batch, skip, count, _labels(source, path, labels, skip, count))
+    least = 1 if records.partial else records.batch
+    if limit is not None and limit < least:
+        raise UserError(
+            f"the model takes {least} samples at once, but only {limit} may be used: "
+            f"allow at least {least} (--calibration-samples), or compile for a smaller batch"
+        )
+    count = len(source) - skip
+    count = count if limit is None else min(count, limit)
+    if count < least:
+        raise UserError(f"{str(path)!r} holds {len(source)} samples, but at least {skip + least} are needed")
+    count -= count % least
+    sizes = _batches(source.runs(), skip, count, records, path)
+    return Samples(source, records, skip, count, _labels(source, path, labels, skip, count), sizes)
 
 
-def _record_shapes(inputs: Inputs) -> tuple[int, dict[str, tuple[int, ...]]]:
-    """Split the batch axis off: if the inputs do not share one, a record holds them whole."""
-    leading = {tuple(shape)[:1] for shape, _ in inputs.values()}
-    if len(leading) == 1 and (first := leading.pop()):
-        return first[0], {name: tuple(shape)[1:] for name, (shape, _) in inputs.items()}
-    return 1, {name: tuple(shape) for name, (shape, _) in inputs.items()}
+@dataclass(frozen=True)
+class _Records:
+    """What one sample of each input looks like: `shapes`, and the `free` axes in which it may be smaller."""
+
+    inputs: Inputs
+    shapes: Mapping[str, tuple[int, ...]]
+    free: Mapping[tuple[str, int], Dim]
+    batch: int
+    stacked: (
+        bool  # whether the batch axis is split off: if the inputs do not share one, a record holds them whole
+    )
+    partial: bool  # whether a batch may have fewer samples
+
+    def of(self, name: str, shape: Sequence[int]) -> tuple[int, ...] | None:
+        """Give the shape of the samples in an array [samples, ...], or None if they do not fit the input."""
+        expected = self.shapes[name]
+        got = tuple(shape[2:] if len(shape) == len(expected) + 2 and shape[1] == 1 else shape[1:])
+        if not shape or len(got) != len(expected):
+            return None
+        pairs = enumerate(zip(got, expected, strict=True))
+        fits = all(size == whole or self._holds(name, axis, size) for axis, (size, whole) in pairs)
+        return got if fits else None
+
+    def describe(self, name: str) -> str:
+        """Write the shape that an array of samples must have."""
+        sizes = [str(self.free.get((name, axis), size)) for axis, size in enumerate(self.shapes[name])]
+        return _shape(("samples", *sizes))
+
+    def _holds(self, name: str, axis: int, size: int) -> bool:
+        dim = self.free.get((name, axis))
+        return dim is not None and size > 0 and any(dim.fits(i, size) for i in range(len(dim.sizes)))
 
 
-def _open(
-    path: Path, inputs: Inputs, records: Mapping[str, tuple[int, ...]], preprocessing: Preprocessing
-) -> "_ImageFolder | _ArrayFiles":
+def _records(buckets: Buckets) -> _Records:
+    inputs = buckets.inputs
+    leading = {shape[:1] for shape, _ in inputs.values()}
+    dims = {axis: dim for dim in buckets.dims for axis in dim.inputs}
+    at_front = {dims.get((name, 0)) for name in inputs}
+    batch = buckets.batch
+    stacked = len(leading) == 1 and () not in leading and at_front in ({None}, {batch})
+    if not stacked:
+        return _Records(inputs, {name: shape for name, (shape, _) in inputs.items()}, dims, 1, False, True)
+    size = next(iter(leading))[0]
+    shapes = {name: shape[1:] for name, (shape, _) in inputs.items()}
+    free = {(name, axis - 1): dim for (name, axis), dim in dims.items() if axis > 0}
+    padded = batch is not None and at_front == {batch}
+    return _Records(inputs, shapes, free, size, True, size == 1 or padded)
+
+
+def _batches(
+    runs: Sequence[tuple[object, int]], skip: int, count: int, records: _Records, path: Path
+) -> tuple[int, ...]:
+    """Cut samples, of which `runs` says how many have the same shape, into batches of one shape each."""
+    if len(runs) > 1 and not records.partial:
+        raise UserError(
+            f"the samples in {str(path)!r} have different sizes, but the model takes {records.batch} "
+            "at once: compile it for a batch of 1"
+        )
+    sizes: list[int] = []
+    for _, length in runs:
+        length, skip = max(0, length - skip), max(0, skip - length)
+        used = min(length, count)
+        count -= used
+        whole, rest = divmod(used, records.batch)
+        sizes += [records.batch] * whole + [rest] * (rest > 0)
+    return tuple(sizes)
+
+
+def _open(path: Path, records: _Records, preprocessing: Preprocessing) -> "_ImageFolder | _ArrayFiles":
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
     elif path.exists():
@@ -197,14 +261,14 @@ def _open(
     if images and arrays:
         raise UserError(f"{str(path)!r} holds images and arrays: keep one kind")
     if arrays:
-        return _ArrayFiles([_ArrayFile(file, inputs, records) for file in arrays])
+        return _ArrayFiles([_ArrayFile(file, records) for file in arrays])
     if not images:
         raise UserError(f"{str(path)!r} holds no .jpg, .png, .npz or .npy file")
-    if len(inputs) != 1:
+    if len(records.inputs) != 1:
         raise UserError(
-            f"images serve models with one input, this one has {len(inputs)}: give arrays in a .npz"
+            f"images serve models with one input, this one has {len(records.inputs)}: give arrays in a .npz"
         )
-    ((name, shape),) = records.items()
+    ((name, shape),) = records.shapes.items()
     preprocessing.check(name, shape)
     return _ImageFolder(images, name, shape, preprocessing)
 
@@ -223,6 +287,10 @@ class _ImageFolder:
         for file in self.files:
             yield f"the image {str(file)!r}", {self.name: self.preprocessing.image(file, self.shape)}
 
+    def runs(self) -> list[tuple[object, int]]:
+        """Say how many samples in a row have the same shape."""
+        return [(self.shape, len(self.files))]
+
 
 @dataclass(frozen=True)
 class _ArrayFiles:
@@ -235,19 +303,24 @@ class _ArrayFiles:
         for file in self.files:
             yield from file.records()
 
+    def runs(self) -> list[tuple[object, int]]:
+        """Say how many samples in a row have the same shape."""
+        grouped = groupby(self.files, key=lambda file: file.shapes)
+        return [(shapes, sum(map(len, files))) for shapes, files in grouped]
+
 
 class _ArrayFile:
     """A .npz or .npy file, checked when it is opened and read record by record."""
 
-    def __init__(self, path: Path, inputs: Inputs, records: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, path: Path, records: _Records) -> None:
         self.path = path
-        self.shapes = records
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of one sample
         headers = _headers(path)
-        self.members = _match(path, headers, list(inputs))
+        self.members = _match(path, headers, list(records.inputs))
         counts = {}
         for name, member in self.members.items():
             shape, dtype = headers[member]
-            self._check(name, member, shape, dtype, inputs[name][1])
+            self.shapes[name] = self._check(name, member, shape, dtype, records)
             counts[member] = shape[0]
         if len(set(counts.values())) > 1:
             shown = ", ".join(f"{member!r} has {n}" for member, n in counts.items())
@@ -275,12 +348,16 @@ class _ArrayFile:
         """Return the classes stored beside the samples."""
         return np.array([int(row) for row in _read_rows(self.path, LABELS)]) if self.has_labels else None
 
-    def _check(self, name: str, member: str, shape: tuple[int, ...], dtype: np.dtype, wanted: str) -> None:
-        record = self.shapes[name]
-        if not shape or shape[1:] not in (record, (1, *record)):
+    def _check(
+        self, name: str, member: str, shape: tuple[int, ...], dtype: np.dtype, records: _Records
+    ) -> tuple[int, ...]:
+        """Give the shape of one sample. Raises UserError if it is not the input's."""
+        wanted = records.inputs[name][1]
+        record = records.of(name, shape)
+        if record is None:
             raise UserError(
                 f"the array {member!r} in {str(self.path)!r} has the shape {_shape(shape)}, "
-                f"but the input {name!r} needs {_shape(('samples', *record))}"
+                f"but the input {name!r} needs {records.describe(name)}"
             )
         numeric = dtype.kind in "fiub"
         if not numeric or (dtype.kind == "f" and np.dtype(wanted).kind != "f"):
@@ -288,6 +365,7 @@ class _ArrayFile:
                 f"the array {member!r} in {str(self.path)!r} holds {dtype}, "
                 f"but the input {name!r} needs {wanted}"
             )
+        return record
 
 
 def _match(path: Path, headers: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.ir.chains import find_chains, find_gathers, find_products
 from tersor.ir.graph import Graph, bind_weights, weights_of
+from tersor.ir.join import join
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.passes.canonicalize import Canonicalize
@@ -215,10 +216,12 @@ def finish(mod: tvm.IRModule, host: Host) -> tvm.IRModule:
         return tvm.transform.Sequential(passes)(mod)
 
 
-def build(lowered: Lowered, host: Host) -> Any:
-    """Compile a module of kernels to an executable."""
+def build(lowered: Lowered | Mapping[str, Lowered], host: Host) -> Any:
+    """Compile modules of kernels to one executable with a function for each; of one it is `main`."""
+    named = {"main": lowered} if isinstance(lowered, Lowered) else lowered
+    mod = join({name: each.mod for name, each in named.items()})
     backend = tvm.transform.module_pass(lambda m, _: finish(m, host), opt_level=0, name="tersor.finish")
-    return tvm.compile(lowered.mod, host.target, relax_pipeline=backend)
+    return tvm.compile(mod, host.target, relax_pipeline=backend)
 
 
 def model_hash(mod: tvm.IRModule) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tersor.buckets import Buckets, TensorSpec
 from tersor.fallback import Fallback
 
 
@@ -54,17 +55,6 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class TensorSpec:
-    """An input or output of the library."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
 class Report:
     """What `tersor compress` writes beside the library."""
 
@@ -72,15 +62,24 @@ class Report:
 
     model: str
     hardware: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    buckets: Buckets
     layers: tuple[LayerReport, ...]
     totals: Totals
     fallbacks: tuple[Fallback, ...] = ()  # what multiplies or holds a weight and is no layer
 
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs in their largest shapes."""
+        return self.buckets.largest.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs in their largest shapes."""
+        return self.buckets.largest.outputs
+
     def __rich__(self) -> RenderableType:
         """Give the report as tables to print."""
-        return Group(self._layers(), self._totals(), *self._refusals())
+        return Group(self._layers(), self._totals(), *self._shapes(), *self._refusals())
 
     def text(self, width: int = 120) -> str:
         """Give the same as plain text, `width` columns wide."""
@@ -119,6 +118,17 @@ class Report:
         if t.snr_db is not None:
             table.add_row("output SNR", "", f"{t.snr_db:.2f} dB", "")
         return table
+
+    def _shapes(self) -> list[RenderableType]:
+        """Give the shapes of several buckets, and what else fits into them."""
+        if not self.buckets.dims:
+            return []
+        table = Table("function", *(spec.name for spec in self.inputs), title="shapes", title_justify="left")
+        for bucket in self.buckets.shapes:
+            table.add_row(bucket.entry, *("x".join(map(str, spec.shape)) for spec in bucket.inputs))
+        takes = [f"{spec.name} takes {self.buckets.describe(spec.name)}" for spec in self.inputs]
+        reasons = [f"no padding: {dim.why}" for dim in self.buckets.dims if dim.why]
+        return [table, *map(Text, takes + reasons)]
 
     def _refusals(self) -> list[RenderableType]:
         reasons = [f"{layer.name} is {layer.scheme}: {layer.reason}" for layer in self.layers if layer.reason]

@@ -1,7 +1,8 @@
 """Runner: a compiled network as a Python function of named arrays."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,11 +11,11 @@ import numpy.typing as npt
 import tvm
 from tvm import relax
 
+from tersor.buckets import Buckets, Inputs, Placed
 from tersor.error import UserError
 from tersor.silence import quiet_stderr
 
 Array = npt.NDArray[Any]
-Inputs = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
 
 def use_threads(count: int) -> None:
@@ -25,16 +26,24 @@ def use_threads(count: int) -> None:
     os.environ.setdefault("TVM_NUM_THREADS", str(count))
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Arrays on the device, in the shapes of the function `entry`."""
+
+    entry: str
+    tensors: list[Any]
+
+
 class Runner:
     """Runs an executable on arrays by input name; outputs come in the model's order."""
 
-    def __init__(self, executable: Any, inputs: Inputs) -> None:
+    def __init__(self, executable: Any, inputs: Inputs | Buckets) -> None:
         device: Any = tvm.cpu()
         self._machine = relax.VirtualMachine(executable, device)
-        self.inputs = dict(inputs)
+        self.buckets = inputs if isinstance(inputs, Buckets) else Buckets.single(inputs)
 
     @classmethod
-    def load(cls, path: Path, inputs: Inputs) -> Self:
+    def load(cls, path: Path, inputs: Inputs | Buckets) -> Self:
         """Load a library that `tersor compress` wrote. Raises UserError if it is none."""
         try:
             with quiet_stderr():
@@ -43,24 +52,51 @@ class Runner:
             reason = (str(error).strip().splitlines() or ["it cannot be loaded"])[-1]
             raise UserError(f"{path} is no compiled model: {reason}") from error
 
+    @property
+    def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of the inputs by name, of the largest bucket."""
+        return self.buckets.inputs
+
     def __call__(self, arrays: Mapping[str, Array]) -> list[Array]:
-        """Run once. Raises UserError for a missing input or a wrong shape."""
-        return [tensor.numpy() for tensor in self.run(self.prepare(arrays))]
+        """Run in the smallest bucket that holds the arrays, a large batch in parts.
 
-    def prepare(self, arrays: Mapping[str, Array]) -> list[Any]:
-        """Check the inputs and bring them to the device."""
-        prepared = []
-        for name, (shape, dtype) in self.inputs.items():
-            if name not in arrays:
-                raise UserError(f"the input {name!r} is missing: give it as an array of shape {list(shape)}")
-            if arrays[name].shape != shape:
-                raise UserError(
-                    f"the input {name!r} has shape {list(shape)}, got an array of {list(arrays[name].shape)}"
-                )
-            prepared.append(tvm.runtime.tensor(np.ascontiguousarray(arrays[name], dtype=dtype)))
-        return prepared
+        Raises UserError for a missing input or a wrong shape.
+        """
+        placed = self.buckets.place(arrays)
+        return self.buckets.join([self.buckets.crop(self._outputs(each), each) for each in placed])
 
-    def run(self, prepared: Sequence[Any]) -> list[Any]:
+    def uncropped(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """Run once and give the outputs as large as the bucket has them."""
+        return self._outputs(self._place_once(arrays))
+
+    def run_in(self, index: int, arrays: Mapping[str, Array]) -> list[Array]:
+        """Run one bucket on arrays of its shape."""
+        return self._outputs(Placed(index, (), dict(arrays)))
+
+    def prepare(self, arrays: Mapping[str, Array]) -> Prepared:
+        """Check and pad the inputs of one run and bring them to the device."""
+        return self._prepared(self._place_once(arrays))
+
+    def run(self, prepared: Prepared) -> list[Any]:
         """Run on prepared tensors and give the outputs as tensors: what is measured."""
-        result = self._machine["main"](*prepared)
+        result = self._machine[prepared.entry](*prepared.tensors)
         return [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+
+    def _place_once(self, arrays: Mapping[str, Array]) -> Placed:
+        placed, *more = self.buckets.place(arrays)
+        if more:
+            batch = self.buckets.batch
+            most = max(batch.sizes) if batch else 1
+            raise UserError(f"at most {most} samples run at once: give batches of at most {most}")
+        return placed
+
+    def _prepared(self, placed: Placed) -> Prepared:
+        bucket = self.buckets.shapes[placed.index]
+        tensors = [
+            tvm.runtime.tensor(np.ascontiguousarray(placed.arrays[spec.name], dtype=spec.dtype))
+            for spec in bucket.inputs
+        ]
+        return Prepared(bucket.entry, tensors)
+
+    def _outputs(self, placed: Placed) -> list[Array]:
+        return [tensor.numpy() for tensor in self.run(self._prepared(placed))]

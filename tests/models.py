@@ -235,6 +235,31 @@ def _basic_block(
     return net.op("Relu", y, name=output or f"{name}.relu2")
 
 
+def masked_attention(masked: bool = True, seed: int = 0) -> onnx.ModelProto:
+    """x [batch, length, 16], mask [batch, length] of 0 and 1: one attention head, then a dense layer.
+
+    Scores of masked positions become -10000, or with `masked` False stay as they are.
+    """
+    net = Net("masked_attention", ["batch", "length", 16], seed)
+    net.inputs.append(helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", "length"]))
+    query, key, value = (_projection(net, "x", name) for name in ("query", "key", "value"))
+    scores = net.op("MatMul", query, net.op("Transpose", key, name="keys", perm=[0, 2, 1]), name="scores")
+    seen = net.op("Cast", "mask", name="seen", to=TensorProto.FLOAT)
+    seen = net.op("Unsqueeze", seen, net.ints("rows", 1), name="seen_by_all")
+    hidden = net.op("Sub", net.weight("one", np.float32(1)), seen, name="hidden")
+    hidden = net.op("Mul", hidden, net.weight("low", np.float32(-1e4 if masked else 0)), name="penalty")
+    weights = net.op("Softmax", net.op("Add", scores, hidden, name="masked"), name="weights", axis=-1)
+    mixed = net.op("MatMul", weights, value, name="mixed")
+    net.op("Add", "x", _projection(net, mixed, "out"), name="y")
+    return net.finish(rank=3)
+
+
+def _projection(net: Net, x: str, name: str) -> str:
+    w = net.weight(f"{name}.weight", net.random.normal(0, 0.25, (16, 16)).astype(np.float32))
+    b = net.weight(f"{name}.bias", net.random.normal(0, 0.1, 16).astype(np.float32))
+    return net.op("Add", net.op("MatMul", x, w, name=f"{name}.product"), b, name=name)
+
+
 def random_inputs(model: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
     """Unit-normal float32 inputs for a model whose inputs have static shapes."""
     random = np.random.default_rng(seed)

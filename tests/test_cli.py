@@ -165,7 +165,7 @@ def test_outputs_and_shapes_are_chosen(tmp_path: Path, tersor: Tersor) -> None:
     arguments = "--data", tmp_path / "x.npy", "--out", tmp_path / "out", *chosen
     assert tersor("compress", tmp_path / "mlp.onnx", *arguments).code == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert [(spec["name"], spec["shape"]) for spec in report["outputs"]] == [
+    assert [(spec["name"], spec["shape"]) for spec in report["buckets"]["shapes"][0]["outputs"]] == [
         ("relu1", [2, 96]),
         ("y", [2, 10]),
     ]

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 NOUNS = {
     "arithmetic",
+    "buckets",
     "cost",
     "document",
     "error",

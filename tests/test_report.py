@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tersor.buckets import Bucket, Buckets, TensorSpec
 from tersor.document import read_json, to_json, write_json
 from tersor.error import UserError
 from tersor.fallback import Fallback
-from tersor.report import LayerReport, Report, TensorSpec, Totals
+from tersor.report import LayerReport, Report, Totals
 
 LAYERS = (
     LayerReport("conv1.weight", "int8", "conv2d int8 avx2", 1_000, 31.25),
@@ -26,11 +27,11 @@ TOTALS = Totals(
     accuracy_fp32=0.75,
     accuracy=0.5,
 )
+Y = TensorSpec("y", (1, 10), "float32")
 REPORT = Report(
     "net",
     "cpu-avx2",
-    (TensorSpec("x", (1, 3, 8, 8), "float32"),),
-    (TensorSpec("y", (1, 10), "float32"),),
+    Buckets((Bucket("main", (TensorSpec("x", (1, 3, 8, 8), "float32"),), (Y,)),)),
     LAYERS,
     TOTALS,
     (Fallback("nn.conv3d", "conv3.weight", "three dimensions"),),

@@ -275,13 +275,13 @@ class Gemm:
         return acc + T.broadcast(x[x_at], lanes) * w[T.ramp(w_at, 1, lanes)]
 
 
-def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -> Tiling:
-    """Choose the tiling analytically: no measurement, no search.
+def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool, vectors: int | None = None) -> Tiling:
+    """Choose the tiling analytically: no measurement, no search; for a packed weight its `vectors` are given.
 
     Registers hold the accumulators, one vector of weights per column of the tile, one broadcast input and one
     product. Rows are staged so that the scratch stays well inside the second-level cache.
     """
-    vectors = _tile_vectors(isa, g)
+    vectors = vectors or _tile_vectors(isa, g)
     rows = _staged_rows(isa, g, cores, integer)
     pixels = _tile_pixels((isa.registers - 2 - vectors) // vectors, rows * g.out_width)
     chunks = g.batch * -(-g.out_height // rows)

@@ -62,12 +62,15 @@ class Kernel:
         return pack_channels(self.isa, self.geometry, values)
 
 
-def choose_kernel(isa: Isa, cores: int, geometry: Geometry, epilogue: Epilogue, zero_point: int) -> Kernel:
-    """Choose the kernel of a composite analytically."""
+def choose_kernel(
+    isa: Isa, cores: int, geometry: Geometry, epilogue: Epilogue, zero_point: int, vectors: int | None = None
+) -> Kernel:
+    """Choose the kernel of a composite analytically; `vectors` is what its weight is already packed for."""
     integer = epilogue.accumulator == "int32"
-    tiling = (default_depthwise_tiling if geometry.is_depthwise else default_tiling)(
-        isa, geometry, cores, integer
-    )
+    if geometry.is_depthwise:  # packed in one way only
+        tiling = default_depthwise_tiling(isa, geometry, cores, integer)
+    else:
+        tiling = default_tiling(isa, geometry, cores, integer, vectors)
     return Kernel(isa, geometry, tiling, epilogue, zero_point)
 
 

@@ -4,7 +4,7 @@ Kernels read and write NHWC. Every tensor of rank 4 is kept in the layout in whi
 to the other one only where something needs it there; operators that do not care follow their operand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from tersor.ir.operators import (
 )
 from tersor.ir.untyped import relax, te, tirx
 from tersor.targets.cpu.conv2d import pack_channels
+from tersor.targets.cpu.geometry import Geometry
 from tersor.targets.cpu.interleave import can_interleave, interleave
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import Kernel, choose_kernel, conv_geometry, dense_geometry, dense_weight
@@ -42,19 +43,23 @@ ELEMENTWISE = (
 
 @dataclass(frozen=True)
 class Lowered:
-    """A module of kernels, and the name of the kernel that each layer got."""
+    """A module of kernels, the name of the kernel that each layer got, and how its weight is packed."""
 
     mod: Module
     kernels: dict[str, str] = field(default_factory=dict)
+    packing: dict[str, int] = field(default_factory=dict)  # vectors of output channels in a block
 
 
-def lower(mod: Module, isa: Isa, cores: int) -> Lowered:
-    """Swap kernels in for all composites and plan the layouts around them."""
-    return _Lowering(mod, isa, cores).rewrite()
+def lower(mod: Module, isa: Isa, cores: int, packing: Mapping[str, int] | None = None) -> Lowered:
+    """Swap kernels in for all composites and plan the layouts around them.
+
+    Layers in `packing` get their weights packed so, as in another module that they are to share them with.
+    """
+    return _Lowering(mod, isa, cores, packing or {}).rewrite()
 
 
 class _Lowering:
-    def __init__(self, mod: Module, isa: Isa, cores: int) -> None:
+    def __init__(self, mod: Module, isa: Isa, cores: int, packing: Mapping[str, int]) -> None:
         self.graph = Graph(mod)
         self.builder = Builder(self.graph)
         self.isa = isa
@@ -66,6 +71,7 @@ class _Lowering:
         self.first: dict[Expr, Expr] = {var: var for var in self.graph.inputs}  # channels first, or any rank
         self.last: dict[Expr, Expr] = {}  # channels last
         self.kernels: dict[str, str] = {}
+        self.packing = dict(packing)
 
     def rewrite(self) -> Lowered:
         """Emit every binding in its layout."""
@@ -81,7 +87,7 @@ class _Lowering:
                 replacements = {operand: self._channels_first(operand) for operand in operands(value)}
                 self.first[var] = self.builder.emit(rebind(value, replacements), var.name)
         outputs = [self._channels_first(output) for output in self.graph.outputs]
-        return Lowered(self.builder.finish(outputs), self.kernels)
+        return Lowered(self.builder.finish(outputs), self.kernels, self.packing)
 
     # Layouts
 
@@ -210,7 +216,7 @@ class _Lowering:
         geometry = conv_geometry(
             shape_of(composite.data), composite.weight.shape, composite.attributes, composite.padding
         )
-        kernel = choose_kernel(self.isa, self.cores, geometry, composite.epilogue, composite.zero_point)
+        kernel = self._choose_kernel(geometry, composite)
         out = (geometry.batch, geometry.out_height, geometry.out_width, geometry.outputs)
         x = self._channels_last(composite.data)
         residual = [] if composite.residual is None else [self._channels_last(composite.residual)]
@@ -220,7 +226,7 @@ class _Lowering:
     def _emit_dense(self, composite: Composite) -> None:
         out = shape_of(composite.result)
         geometry = dense_geometry(shape_of(composite.data), out[-1])
-        kernel = choose_kernel(self.isa, self.cores, geometry, composite.epilogue, composite.zero_point)
+        kernel = self._choose_kernel(geometry, composite)
         x = self._channels_first(composite.data)
         residual = [] if composite.residual is None else [self._channels_first(composite.residual)]
         if composite.weight is not None:
@@ -249,6 +255,15 @@ class _Lowering:
         self.first[composite.result] = self.builder.call(
             kernel.prim_func(), "product", arguments, shape, dtype
         )
+
+    def _choose_kernel(self, geometry: Geometry, composite: Composite) -> Kernel:
+        """Choose the kernel; however often a weight is used, it is packed in one way."""
+        vectors = self.packing.get(composite.layer)
+        kernel = choose_kernel(
+            self.isa, self.cores, geometry, composite.epilogue, composite.zero_point, vectors
+        )
+        self.packing.setdefault(composite.layer, kernel.tiling.vectors)
+        return kernel
 
     def _emit_decoded(self, kernel: Kernel, composite: Composite) -> Expr:
         """Decode a stored weight and bring it to the kernel's layout, at run time."""

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from tersor.buckets import Buckets
 from tersor.cli.options import (
+    Batch,
     Crop,
     Data,
     Layout,
@@ -14,13 +16,14 @@ from tersor.cli.options import (
     Resize,
     Shapes,
     Std,
+    parse_batch,
     parse_preprocessing,
     parse_shapes,
 )
 from tersor.cli.progress import progress_bar
 from tersor.compiler import compile, load_model
 from tersor.config import Config
-from tersor.data import Inputs, Preprocessing, Samples, load_samples
+from tersor.data import Preprocessing, Samples, load_samples
 from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.plan import Calibration, Plan
@@ -35,6 +38,7 @@ def compress(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the library, plan and report go.")],
     shape: Shapes = None,
+    batch: Batch = None,
     output: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,14 +86,14 @@ def compress(
     """Compress an ONNX model: writes model.so, plan.json and a report, and prints the report."""
     request = _request(plan, scheme, min_snr, objective, calibration)
     preprocessing = parse_preprocessing(resize, crop, mean, std, layout)
-    shapes = parse_shapes(shape)
+    shapes, batches = parse_shapes(shape), parse_batch(batch)
     host = _hardware(isa, cores)
     check_writable(out)
     with progress_bar() as show:
         show("importing", 0, None)
-        imported = load_model(model, shapes, output, host)
-        samples = load_samples(data, imported.inputs, preprocessing, calibration_samples)
-        evaluation, which = _evaluation(data, eval, labels, imported.inputs, preprocessing, samples)
+        imported = load_model(model, shapes, output, host, batch=batches)
+        samples = load_samples(data, imported.buckets, preprocessing, calibration_samples)
+        evaluation, which = _evaluation(data, eval, labels, imported.buckets, preprocessing, samples)
         compiled = compile(
             imported,
             samples,
@@ -141,16 +145,16 @@ def _evaluation(
     data: str,
     evaluation: str | None,
     labels: str | None,
-    inputs: Inputs,
+    buckets: Buckets,
     preprocessing: Preprocessing,
     calibration: Samples,
 ) -> tuple[Samples, str]:
     """Give the samples to evaluate on, and which they are in words."""
     if evaluation is not None:
-        samples = load_samples(evaluation, inputs, preprocessing, labels=labels)
+        samples = load_samples(evaluation, buckets, preprocessing, labels=labels)
         return samples, f"{samples.count} samples of {evaluation}"
-    everything = load_samples(data, inputs, preprocessing, labels=labels)
+    everything = load_samples(data, buckets, preprocessing, labels=labels)
     if everything.count == calibration.count:
         return everything, f"the same {everything.count}: --data has no others"
-    rest = load_samples(data, inputs, preprocessing, labels=labels, skip=calibration.count)
+    rest = load_samples(data, buckets, preprocessing, labels=labels, skip=calibration.count)
     return rest, f"the {rest.count} others"

@@ -19,4 +19,4 @@ def read_report(folder: Path) -> Report:
 def open_runner(folder: Path, report: Report) -> Runner:
     """Load a folder's library. Raises UserError if it is none, or is for another CPU."""
     use_threads(detect(report.hardware.removeprefix("cpu-")).cores)
-    return Runner.load(folder / "model.so", {spec.name: (spec.shape, spec.dtype) for spec in report.inputs})
+    return Runner.load(folder / "model.so", report.buckets)

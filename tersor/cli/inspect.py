@@ -10,7 +10,9 @@ from rich.table import Table
 from tersor.cli.folder import read_report
 from tersor.cli.options import Shapes, parse_shapes
 from tersor.cli.progress import progress_bar
+from tersor.error import UserError
 from tersor.frontend import import_model
+from tersor.frontend.shapes import split
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.passes.extract import extract
@@ -29,8 +31,15 @@ def inspect(
         return
     with progress_bar() as show:
         show("importing", 0, None)
-        network = extract(import_model(source, parse_shapes(shape)))
+        network = extract(import_model(source, _one_shape(shape)))
     console.print(_table(source.stem, network))
+
+
+def _one_shape(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
+    shapes = split(parse_shapes(texts))
+    if len(shapes) > 1:
+        raise UserError("inspect shows a model in one shape: give one --shape for each input")
+    return shapes[0]
 
 
 def _table(title: str, network: Network) -> Table:

@@ -15,7 +15,17 @@ Data = Annotated[
 ]
 Shapes = Annotated[
     list[str] | None,
-    typer.Option("--shape", metavar="NAME=1x32", help="Shape of an input with free dimensions. Repeatable."),
+    typer.Option(
+        "--shape",
+        metavar="NAME=1x32[,1x128]",
+        help="Shape of an input with free dimensions, or one for each of several buckets. Repeatable.",
+    ),
+]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="8[,16]", help="Leading dimension of the inputs, or one for each of several buckets."
+    ),
 ]
 Resize = Annotated[
     int | None, typer.Option(help="Images: what the short side becomes (default: just enough for the crop).")
@@ -35,15 +45,24 @@ Layout = Annotated[
 ]
 
 
-def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """Read NAME=1x32 texts. Raises UserError."""
+def parse_shapes(texts: list[str] | None) -> dict[str, list[tuple[int, ...]]]:
+    """Read NAME=1x32,1x128 texts: the shapes of each input, one for each bucket. Raises UserError."""
     shapes = {}
     for text in texts or []:
-        found = re.fullmatch(r"(.+)=(\d+(?:x\d+)*)", text)
+        found = re.fullmatch(r"(.+)=(\d+(?:x\d+)*(?:,\d+(?:x\d+)*)*)", text)
         if not found:
-            raise UserError(f"--shape {text!r} is not understood: write NAME=1x32")
-        shapes[found[1]] = tuple(int(size) for size in found[2].split("x"))
+            raise UserError(f"--shape {text!r} is not understood: write NAME=1x32, or NAME=1x32,1x128")
+        shapes[found[1]] = [tuple(map(int, shape.split("x"))) for shape in found[2].split(",")]
     return shapes
+
+
+def parse_batch(text: str | None) -> list[int] | None:
+    """Read the batch, one for each bucket: 8 or 1,4,16. Raises UserError."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise UserError(f"--batch {text!r} is not understood: write 8, or 1,4,16")
+    return [int(size) for size in text.split(",")]
 
 
 def parse_preprocessing(

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from tersor.cli.progress import progress_bar
 from tersor.data import load_samples
 from tersor.error import UserError
 
-SHOWN = 20  # samples whose class is printed
+SHOWN = 20  # outputs, and samples whose class is printed
 
 
 def run(
@@ -34,16 +35,20 @@ def run(
         check_file(out)
     report = read_report(folder)
     runner = open_runner(folder, report)
-    samples = load_samples(data, runner.inputs, parse_preprocessing(resize, crop, mean, std, layout))
+    samples = load_samples(data, runner.buckets, parse_preprocessing(resize, crop, mean, std, layout))
     batches: list[list[NDArray[Any]]] = []
     with progress_bar() as show:
         for sample in samples:
             batches.append(runner(sample))
             show("running", len(batches), len(samples))
-    outputs = {spec.name: _joined([batch[i] for batch in batches]) for i, spec in enumerate(report.outputs)}
+    outputs: dict[str, NDArray[Any]] = {}
+    for index, spec in enumerate(report.outputs):
+        outputs |= _joined(spec.name, [batch[index] for batch in batches])
     console = Console(highlight=False, soft_wrap=True)
-    for name, array in outputs.items():
+    for name, array in islice(outputs.items(), SHOWN):
         console.print(f"{name}: {array.dtype} {list(array.shape)}", markup=False)
+    if len(outputs) > SHOWN:
+        console.print(f"... and {len(outputs) - SHOWN} more")
     first = next(iter(outputs.values()))
     if first.ndim == 2 and first.shape[1] > 1:
         classes = [str(index) for index in first[:SHOWN].argmax(axis=1)]
@@ -54,8 +59,11 @@ def run(
         console.print(f"written to {out}", markup=False)
 
 
-def _joined(batches: list[NDArray[Any]]) -> NDArray[Any]:
-    return np.concatenate(batches) if batches[0].ndim else np.stack(batches)
+def _joined(name: str, batches: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Put the outputs of all batches together; those of different lengths stay apart, under numbers."""
+    if len({batch.shape[1:] for batch in batches}) > 1:
+        return {f"{name}.{index}": batch for index, batch in enumerate(batches)}
+    return {name: np.concatenate(batches) if batches[0].ndim else np.stack(batches)}
 
 
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

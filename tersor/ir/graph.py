@@ -187,13 +187,16 @@ def expose(mod: Module, variables: Sequence[Expr]) -> Module:
 
 
 def bind_weights(mod: Module) -> Module:
-    """Turn the named weights into constants: the last step before lowering."""
+    """Turn the named weights of all functions into constants: the last step before lowering."""
     mod, params = relax.frontend.detach_params(mod)
-    return relax.transform.BindParams("main", dict(zip(_weight_names(mod), params["main"], strict=True)))(mod)
+    for name, values in params.items():
+        bound = dict(zip(_weight_names(mod, name), values, strict=True))
+        mod = relax.transform.BindParams(name, bound)(mod)
+    return mod
 
 
-def _weight_names(mod: Module) -> list[str]:
-    function = mod["main"]
+def _weight_names(mod: Module, name: str) -> list[str]:
+    function = mod[name]
     return [var.name for var in function.params[int(function.attrs["num_input"]) :]]
 
 
