@@ -246,8 +246,10 @@ def masked_attention(masked: bool = True, seed: int = 0) -> onnx.ModelProto:
     scores = net.op("MatMul", query, net.op("Transpose", key, name="keys", perm=[0, 2, 1]), name="scores")
     seen = net.op("Cast", "mask", name="seen", to=TensorProto.FLOAT)
     seen = net.op("Unsqueeze", seen, net.ints("rows", 1), name="seen_by_all")
-    hidden = net.op("Sub", net.weight("one", np.float32(1)), seen, name="hidden")
-    hidden = net.op("Mul", hidden, net.weight("low", np.float32(-1e4 if masked else 0)), name="penalty")
+    hidden = net.op("Sub", net.weight("one", np.array(1, np.float32)), seen, name="hidden")
+    hidden = net.op(
+        "Mul", hidden, net.weight("low", np.array(-1e4 if masked else 0, np.float32)), name="penalty"
+    )
     weights = net.op("Softmax", net.op("Add", scores, hidden, name="masked"), name="weights", axis=-1)
     mixed = net.op("MatMul", weights, value, name="mixed")
     net.op("Add", "x", _projection(net, mixed, "out"), name="y")

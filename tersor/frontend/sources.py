@@ -44,7 +44,7 @@ def from_torch(module: Any, example_inputs: Examples | None, shapes: Any, output
     """Import a torch.nn.Module, and refuse what is for ONNX models alone."""
     if shapes is not None or outputs is not None:
         raise UserError(
-            "shapes and outputs are for ONNX models: a torch module has those of its examples and forward"
+            "shapes, batch and outputs are for ONNX models: a torch module has those of its examples"
         )
     if example_inputs is None:
         raise UserError("importing a torch module needs example_inputs: a tuple of tensors, or a dictionary")
