@@ -165,9 +165,24 @@ def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tv
 
     Raises UserError if a layer is to be quantized and `statistics` is missing or lacks its tensors.
     """
+    mod, schemes = round_layers(mod, plan, statistics)
+    if came_quantized(mod) or any(scheme.quantization for scheme in schemes.values()):
+        dynamic = [name for name, scheme in schemes.items() if scheme.dynamic]
+        mod = _named("integerize", partial(integerize, dynamic=dynamic))(mod)
+    return _named("encode", partial(encode, schemes=schemes))(mod)
+
+
+def round_layers(
+    mod: tvm.IRModule, plan: Plan, statistics: Statistics | None
+) -> tuple[tvm.IRModule, dict[str, Scheme]]:
+    """Carry out a plan as far as other tools can follow: float operators, rounding written between them.
+
+    Gives the module and the schemes of its layers. Raises UserError as `compress` does.
+    """
     if came_quantized(mod):
-        kept = {name for name, layer in plan.layers.items() if layer.scheme.quantization}
-        return _named("integerize", integerize)(as_float(mod, set(imported_layers(mod)) - kept))
+        schemes = {name: layer.scheme for name, layer in plan.layers.items()}
+        kept = {name for name, scheme in schemes.items() if scheme.quantization}
+        return as_float(mod, set(imported_layers(mod)) - kept), schemes
     mod, schemes = reshape_layers(mod, plan)
     if any(scheme.quantization for scheme in schemes.values()):
         if statistics is None:
@@ -183,9 +198,7 @@ def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tv
             correct_bias=plan.bias_correction,
         )
         mod = _named("quantize", rounded)(mod)
-        dynamic = [name for name, scheme in schemes.items() if scheme.dynamic]
-        mod = _named("integerize", partial(integerize, dynamic=dynamic))(mod)
-    return _named("encode", partial(encode, schemes=schemes))(mod)
+    return mod, schemes
 
 
 def reshape_layers(mod: tvm.IRModule, plan: Plan) -> tuple[tvm.IRModule, dict[str, Scheme]]:
