@@ -11,13 +11,11 @@ _MULTIPLIES = {
     "nn.conv1d_transpose": "transposed convolutions have no integer kernel",
     "nn.conv2d_transpose": "transposed convolutions have no integer kernel",
     "nn.conv3d_transpose": "transposed convolutions have no integer kernel",
+    "matmul": "only one matrix on the right, or two computed ones, have an integer kernel",
     "einsum": "products over other axes than those of two matrices have no integer kernel",
 }
-_HOLDS = {
-    "matmul": "only a single matrix on the right has an integer kernel",
-    "take": "tables that are looked up are stored as they are",
-}
-_OTHERWISE = "only weights of convolutions and matrix products are compressed"
+_HOLDS = {"take": "only rows of a table that nothing else reads are looked up in integers"}
+_OTHERWISE = "only weights of convolutions and matrix products, and tables, are compressed"
 
 
 def find_fallbacks(mod: Module) -> tuple[Fallback, ...]:

@@ -14,16 +14,16 @@ OPSET = 17
 class Graph:
     """A graph that compresses: `floor` is the least SNR of its int8 outputs in dB.
 
-    `layers` counts the weights that the plan covers; `fallbacks` are the operators outside it that the report
-    must name, in order; `products` counts the products of two activations. `below` bounds integer inputs.
+    `layers` counts the weights and the products of activations, all of which are to run in integers;
+    `fallbacks` are the operators that the report must name instead, in order. `below` bounds integer inputs.
     """
 
     build: Callable[[], onnx.ModelProto]
     layers: int
     floor: float
     fallbacks: tuple[str, ...] = ()
-    products: int = 0
     below: int = 2
+    slow: bool = False  # it varies another one, and the default run leaves it out
 
     @property
     def name(self) -> str:

@@ -102,13 +102,13 @@ def batch_norm_alone() -> onnx.ModelProto:
 
 GRAPHS = (
     Graph(activations, 6, 20),
-    Graph(rare_activations, 5, 20),
-    Graph(hard_swish_by_hand, 4, 20),
+    Graph(rare_activations, 5, 20, slow=True),
+    Graph(hard_swish_by_hand, 4, 20, slow=True),
     Graph(instance_norm, 2, 20),
     Graph(group_norm, 2, 20),
     Graph(reductions, 2, 20),
     Graph(where, 2, 20),
     Graph(ranking, 2, 20),
     Graph(casts, 2, 20, below=256),
-    Graph(batch_norm_alone, 2, 20),
+    Graph(batch_norm_alone, 2, 20, slow=True),
 )

@@ -58,17 +58,16 @@ def inverted_residual() -> onnx.ModelProto:
     net = Drawing("inverted_residual")
     low, high = net.weight(0.0), net.weight(6.0)
     x = net.op("Clip", net.conv(net.input("x", 1, 3, 12, 12), 3, 8, strides=[2, 2]), low, high)
-    for _ in range(2):
-        y = net.op("Clip", net.conv(x, 8, 24, 1), low, high)
-        y = net.op("Clip", net.conv(y, 24, 24, group=24), low, high)
-        x = net.op("Add", x, net.conv(y, 24, 8, 1))
+    y = net.op("Clip", net.conv(x, 8, 24, 1), low, high)
+    y = net.op("Clip", net.conv(y, 24, 24, group=24), low, high)
+    x = net.op("Add", x, net.conv(y, 24, 8, 1))
     return net.finish(net.head(x, 8))
 
 
 def densenet() -> onnx.ModelProto:
     net = Drawing("densenet")
     x, c = net.conv(net.input("x", 1, 3, 8, 8), 3, 8), 8
-    for _ in range(3):
+    for _ in range(2):
         y = net.conv(net.op("Relu", net.batch_norm(x, c)), c, 4)
         x, c = net.op("Concat", x, y, axis=1), c + 4
     x = net.conv(net.op("Relu", net.batch_norm(x, c)), c, 10, 1)
@@ -130,13 +129,13 @@ def pools() -> onnx.ModelProto:
 
 
 GRAPHS = (
-    Graph(inception, 5, 25),
+    Graph(inception, 5, 25, slow=True),
     Graph(split_branches, 3, 25),
     Graph(channel_shuffle, 6, 25),
     Graph(residual, 7, 25),
-    Graph(pre_activation, 6, 25),
-    Graph(inverted_residual, 8, 25),
-    Graph(densenet, 6, 25),
+    Graph(pre_activation, 6, 25, slow=True),
+    Graph(inverted_residual, 5, 25),
+    Graph(densenet, 5, 25),
     Graph(unet, 4, 25),
     Graph(resize_linear, 3, 25),
     Graph(squeeze_excite, 5, 25),

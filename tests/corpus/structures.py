@@ -115,6 +115,6 @@ GRAPHS = (
     Graph(constant_branch, 2, 25),
     Graph(leftovers, 2, 25),
     Graph(channels_last, 3, 25),
-    Graph(computed_shapes, 2, 25),
+    Graph(computed_shapes, 2, 25, slow=True),
     Graph(no_layers, 0, 100),
 )

@@ -110,11 +110,11 @@ def vision_transformer() -> onnx.ModelProto:
 
 
 GRAPHS = (
-    Graph(attention, 4, 20, products=2),
-    Graph(masked_attention, 4, 20, products=2),
-    Graph(encoder_block, 6, 20, products=2),
-    Graph(encoder_block_of_primitives, 6, 20, products=2),
+    Graph(attention, 6, 20, slow=True),
+    Graph(masked_attention, 6, 20),
+    Graph(encoder_block, 8, 20),
+    Graph(encoder_block_of_primitives, 8, 20),
     Graph(gelu_operator, 3, 20),
-    Graph(embedding, 2, 20, ("take", "add"), below=2),
-    Graph(vision_transformer, 6, 20, ("add",), products=2),
+    Graph(embedding, 3, 20, ("add",), below=40),
+    Graph(vision_transformer, 8, 20, ("add",), slow=True),
 )
