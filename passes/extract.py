@@ -16,13 +16,14 @@ from tersor.ir.chains import (
     find_products,
 )
 from tersor.ir.graph import Expr, Graph, operands, operator, shape_of
+from tersor.ir.recurrent import Recurrence, find_recurrences
 from tersor.layer import Layer
 from tersor.network import Edge, Network
 
 _MOVERS = ("reshape", "permute_dims", "concat", "strided_slice", "split", "squeeze", "expand_dims", "flatten")
 
 
-Part = Chain | Gather | Product
+Part = Chain | Gather | Product | Recurrence
 
 
 def extract(mod: tvm.IRModule) -> Network:
@@ -44,12 +45,13 @@ def _parts(graph: Graph) -> list[Part]:
         *find_chains(graph, named),
         *find_gathers(graph, named),
         *find_products(graph, named),
+        *find_recurrences(graph),
     ]
     return sorted(parts, key=lambda part: position[_variables(part)[0]])
 
 
 def _variables(part: Part) -> tuple[Expr, ...]:
-    return part.variables if isinstance(part, Chain) else (part.result,)
+    return part.variables if isinstance(part, Chain | Recurrence) else (part.result,)
 
 
 def _reads(part: Part) -> tuple[Expr, ...]:
@@ -60,6 +62,8 @@ def _reads(part: Part) -> tuple[Expr, ...]:
             return (part.indices,)
         case Product():
             return part.left, part.right
+        case Recurrence():
+            return (part.gates, *part.states)
 
 
 def layer_of(part: Part) -> Layer:
@@ -76,6 +80,9 @@ def layer_of(part: Part) -> Layer:
             return Layer(
                 part.layer, "matmul", N=rows, G=max(1, prod(batch)), K=columns, C=inner, weight_bearing=False
             )
+        case Recurrence():
+            steps, batch, size = shape_of(part.gates)
+            return Layer(part.layer, "matmul", N=steps * batch, K=size, C=part.cell.hidden, recurrent=True)
 
 
 def _chain_layer(chain: Chain) -> Layer:

@@ -126,6 +126,8 @@ def activations_of(
             f"the statistics have {len(variance)} channels of the input of {layer.name!r}, which reads "
             f"{layer.G * layer.C}; calibrate this model again"
         )
+    if layer.recurrent:  # its bias is not corrected, and the range of its state is known
+        return Activations(input.second_moment, _power(output), (-1.0, 1.0))
     return Activations(variance, _power(output), ranges(input, calibration))
 
 

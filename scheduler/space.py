@@ -36,11 +36,14 @@ def explore(layer: Layer, why_not: WhyNot) -> Space:
 def candidates(layer: Layer) -> tuple[Scheme, ...]:
     """What may be worth a try, in a fixed order.
 
-    A table is only stored in fewer bits; two activations have no weight to thin or factor; a weight may get
-    int8, int8 with ranges found row by row, int8+2:4, and int8 with each rank of `ranks`.
+    A table is only stored in fewer bits, a recurrent weight may be so, too; two activations have no weight to
+    thin or factor; another weight may get int8, int8 with ranges found row by row, int8+2:4, and int8 with
+    each rank of `ranks`.
     """
     if layer.operator == "gather":
         return (FP32, W8A32)
+    if layer.recurrent:
+        return (FP32, W8A32, INT8)
     if not layer.weight_bearing:
         return (FP32, INT8)
     eight = Integer(8)

@@ -32,7 +32,8 @@ class Layer:
     """One conv2d, matmul or gather; `name` is its weight's in the model, or made up if it has no weight.
 
     `padding` is top, left, bottom, right. `weight_bearing` is false where both operands are computed, as in
-    the products of attention; `weight_*` then speak of the right operand.
+    the products of attention; `weight_*` then speak of the right operand. The rows of a `recurrent` matmul
+    come one after the other: each needs the result of the one before.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Layer:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     weight_bearing: bool = True
+    recurrent: bool = False
 
     def __post_init__(self) -> None:
         if self.operator not in ("conv2d", "matmul", "gather"):

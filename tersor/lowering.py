@@ -23,6 +23,7 @@ from tersor.hardware import Hardware
 from tersor.ir.chains import find_chains, find_gathers, find_products
 from tersor.ir.graph import Graph, bind_weights, weights_of
 from tersor.ir.join import join
+from tersor.ir.recurrent import find_recurrences
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.passes.canonicalize import Canonicalize
@@ -157,6 +158,8 @@ def layer_tensors(mod: tvm.IRModule) -> dict[str, tuple[str, ...]]:
     tensors |= {
         product.layer: (product.left, product.right, product.result) for product in find_products(graph)
     }
+    # The states go in, and what comes out is added to the gates.
+    tensors |= {each.layer: (each.result, each.gates) for each in find_recurrences(graph)}
     return {layer: tuple(_name_of(names, var) for var in found) for layer, found in tensors.items()}
 
 

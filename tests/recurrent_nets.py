@@ -102,12 +102,12 @@ def layer(
     return net.make(*outputs)
 
 
-def lstm_tagger(steps: int = 12, hidden: int = 32) -> onnx.ModelProto:
-    """Words -> embedding -> two bidirectional LSTMs -> scores of ten tags for each step."""
+def lstm_tagger(steps: int = 12, hidden: int = 32, layers: int = 2) -> onnx.ModelProto:
+    """Words -> embedding -> bidirectional LSTMs -> scores of ten tags for each step."""
     net = Tagger(steps, features=24)
     net.embedding(100)
-    net.recurrent("LSTM", hidden, "bidirectional", "/lstm")
-    net.recurrent("LSTM", hidden, "bidirectional", "/lstm")
+    for _ in range(layers):
+        net.recurrent("LSTM", hidden, "bidirectional", "/lstm")
     net.dense(10)
     return net.make()
 

@@ -18,10 +18,12 @@ import numpy as np
 from tersor.error import UserError
 from tersor.ir.chains import Chain, activation_limits, find_chains, find_gathers, find_products
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
+from tersor.ir.recurrent import find_recurrences
 from tersor.ir.untyped import relax
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.bias_correction import bias_correction
 from tersor.passes.quantization.ranges import Method, affine, ranges, symmetric
+from tersor.passes.quantization.recurrent import emit_quantized
 from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
 from tersor.scheme import Scheme
 from tersor.statistics import Statistics, TensorStatistics
@@ -79,6 +81,9 @@ class _Quantizer:
         self.products = {each.result: each for each in products if each.layer in self.has_grid}
         # Inside a float layer's chain nothing is rounded: its bias and activation come first.
         self.float_chains = {var for chain in chains for var in chain.variables} - set(self.owner)
+        self.schemes = schemes
+        recurrences = find_recurrences(self.graph)
+        self.recurrences = {each.variable: each for each in recurrences if each.layer in is_rounded}
         wanted, self.symmetric = self._quantized_tensors()
         self.quantizations = self._assign(wanted)
 
@@ -100,11 +105,13 @@ class _Quantizer:
     def _float_weights(self) -> list[tuple[Expr, tuple[str, Array]]]:
         """Give the weights that something reads as they are, and what they are called beside their codes."""
         graph, found = self.graph, []
-        rounded = {chain.weight for chain in self.chains.values()} | {g.table for g in self.gathers.values()}
+        readers = {**self.chains, **self.gathers, **self.recurrences}
+        rounded = {part.weight for part in (*self.chains.values(), *self.recurrences.values())}
+        rounded |= {gather.table for gather in self.gathers.values()}
         for var, value in graph.weights.items():
             if var not in rounded:
                 found.append((var, (var.name, value)))
-            elif any(user not in self.chains and user not in self.gathers for user in graph.users(var)):
+            elif any(user not in readers for user in graph.users(var)):
                 found.append((var, (f"{var.name}.fp32", value)))
         return found
 
@@ -114,6 +121,10 @@ class _Quantizer:
         if var in self.gathers:
             table = self._emit_weight(builder, self.gathers[var].table, 0)
             return builder.emit(relax.op.take(table, rebind(value.args[1], values), 0, "clip"))
+        if var in self.recurrences:
+            recurrence = self.recurrences[var]
+            weight = self.graph.weights[recurrence.weight]
+            return emit_quantized(builder, recurrence, weight, self.schemes[recurrence.layer], values)
         return builder.emit(self._with_corrected_bias(builder, var, value, values), var.name)
 
     def _reads_codes(self, var: Expr, value: Expr) -> bool:

@@ -32,6 +32,12 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     """Say why the CPU has no kernel for `layer` under `scheme`, or None if it has one."""
     if layer.operator == "gather":
         return _why_no_gather(layer, scheme)
+    if layer.recurrent and (scheme.low_rank or scheme.sparsity):
+        return "the weight of a recurrent layer is neither factored nor thinned"
+    if layer.recurrent and scheme.dynamic:
+        return "the range of a recurrent state is known before it runs"
+    if layer.recurrent and scheme == W8A32:
+        return None
     if not layer.weight_bearing and scheme.quantization and not scheme.input:
         return f"{layer.name} has no weight to store in integers"
     if scheme.dynamic and (layer.operator != "matmul" or not layer.weight_bearing):

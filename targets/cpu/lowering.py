@@ -16,10 +16,12 @@ from tersor.ir.operators import (
     Operator,
     Quantize,
     Rescale,
+    call_arguments,
     placeholder,
     prim_func,
     read_operator,
 )
+from tersor.ir.recurrent import Recurrence, call_cell, find_recurrences
 from tersor.ir.untyped import relax, te, tirx
 from tersor.targets.cpu.conv2d import pack_channels
 from tersor.targets.cpu.geometry import Geometry
@@ -34,6 +36,7 @@ from tersor.targets.cpu.partition import (
     partition_products,
 )
 from tersor.targets.cpu.product import ProductKernel
+from tersor.targets.cpu.recurrent import has_kernel, kernel_name, pack_recurrent_weight, recurrent_kernel
 
 ELEMENTWISE = (
     "nn.relu", "nn.relu6", "clip", "sigmoid", "tanh", "exp", "add", "multiply", "subtract", "divide",
@@ -66,6 +69,7 @@ class _Lowering:
         self.cores = cores
         self.composites = partition(self.graph)
         self.products = partition_products(self.graph)
+        self.recurrences = {each.variable: each for each in find_recurrences(self.graph)}
         found = [*self.composites.values(), *self.products.values()]
         self.inside = {var for composite in found for var in composite.interior}
         self.first: dict[Expr, Expr] = {var: var for var in self.graph.inputs}  # channels first, or any rank
@@ -83,6 +87,8 @@ class _Lowering:
                 self._emit_composite(composite)
             elif var in self.products:
                 self._emit_product(self.products[var])
+            elif var in self.recurrences:
+                self._emit_recurrence(self.recurrences[var], value)
             elif not self._emit_channels_last(var, value):
                 replacements = {operand: self._channels_first(operand) for operand in operands(value)}
                 self.first[var] = self.builder.emit(rebind(value, replacements), var.name)
@@ -264,6 +270,18 @@ class _Lowering:
         )
         self.packing.setdefault(composite.layer, kernel.tiling.vectors)
         return kernel
+
+    def _emit_recurrence(self, recurrence: Recurrence, value: Expr) -> None:
+        cell = recurrence.cell
+        self.kernels[recurrence.layer] = kernel_name(self.isa, cell)
+        arguments = [self._channels_first(argument) for argument in call_arguments(value)]
+        function = None
+        if has_kernel(self.isa, cell):
+            steps, batch, _ = shape_of(recurrence.gates)
+            function = recurrent_kernel(self.isa, cell, steps, batch)
+            packed = pack_recurrent_weight(self.isa, self.graph.weights[recurrence.weight])
+            arguments[1] = self.builder.weight(recurrence.layer, packed)
+        self.first[recurrence.variable] = call_cell(self.builder, cell, arguments, function)
 
     def _emit_decoded(self, kernel: Kernel, composite: Composite) -> Expr:
         """Decode a stored weight and bring it to the kernel's layout, at run time."""

@@ -102,11 +102,15 @@ class Builder:
             self._weights[name] = known = (var, value)
         return known[0]
 
+    def add_func(self, function: Any, name: str) -> Any:
+        """Add a PrimFunc, or find the equal one that is there, and give its global variable."""
+        return self._block.add_func(function, name)
+
     def call(
         self, function: Any, name: str, arguments: Sequence[Expr], shape: Sequence[int], dtype: str
     ) -> Expr:
         """Emit a call of a PrimFunc (equal functions are kept once) and give its result."""
-        target = self._block.add_func(function, name)
+        target = self.add_func(function, name)
         return self.emit(relax.call_tir(target, list(arguments), relax.TensorType(tuple(shape), dtype)))
 
     def finish(self, outputs: Sequence[Expr], as_tuple: bool = False) -> Module:

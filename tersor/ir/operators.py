@@ -340,15 +340,22 @@ def placeholder(shape: Shape, dtype: str, name: str) -> Expr:
 
 
 def read_operator(mod: Module, expr: Expr) -> Operator | None:
-    """Give the operator that a `call_tir` calls, or None."""
-    if not (isinstance(expr, relax.Call) and getattr(expr.op, "name", "") == "relax.call_tir"):
+    """Give the operator that a `call_tir` calls, or None (also for recurrent ones: `read_cell`)."""
+    fields = read_marker(mod, expr)
+    kind = _OPERATORS.get(fields.pop("operator")) if fields else None
+    if kind is None:
         return None
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+
+def read_marker(mod: Module, expr: Expr) -> dict[str, Any]:
+    """Give the name and the fields of the operator that a `call_tir` calls; nothing if it is none of ours."""
+    if not (isinstance(expr, relax.Call) and getattr(expr.op, "name", "") == "relax.call_tir"):
+        return {}
     attributes = mod[expr.args[0]].attrs
     if attributes is None or ATTRIBUTE not in attributes:
-        return None
-    fields = json.loads(str(attributes[ATTRIBUTE]))
-    kind = _OPERATORS[fields.pop("operator")]
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        return {}
+    return json.loads(str(attributes[ATTRIBUTE]))
 
 
 def call_arguments(expr: Expr) -> list[Expr]:

@@ -17,7 +17,7 @@ from tvm.script.ir_builder import tirx as T
 
 from tersor.arithmetic import STATE_LIMIT
 from tersor.ir.graph import Expr, Graph, Module
-from tersor.ir.operators import ATTRIBUTE
+from tersor.ir.operators import ATTRIBUTE, read_marker
 from tersor.ir.untyped import relax
 
 Number = Literal["float32", "int8"]
@@ -84,12 +84,25 @@ class Recurrence:
     result: Expr  # y
     gates: Expr
     weight: Expr
-    rest: tuple[Expr, ...]  # arguments after the weight (and its multiplier)
+    rest: tuple[Expr, ...]  # arguments after the weight
 
     @property
-    def state(self) -> Expr:
-        """The first state, [B, H]."""
-        return self.rest[-2] if isinstance(self.cell, Lstm) else self.rest[-1]
+    def states(self) -> tuple[Expr, ...]:
+        """The states before the first step, h and of an LSTM c."""
+        return self.rest[-2:] if isinstance(self.cell, Lstm) else self.rest[-1:]
+
+    @property
+    def variables(self) -> tuple[Expr, ...]:
+        """The variables of the layer; the last one is its result."""
+        return (self.variable,) if self.variable.same_as(self.result) else (self.variable, self.result)
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a state is kept for the product with the weight: its type, and what is added to an int8 code."""
+
+    dtype: str
+    offset: int = 0
 
 
 def find_recurrences(graph: Graph) -> list[Recurrence]:
@@ -100,8 +113,6 @@ def find_recurrences(graph: Graph) -> list[Recurrence]:
         if cell is None:
             continue
         gates, weight, *rest = value.args[1].fields
-        if cell.weight == "int8":
-            rest = rest[1:]
         if weight in graph.weights:
             result = _first_item(graph, var) if isinstance(cell, Lstm) else var
             found.append(Recurrence(weight.name, cell, var, result, gates, weight, tuple(rest)))
@@ -110,13 +121,8 @@ def find_recurrences(graph: Graph) -> list[Recurrence]:
 
 def read_cell(mod: Module, expr: Expr) -> Cell | None:
     """Give the recurrent operator that a `call_tir` calls, or None."""
-    if not (isinstance(expr, relax.Call) and getattr(expr.op, "name", "") == "relax.call_tir"):
-        return None
-    attributes = mod[expr.args[0]].attrs
-    if attributes is None or ATTRIBUTE not in attributes:
-        return None
-    fields = json.loads(str(attributes[ATTRIBUTE]))
-    match fields.pop("operator"):
+    fields = read_marker(mod, expr)
+    match fields.pop("operator", None):
         case Lstm.name:
             return Lstm(**fields)
         case Gru.name:
@@ -141,24 +147,31 @@ def call_cell(builder: Any, cell: Cell, arguments: Sequence[Expr], function: Any
 def cell_function(cell: Cell, steps: int, batch: int) -> Any:
     """Build the PrimFunc that defines a recurrent operator."""
     size = cell.hidden * cell.gates
-    return recurrent_function(cell, steps, batch, (cell.hidden, size), _plain_product)
+    shape = (cell.hidden, size)
+    function = recurrent_function(cell, steps, batch, shape, _plain_product, Source(cell.state))
+    marker = json.dumps({"operator": cell.name, **asdict(cell)}, sort_keys=True)
+    return function.with_attr(ATTRIBUTE, marker)
 
 
 def recurrent_function(
-    cell: Cell, steps: int, batch: int, weight_shape: tuple[int, ...], product: Product
+    cell: Cell,
+    steps: int,
+    batch: int,
+    weight_shape: tuple[int, ...],
+    product: Product,
+    source: Source,
 ) -> Any:
     """Build the PrimFunc of a cell whose products with the weight `product` emits.
 
     `product(loop, source, first, count)` writes ``source @ weight`` of `count` columns from `first` on into
-    `loop.sums`; `source` is a buffer [H] of `loop.source_dtype`.
+    `loop.sums`; its `source` is a buffer [H] with a state kept as the last argument says.
     """
     size = cell.hidden * cell.gates
     is_lstm = isinstance(cell, Lstm)
     with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
         T.func_name(cell.name)
-        marker = json.dumps({"operator": cell.name, **asdict(cell)}, sort_keys=True)
         # Scheduled as it is, and opaque (8) to the fusion of operators.
-        T.func_attr({ATTRIBUTE: marker, "tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
         gates = T.arg("gates", T.Buffer((steps, batch, size), "float32"))
         weight = T.arg("weight", T.Buffer(weight_shape, cell.weight))
         multiplier = T.arg("multiplier", T.Buffer((size,), "float32")) if cell.weight == "int8" else None
@@ -168,7 +181,7 @@ def recurrent_function(
         first_cell = T.arg("c", T.Buffer((batch, cell.hidden), "float32")) if is_lstm else None
         y = T.arg("y", T.Buffer((steps, batch, cell.hidden), "float32"))
         last_cell = T.arg("last_c", T.Buffer((batch, cell.hidden), "float32")) if is_lstm else None
-        loop = Loop(cell, weight, multiplier, bias, gates, y, last_cell, product)
+        loop = Loop(cell, weight, multiplier, bias, gates, y, last_cell, product, source)
         with T.parallel(0, batch) if batch > 1 else T.serial(0, 1) as row:
             loop.emit(steps, row, first, first_cell)
     return builder.get()
@@ -181,12 +194,13 @@ class Loop:
         self,
         cell: Cell,
         weight: Expr,
-        multiplier: Expr | None,
+        multiplier: Expr,
         bias: Expr,
         gates: Expr,
         y: Expr,
         last_cell: Expr,
         product: Product,
+        kept: Source,
     ) -> None:
         self.cell = cell
         self.hidden = cell.hidden
@@ -197,12 +211,8 @@ class Loop:
         self.y = y
         self.last_cell = last_cell
         self.product = product
+        self.kept = kept
         self.lanes = next(lanes for lanes in LANES if self.hidden % lanes == 0)
-
-    @property
-    def source_dtype(self) -> Number:
-        """The type of the state that meets the weight."""
-        return self.cell.state
 
     def emit(self, steps: int, row: Expr, first: Expr, first_cell: Expr | None) -> None:
         """Emit all steps of one row."""
@@ -210,8 +220,8 @@ class Loop:
         self.sums = T.alloc_buffer((self.hidden * self.cell.gates,), "float32")
         self.state = T.alloc_buffer((self.hidden,), "float32")
         self.source = self.state
-        if self.source_dtype == "int8":
-            self.source = T.alloc_buffer((self.hidden,), "int8")
+        if self.cell.state == "int8":
+            self.source = T.alloc_buffer((self.hidden,), self.kept.dtype)
 
         def start(at: Expr) -> None:
             self._keep(first[row, self._units(at)], at)
@@ -225,7 +235,7 @@ class Loop:
             case Gru(reset_after=True):
                 step = self._gru_reset_after
             case Gru():
-                self.reset = T.alloc_buffer((self.hidden,), self.source_dtype)
+                self.reset = T.alloc_buffer((self.hidden,), self.kept.dtype)
                 step = self._gru_reset_before
         with T.serial(0, steps) as i:
             self.time = T.bind(steps - 1 - i) if self.cell.reverse else i
@@ -272,9 +282,8 @@ class Loop:
         self._each(update)
 
     def _mixed(self, z: Expr, n: Expr, at: Expr) -> Expr:
-        one = T.broadcast(T.float32(1), self.lanes) if self.lanes > 1 else T.float32(1)
         z = T.bind(z)
-        return T.bind((one - z) * n + z * self.state[self._units(at)])
+        return T.bind((self._spread(T.float32(1)) - z) * n + z * self.state[self._units(at)])
 
     def _each(self, body: Callable[[Expr], None]) -> None:
         """Emit `body` for all units, a vector of them at a time."""
@@ -298,22 +307,27 @@ class Loop:
 
     def _keep(self, state: Expr, at: Expr) -> None:
         T.buffer_store(self.state, state, [self._units(at)])
-        if self.source_dtype == "int8":
+        if self.cell.state == "int8":
             self._store_source(self.source, state, at)
 
     def _store_source(self, buffer: Expr, value: Expr, at: Expr) -> None:
-        if self.source_dtype == "int8":
-            limit = T.float32(STATE_LIMIT)
-            limits = [T.broadcast(each, self.lanes) if self.lanes > 1 else each for each in (-limit, limit)]
-            value = T.min(T.max(T.nearbyint(value * limits[1]), limits[0]), limits[1])
-            value = T.cast(value, f"int8x{self.lanes}" if self.lanes > 1 else "int8")
+        if self.cell.state == "int8":
+            low, high = (self._spread(T.float32(limit)) for limit in (-STATE_LIMIT, STATE_LIMIT))
+            code = T.cast(T.min(T.max(T.nearbyint(value * high), low), high), self._wide("int32"))
+            value = T.cast(code + self._spread(T.int32(self.kept.offset)), self._wide(self.kept.dtype))
         T.buffer_store(buffer, value, [self._units(at)])
+
+    def _spread(self, value: Expr) -> Expr:
+        return T.broadcast(value, self.lanes) if self.lanes > 1 else value
+
+    def _wide(self, dtype: str) -> str:
+        return f"{dtype}x{self.lanes}" if self.lanes > 1 else dtype
 
 
 def _plain_product(loop: Loop, source: Expr, first: int, count: int) -> None:
     """Accumulate blocks of columns, in int32 if both operands are integers."""
     width = next(width for width in COLUMNS if count % width == 0)
-    total = "int32" if loop.cell.weight == loop.source_dtype == "int8" else "float32"
+    total = "int32" if loop.cell.state == "int8" else "float32"
 
     def columns(start: Expr) -> Expr:
         return T.ramp(start, 1, width) if width > 1 else start
