@@ -118,7 +118,7 @@ class Model:
 
     def observe(self, *mods: tvm.IRModule) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
         """Compile a float network, given once or for all buckets: a run gives every tensor by its name."""
-        named = [_observable(mod) for mod in mods]
+        named = [observable(mod) for mod in mods]
         exposed = [expose(mod, list(each.values())) for mod, each in zip(mods, named, strict=True)]
         runner = self.runner(*self.lowered_alike(exposed))
         flat = _of_changing_channels(named)
@@ -302,7 +302,7 @@ def _calibrate(
     return calibrate(model.observe(*mods), samples, lambda done: progress("calibrating", done, total))
 
 
-def _observable(mod: tvm.IRModule) -> dict[str, Any]:
+def observable(mod: tvm.IRModule) -> dict[str, Any]:
     """Give the float tensors between the parts of a network, by name."""
     named = {name: var for var, name in tensor_names(mod).items()}
     return {name: var for name, var in named.items() if str(var.ty.dtype) == "float32"}
@@ -350,6 +350,26 @@ def _belongs(weight: str, layer: str) -> bool:
     )
 
 
+def side_by_side(
+    model: Model, plan: Plan, statistics: Statistics, names: Iterable[str]
+) -> Callable[[Mapping[str, Array]], dict[str, tuple[Array, Array]]]:
+    """Compile so that a run gives the named tensors as fp32 and as the compressed network has them."""
+    names, exposed = tuple(names), []
+    for mod in model.mods:
+        named = observable(mod)
+        exposed.append(expose(mod, [named[name] for name in names]))
+    exact, rounded = (
+        model.runner(*model.lowered_alike(mods))
+        for mods in ([as_float(mod) for mod in exposed], [compress(mod, plan, statistics) for mod in exposed])
+    )
+
+    def run(sample: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
+        both = zip(exact.uncropped(sample), rounded.uncropped(sample), strict=True)
+        return dict(zip(names, both, strict=True))
+
+    return run
+
+
 def _layer_snr(
     model: Model,
     plan: Plan,
@@ -357,20 +377,12 @@ def _layer_snr(
     samples: list[Mapping[str, Array]],
 ) -> dict[str, float | None]:
     """Compare every layer's result with fp32's, both inside their own network."""
-    exposed, names = [], ()
-    for mod in model.mods:
-        named = {name: var for name, var in _observable(mod).items() if name.endswith(":out")}
-        exposed.append(expose(mod, list(named.values())))
-        names = tuple(named)
-    exact, rounded = (
-        model.runner(*model.lowered_alike(mods))
-        for mods in ([as_float(mod) for mod in exposed], [compress(mod, plan, statistics) for mod in exposed])
-    )
+    names = [name for name in observable(model.mod) if name.endswith(":out")]
+    run = side_by_side(model, plan, statistics, names)
     powers = {name: Power() for name in names}
     for sample in samples:
-        outputs = zip(powers.values(), exact.uncropped(sample), rounded.uncropped(sample), strict=True)
-        for power, expected, got in outputs:
-            power.add(expected, got)
+        for name, (expected, got) in run(sample).items():
+            powers[name].add(expected, got)
     snr = {name.removesuffix(":out"): power.snr for name, power in powers.items()}
     # Of two factors it is the second that gives the layer's result.
     factored = {name for name, layer in plan.layers.items() if layer.scheme.low_rank}

@@ -136,6 +136,16 @@ def test_inspect_shows_the_layers_of_a_model(folder: Path, tersor: Tersor) -> No
     assert f"{64 * 128 + 128 * 96 + 96 * 10:,}" in result.out
 
 
+def test_inspect_compares_a_compressed_model_with_its_model(folder: Path, tersor: Tersor) -> None:
+    arguments = ("inspect", "--compare", folder / "out", folder / "mlp.onnx")
+    printed = tersor(*arguments, "--data", folder / "data.npz", "--samples", 3).out
+    rows = [line.split() for line in printed.splitlines()]
+    assert [row[1] for row in rows if "%" in row][:2] == ["x", "fc0.weight:out"]
+    assert "no layer stands out" in printed
+    np.savez(folder / "small.npz", x=np.load(folder / "data.npz")["x"] / 100)
+    assert "jumps at fc0.weight, likely cause range" in tersor(*arguments, "--data", folder / "small.npz").out
+
+
 def test_inspect_shows_the_report_of_a_compressed_model(folder: Path, tersor: Tersor) -> None:
     printed = tersor("inspect", folder / "out").out.splitlines()
     assert [line.rstrip() for line in printed] == (folder / "out" / "report.txt").read_text().splitlines()
@@ -285,6 +295,10 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(
         (("bench", "broken"), "is no compiled model"),
         (("bench", "out", "--threads", "0"), "--threads"),
         (("inspect", "missing.onnx"), "there is no model file"),
+        (("inspect", "mlp.onnx", "--compare", "missing", "--data", "data.npz"), "holds no report.json"),
+        (("inspect", "mlp.onnx", "--compare", "out"), "give samples by --data"),
+        (("inspect", "mlp.onnx", "--data", "data.npz"), "name by --compare"),
+        (("inspect", "out", "--compare", "out", "--data", "data.npz"), "is a directory"),
         (("compress",), "Missing argument"),
         (("melt",), "melt"),
     ],

@@ -56,6 +56,14 @@ def quantize(
     return _Quantizer(mod, schemes, statistics, method, correct_bias).rewrite()
 
 
+def grids(
+    mod: Module, schemes: Mapping[str, Scheme], statistics: Statistics, method: Method = "mse"
+) -> dict[str, Quantization]:
+    """Give the grid of every tensor that `quantize` would put on one, by the tensor's name."""
+    quantizer = _Quantizer(mod, schemes, statistics, method, True)
+    return {quantizer.names[var]: grid for var, grid in quantizer.quantizations.items()}
+
+
 class _Quantizer:
     def __init__(
         self,

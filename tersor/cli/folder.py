@@ -4,8 +4,10 @@ from pathlib import Path
 
 from tersor.document import read_json
 from tersor.error import UserError
+from tersor.plan import Plan
 from tersor.report import Report
 from tersor.runner import Runner, use_threads
+from tersor.statistics import Statistics
 from tersor.targets.cpu.detect import detect
 
 
@@ -14,6 +16,11 @@ def read_report(folder: Path) -> Report:
     if not (folder / "report.json").is_file():
         raise UserError(f"{folder} holds no report.json: give a directory that `tersor compress` wrote")
     return read_json(folder / "report.json", Report)
+
+
+def open_plan(folder: Path) -> tuple[Plan, Statistics]:
+    """Read a folder's plan and the statistics it was made from. Raises UserError if one is missing."""
+    return Plan.load(folder / "plan.json"), Statistics.load(folder / "statistics.npz")
 
 
 def open_runner(folder: Path, report: Report) -> Runner:

@@ -1,0 +1,100 @@
+"""Comparison: run fp32 and compressed side by side on samples, for the diagnosis."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tersor.compiler import Model, observable, side_by_side
+from tersor.diagnosis import Diagnosis, Errors, Grid, Tensor, diagnose
+from tersor.error import UserError
+from tersor.ir.chains import Chain, find_chains
+from tersor.ir.graph import Expr, Graph, operands
+from tersor.lowering import plan_for, reshape_layers
+from tersor.passes.extract import extract
+from tersor.passes.quantization.quantize import grids
+from tersor.plan import Plan
+from tersor.statistics import Statistics
+
+Array = NDArray[Any]
+
+
+def compare(
+    model: Model, plan: Plan, statistics: Statistics, samples: Iterable[Mapping[str, Array]]
+) -> Diagnosis:
+    """Run both networks on samples, and name the first layer where the error jumps.
+
+    Raises UserError if the plan is for another model or machine, or there are no samples.
+    """
+    plan_for(plan, model.mod, model.host, statistics)
+    tensors = _tensors(model, plan, statistics)
+    run = side_by_side(model, plan, statistics, tensors)
+    errors = {name: Errors(tensor) for name, tensor in tensors.items()}
+    count = 0
+    for count, sample in enumerate(samples, 1):
+        for name, (expected, got) in run(sample).items():
+            if not np.isfinite(expected).all():
+                raise UserError(f"fp32 gives {name!r} values that are not finite on sample {count - 1}")
+            errors[name].add(expected, got)
+    if not count:
+        raise UserError("there are no samples to compare on: give --data with at least one")
+    return diagnose(list(errors.values()), _output_names(model))
+
+
+def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tensor]:
+    """Describe every float tensor between the parts of the network, in execution order."""
+    graph = Graph(model.mod)
+    named = {var: name for name, var in observable(model.mod).items()}
+    chains = find_chains(graph)
+    makers = {chain.result: chain for chain in chains}
+    depthwise = {layer.name for layer in extract(model.mod).layers if layer.is_depthwise}
+    reshaped, schemes = reshape_layers(model.mod, plan)
+    stored = grids(reshaped, schemes, statistics, plan.calibration)
+    tensors = {}
+    for var, name in named.items():
+        maker = makers.get(var)
+        layer = maker.layer if maker else _first_reader(graph, chains, var)
+        # Of two factors it is the second that gives the layer's result.
+        grid = stored.get(name) or stored.get(f"{layer}.1:out" if maker else "")
+        read = [maker.data, maker.residual] if maker else operands(graph.definition(var))
+        tensors[name] = Tensor(
+            name,
+            tuple(dict.fromkeys(source for each in read for source in _named_sources(graph, named, each))),
+            layer,
+            maker is not None,
+            maker is not None and layer in depthwise,
+            Grid(grid.scale, grid.zero_point) if grid else None,
+            str(plan.layers[layer].scheme) if layer in plan.layers else "fp32",
+        )
+    return tensors
+
+
+def _named_sources(graph: Graph, named: Mapping[Expr, str], var: Expr) -> list[str]:
+    """Give the nearest named tensors that `var` is or is computed from."""
+    if var is None:
+        return []
+    if var in named:
+        return [named[var]]
+    return [name for each in operands(graph.definition(var)) for name in _named_sources(graph, named, each)]
+
+
+def _first_reader(graph: Graph, chains: list[Chain], var: Expr) -> str:
+    """Give the first layer that reads a tensor, directly or through what no layer makes."""
+    reached = {var}
+    owned = {each for chain in chains for each in chain.variables}
+    heads = {chain.variables[0]: chain for chain in chains}
+    for result, value in graph.bindings:
+        if not any(operand in reached for operand in operands(value)):
+            continue
+        if result in heads:
+            return heads[result].layer
+        if result not in owned:
+            reached.add(result)
+    return ""
+
+
+def _output_names(model: Model) -> list[str]:
+    graph = Graph(model.mod)
+    named = {var: name for name, var in observable(model.mod).items()}
+    return [name for output in graph.outputs for name in _named_sources(graph, named, output)]
