@@ -11,8 +11,10 @@ from tersor.diagnosis import Diagnosis, Errors, Grid, Tensor, diagnose
 from tersor.error import UserError
 from tersor.ir.chains import Chain, find_chains
 from tersor.ir.graph import Expr, Graph, operands
+from tersor.ir.grid import grid_of
 from tersor.lowering import plan_for, reshape_layers
 from tersor.passes.extract import extract
+from tersor.passes.quantization.imported import came_quantized
 from tersor.passes.quantization.quantize import grids
 from tersor.plan import Plan
 from tersor.statistics import Statistics
@@ -49,8 +51,7 @@ def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tens
     chains = find_chains(graph)
     makers = {chain.result: chain for chain in chains}
     depthwise = {layer.name for layer in extract(model.mod).layers if layer.is_depthwise}
-    reshaped, schemes = reshape_layers(model.mod, plan)
-    stored = grids(reshaped, schemes, statistics, plan.calibration)
+    stored = _grids(model, plan, statistics)
     tensors = {}
     for var, name in named.items():
         maker = makers.get(var)
@@ -68,6 +69,16 @@ def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tens
             str(plan.layers[layer].scheme) if layer in plan.layers else "fp32",
         )
     return tensors
+
+
+def _grids(model: Model, plan: Plan, statistics: Statistics) -> Mapping[str, Any]:
+    """Give how tensors are stored, by name: as the statistics say, or as a model that came quantized does."""
+    if came_quantized(model.mod):
+        graph = Graph(model.mod)
+        found = {name: grid_of(graph, graph.definition(var)) for name, var in observable(model.mod).items()}
+        return {name: grid for name, grid in found.items() if grid is not None}
+    reshaped, schemes = reshape_layers(model.mod, plan)
+    return grids(reshaped, schemes, statistics, plan.calibration)
 
 
 def _named_sources(graph: Graph, named: Mapping[Expr, str], var: Expr) -> list[str]:

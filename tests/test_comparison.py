@@ -11,7 +11,8 @@ from tersor.comparison import compare
 from tersor.compiler import Model
 from tersor.diagnosis import Diagnosis
 from tersor.error import UserError
-from tests.models import Net, mlp
+from tests.models import Net, mlp, random_inputs
+from tests.quantized_models import nncf_style
 
 Sample = dict[str, Any]
 
@@ -107,3 +108,11 @@ def test_a_plan_for_another_model_and_no_data_are_refused(dense: Model) -> None:
         compare(other, compiled.plan, compiled.statistics, data((1, 64)))
     with pytest.raises(UserError, match="no samples"):
         compare(dense, compiled.plan, compiled.statistics, [])
+
+
+def test_a_model_that_came_quantized_is_compared_with_the_grids_it_brings() -> None:
+    source = nncf_style()
+    samples = [random_inputs(source, seed) for seed in range(2)]
+    found = compared(tersor.load_model(source, check=False), samples, samples)
+    assert found.cause is None
+    assert any(errors.tensor.grid is not None for errors in found.errors)
