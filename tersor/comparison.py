@@ -1,6 +1,7 @@
 """Comparison: run fp32 and compressed side by side on samples, for the diagnosis."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from tersor.compiler import Model, observable, side_by_side
 from tersor.diagnosis import Diagnosis, Errors, Grid, Tensor, diagnose
 from tersor.error import UserError
-from tersor.ir.chains import Chain, find_chains
+from tersor.ir.chains import any_weight, find_chains, find_gathers, find_products
 from tersor.ir.graph import Expr, Graph, operands
 from tersor.ir.grid import grid_of
 from tersor.lowering import plan_for, reshape_layers
@@ -48,23 +49,21 @@ def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tens
     """Describe every float tensor between the parts of the network, in execution order."""
     graph = Graph(model.mod)
     named = {var: name for name, var in observable(model.mod).items()}
-    chains = find_chains(graph)
-    makers = {chain.result: chain for chain in chains}
+    layers = _layers(graph)
     depthwise = {layer.name for layer in extract(model.mod).layers if layer.is_depthwise}
     stored = _grids(model, plan, statistics)
     tensors = {}
     for var, name in named.items():
-        maker = makers.get(var)
-        layer = maker.layer if maker else _first_reader(graph, chains, var)
+        is_result = var in layers
+        layer, read = layers.get(var) or (_first_reader(graph, layers, var), operands(graph.definition(var)))
         # Of two factors it is the second that gives the layer's result.
-        grid = stored.get(name) or stored.get(f"{layer}.1:out" if maker else "")
-        read = [maker.data, maker.residual] if maker else operands(graph.definition(var))
+        grid = stored.get(name) or stored.get(f"{layer}.1:out" if is_result else "")
         tensors[name] = Tensor(
             name,
             tuple(dict.fromkeys(source for each in read for source in _named_sources(graph, named, each))),
             layer,
-            maker is not None,
-            maker is not None and layer in depthwise,
+            is_result,
+            is_result and layer in depthwise,
             Grid(grid.scale, grid.zero_point) if grid else None,
             str(plan.layers[layer].scheme) if layer in plan.layers else "fp32",
         )
@@ -83,25 +82,34 @@ def _grids(model: Model, plan: Plan, statistics: Statistics) -> Mapping[str, Any
 
 def _named_sources(graph: Graph, named: Mapping[Expr, str], var: Expr) -> list[str]:
     """Give the nearest named tensors that `var` is or is computed from."""
-    if var is None:
-        return []
     if var in named:
         return [named[var]]
     return [name for each in operands(graph.definition(var)) for name in _named_sources(graph, named, each)]
 
 
-def _first_reader(graph: Graph, chains: list[Chain], var: Expr) -> str:
+def _layers(graph: Graph) -> dict[Expr, tuple[str, list[Expr]]]:
+    """Give the name of the layer that makes a tensor, and the activations that it reads, by the tensor."""
+    named = partial(any_weight, graph)
+    chains = find_chains(graph, named)
+    found = {
+        chain.result: (chain.layer, [each for each in (chain.data, chain.residual) if each is not None])
+        for chain in chains
+    }
+    found |= {each.result: (each.layer, [each.indices]) for each in find_gathers(graph, named)}
+    found |= {each.result: (each.layer, [each.left, each.right]) for each in find_products(graph, named)}
+    return found
+
+
+def _first_reader(graph: Graph, layers: Mapping[Expr, tuple[str, list[Expr]]], var: Expr) -> str:
     """Give the first layer that reads a tensor, directly or through what no layer makes."""
     reached = {var}
-    owned = {each for chain in chains for each in chain.variables}
-    heads = {chain.variables[0]: chain for chain in chains}
     for result, value in graph.bindings:
-        if not any(operand in reached for operand in operands(value)):
+        layer, read = layers.get(result, ("", operands(value)))
+        if not any(operand in reached for operand in read):
             continue
-        if result in heads:
-            return heads[result].layer
-        if result not in owned:
-            reached.add(result)
+        if layer:
+            return layer
+        reached.add(result)
     return ""
 
 

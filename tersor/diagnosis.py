@@ -46,8 +46,8 @@ class Grid:
 class Tensor:
     """A tensor between the parts of a network.
 
-    `layer` makes it, or is the first to read it where `is_result` is not set. `grid` is how the compressed
-    network stores it; None if as float.
+    `layer` makes it, or is the first to read it where `is_result` is not set. `grid` is that of the codes
+    which integer layers read of it; None if they read none.
     """
 
     name: str
@@ -75,8 +75,13 @@ class Errors:
         self._sums: NDArray[np.float64] | None = None
 
     def add(self, reference: Array, result: Array) -> None:
-        """Take in one sample of fp32 and of the compressed network, of the same shape."""
+        """Take in one sample of fp32 and of the compressed network, of the same shape.
+
+        What the compressed network has as float counts as its codes say, which is what integer layers read.
+        """
         expected, got = (_by_channel(array) for array in (reference, result))
+        if self.tensor.grid is not None:
+            got = self.tensor.grid.reals(np.clip(self.tensor.grid.codes(got), 0, CODES - 1))
         error = got - expected
         self.largest = max(self.largest, float(np.abs(expected).max()))
         self.largest_error = max(self.largest_error, float(np.abs(error).max()))
