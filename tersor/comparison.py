@@ -13,6 +13,7 @@ from tersor.error import UserError
 from tersor.ir.chains import any_weight, find_chains, find_gathers, find_products
 from tersor.ir.graph import Expr, Graph, operands
 from tersor.ir.grid import grid_of
+from tersor.ir.recurrent import find_recurrences
 from tersor.lowering import plan_for, reshape_layers
 from tersor.passes.extract import extract
 from tersor.passes.quantization.imported import came_quantized
@@ -97,6 +98,7 @@ def _layers(graph: Graph) -> dict[Expr, tuple[str, list[Expr]]]:
     }
     found |= {each.result: (each.layer, [each.indices]) for each in find_gathers(graph, named)}
     found |= {each.result: (each.layer, [each.left, each.right]) for each in find_products(graph, named)}
+    found |= {each.result: (each.layer, [each.gates, *each.states]) for each in find_recurrences(graph)}
     return found
 
 
