@@ -14,8 +14,8 @@ from tersor.error import UserError
 Samples = Iterable[Mapping[str, Any]]
 
 
-def onnxruntime_int8(model: onnx.ModelProto, samples: Samples) -> onnx.ModelProto:
-    """Quantize with onnxruntime: static QDQ, uint8 activations by min and max, int8 weights per channel.
+def onnxruntime_int8(model: onnx.ModelProto, samples: Samples, activation: str = "QUInt8") -> onnx.ModelProto:
+    """Quantize with onnxruntime: static QDQ, activations by min and max, int8 weights per channel.
 
     Raises UserError if onnxruntime is not installed.
     """
@@ -42,7 +42,7 @@ def onnxruntime_int8(model: onnx.ModelProto, samples: Samples) -> onnx.ModelProt
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
+            activation_type=quantization.QuantType[activation],
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
         )

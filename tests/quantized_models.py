@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import tvm
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from tersor.ir.graph import Graph, operands, operator
 from tests.models import random_inputs
 
 Array = np.ndarray
@@ -142,3 +144,19 @@ def nncf_style(seed: int = 0) -> onnx.ModelProto:
     weight = net.weight("fc.weight", (5, 8), axis=-2)
     net.op("Gemm", y, weight, net.bias("fc.bias", 5), name="y", transB=1)
     return net.finish("y", rank=2)
+
+
+def floats_between(mod: tvm.IRModule) -> list[str]:
+    """What makes float tensors that come from codes and become codes again."""
+    graph = Graph(mod)
+    made = {var: value for var, value in graph.bindings if str(var.ty.dtype) == "float32"}
+    after: set[Any] = set()
+    for var, value in graph.bindings:
+        read = [each for each in operands(value) if isinstance(each, tvm.relax.Var)]
+        if any(each in after or str(each.ty.dtype) in ("uint8", "int32") for each in read):
+            after.add(var)
+    before: set[Any] = set()
+    for var, value in reversed(graph.bindings):
+        if var in before or str(var.ty.dtype) in ("uint8", "int32"):
+            before.update(operands(value))
+    return [operator(value) or str(value.args[0]) for var, value in made.items() if var in after & before]

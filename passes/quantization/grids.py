@@ -3,6 +3,7 @@
     dequantize(quantize(x, int8))                 ->   dequantize(quantize(x, uint8)), zero points 128 higher
     dequantize(quantize(pad(x, 0)))               ->   pad(dequantize(quantize(x)), 0)
     quantize(relu(x))                             ->   quantize(x)      where no code is below that of zero
+    quantize(relu(add(a, b)))                     ->   quantize(relu(dequantize(quantize(add(a, b)))))
     quantize(dequantize(codes))                   ->   codes            on the same grid
     conv2d(max_pool(dequantize(codes)))           ->   conv2d(dequantize(quantize(max_pool(...))))
 
@@ -15,10 +16,10 @@ import numpy as np
 
 from tersor.arithmetic import UINT8
 from tersor.ir.chains import activation_limits
-from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operator, rebind
+from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind
 from tersor.ir.grid import Grid
 from tersor.ir.untyped import relax
-from tersor.passes.quantization.quantize import KEEPS_CODES, constants
+from tersor.passes.quantization.quantize import KEEPS_CODES, constants, has_integer_form
 
 SHIFT = 128  # from int8 codes to uint8 codes
 
@@ -74,11 +75,29 @@ class _Normalizer:
         source, self.pads[var] = self._source(var, value, _grid(scale, zero_point))
         if source in self.grids and self.grids[source] == _grid(scale, zero_point):
             return self.codes[source]
-        axis = int(value.attrs.axis)
-        step = relax.op.quantize(
-            self.values[source], *_constants(scale, zero_point), axis=axis, out_dtype="uint8"
-        )
+        axis, real = int(value.attrs.axis), self.values[source]
+        if self._joins_grids(source):
+            # Rounding before the activation is exact, too, and lets what it follows stay integer.
+            activation = self.graph.definition(source)
+            inner = self._emit_quantize(self.values[activation.args[0]], scale, zero_point, axis)
+            inner = self.builder.emit(relax.op.dequantize(inner, *_constants(scale, zero_point), axis=axis))
+            real = self.builder.emit(rebind(activation, {activation.args[0]: inner}))
+        return self._emit_quantize(real, scale, zero_point, axis)
+
+    def _emit_quantize(self, real: Expr, scale: Array, zero_point: Array, axis: int) -> Expr:
+        step = relax.op.quantize(real, *_constants(scale, zero_point), axis=axis, out_dtype="uint8")
         return self.builder.emit(step)
+
+    def _joins_grids(self, var: Expr) -> bool:
+        """Whether an activation follows an operator that has an integer form, as a sum of two grids has."""
+        value = self.graph.definition(var)
+        if value is None or activation_limits(value) is None or self.graph.only_user(var) is None:
+            return False
+        producer = self.graph.definition(value.args[0])
+        if producer is None or self.graph.only_user(value.args[0]) is None:
+            return False
+        tensors = [operand for operand in operands(producer) if self.graph.value(operand) is None]
+        return has_integer_form(self.graph, producer) and all(tensor in self.grids for tensor in tensors)
 
     def _source(self, var: Expr, value: Expr, grid: Grid | None) -> tuple[Expr, list[Expr]]:
         """Look through pads with zeros, and activations that do what the ends of the codes do anyway."""

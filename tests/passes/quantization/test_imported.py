@@ -7,12 +7,12 @@ import tvm
 
 from tersor.frontend import import_model, static_model
 from tersor.frontend.verification import random_inputs, run_reference
-from tersor.ir.graph import Graph, operands, operator, weights_of
+from tersor.ir.graph import weights_of
 from tersor.lowering import canonical, model_hash
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.imported import as_float, imported_layers, why_float
 from tests import models
-from tests.quantized_models import Qdq, by_onnxruntime, nncf_style
+from tests.quantized_models import Qdq, by_onnxruntime, floats_between, nncf_style
 from tests.relax_modules import run
 
 Array = np.ndarray
@@ -25,22 +25,6 @@ def outputs(model: onnx.ModelProto, mod: tvm.IRModule, seed: int = 0) -> tuple[A
     name = static.graph.output[0].name
     reference: Any = run_reference(static, x, [name])[name]
     return reference, run(mod, *x.values())[0]
-
-
-def floats_between(mod: tvm.IRModule) -> list[str]:
-    """What makes float tensors that come from codes and become codes again."""
-    graph = Graph(mod)
-    made = {var: value for var, value in graph.bindings if str(var.ty.dtype) == "float32"}
-    after: set[Any] = set()
-    for var, value in graph.bindings:
-        read = [each for each in operands(value) if isinstance(each, tvm.relax.Var)]
-        if any(each in after or str(each.ty.dtype) in ("uint8", "int32") for each in read):
-            after.add(var)
-    before: set[Any] = set()
-    for var, value in reversed(graph.bindings):
-        if var in before or str(var.ty.dtype) in ("uint8", "int32"):
-            before.update(operands(value))
-    return [operator(value) or str(value.args[0]) for var, value in made.items() if var in after & before]
 
 
 KINDS = {
