@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tersor.compiler import Model, observable, side_by_side
+from tersor.compiler import side_by_side
 from tersor.diagnosis import Diagnosis, Errors, Grid, Tensor, diagnose
 from tersor.error import UserError
 from tersor.ir.chains import any_weight, find_chains, find_gathers, find_products
@@ -15,6 +15,7 @@ from tersor.ir.graph import Expr, Graph, operands
 from tersor.ir.grid import grid_of
 from tersor.ir.recurrent import find_recurrences
 from tersor.lowering import plan_for, reshape_layers
+from tersor.model import Model, observable
 from tersor.passes.extract import extract
 from tersor.passes.quantization.imported import came_quantized
 from tersor.passes.quantization.quantize import grids

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,30 @@ import numpy.typing as npt
 import onnx
 import tvm
 
-from tersor.buckets import Buckets, TensorSpec
 from tersor.config import Config
 from tersor.document import write_json
 from tersor.error import UserError
 from tersor.frontend import Examples, from_torch, import_model, is_torch_module, verify
-from tersor.frontend.shapes import Shapes, bucket_models, buckets_of
+from tersor.frontend.shapes import Shapes, bucket_models
 from tersor.hardware import Hardware
-from tersor.ir.graph import Graph, expose, shape_of, weights_of
+from tersor.ir.graph import expose, weights_of
 from tersor.linking import export_library
-from tersor.lowering import build, canonical, compress, plan_for, reshape_layers
+from tersor.lowering import canonical, compress, plan_for, reshape_layers
 from tersor.measure import Comparison, Power, latencies
-from tersor.padding import check_padding
-from tersor.passes.calibrate import calibrate, channel_count
+from tersor.model import Model, observable
+from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.fallbacks import find_fallbacks
 from tersor.passes.quantization.imported import as_float, came_quantized
 from tersor.plan import Plan
 from tersor.replace import replacing
 from tersor.report import LayerReport, Report, Totals
-from tersor.runner import Runner, use_threads
+from tersor.runner import Runner
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
-from tersor.targets.cpu.detect import Host, detect, host_of
+from tersor.targets.cpu.detect import detect, host_of
 from tersor.targets.cpu.detect import hardware as describe
-from tersor.targets.cpu.lowering import Lowered, lower
+from tersor.targets.cpu.lowering import Lowered
 
 Array = npt.NDArray[Any]
 Samples = Iterable[Mapping[str, Array]]
@@ -49,102 +47,6 @@ INSPECTED = 8
 
 def silent(_what: str, _done: int, _total: int | None) -> None:
     """Show no progress."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """An imported network on a host, with its float build; what every compression starts from.
-
-    With several buckets `mod` is the network in the largest shapes, `smaller` in the others, the smallest
-    first; `batched` names the inputs whose leading dimension was asked to be a batch.
-    """
-
-    name: str
-    mod: tvm.IRModule
-    host: Host
-    output_names: tuple[str, ...] = ()
-    smaller: tuple[tvm.IRModule, ...] = ()
-    batched: tuple[str, ...] = ()
-
-    @property
-    def mods(self) -> tuple[tvm.IRModule, ...]:
-        """The network in the shapes of every bucket."""
-        return *self.smaller, self.mod
-
-    @cached_property
-    def buckets(self) -> Buckets:
-        """The shapes of inputs and outputs; which of them may be padded is found out by running them."""
-        return check_padding(self._unchecked, self._run_float)
-
-    @property
-    def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of the inputs by name, the largest."""
-        return self._unchecked.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs in the model's order, the largest; numbered where the model has no names for them."""
-        return self._unchecked.largest.outputs
-
-    @cached_property
-    def float_runner(self) -> Runner:
-        """The uncompressed build: the baseline of speed and accuracy.
-
-        Of a model that came quantized it computes in float what that rounds, as other tools define it.
-        """
-        return Runner(self._float_build, self.buckets)
-
-    def lowered(self, mod: tvm.IRModule) -> Lowered:
-        """Lower a module to this host's kernels."""
-        return lower(mod, self.host.isa, self.host.cores)
-
-    def lowered_alike(self, mods: Sequence[tvm.IRModule]) -> tuple[Lowered, ...]:
-        """Lower the modules of all buckets, with one packing of each weight, that of the largest bucket."""
-        *smaller, largest = mods
-        first = self.lowered(largest)
-        others = (lower(mod, self.host.isa, self.host.cores, first.packing) for mod in smaller)
-        return *others, first
-
-    def build(self, lowered: Sequence[Lowered]) -> Any:
-        """Compile lowered kernels, of one network or of all buckets, to one executable."""
-        use_threads(self.host.cores)
-        entries = [bucket.entry for bucket in self._unchecked.shapes][-len(lowered) :]
-        return build(dict(zip(entries, lowered, strict=True)), self.host)
-
-    def runner(self, *lowered: Lowered) -> Runner:
-        """Compile lowered kernels, of one network or of all buckets, to something that runs."""
-        alone = len(lowered) < len(self.mods)
-        return Runner(self.build(lowered), self.inputs if alone else self.buckets)
-
-    def observe(self, *mods: tvm.IRModule) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
-        """Compile a float network, given once or for all buckets: a run gives every tensor by its name."""
-        named = [observable(mod) for mod in mods]
-        exposed = [expose(mod, list(each.values())) for mod, each in zip(mods, named, strict=True)]
-        runner = self.runner(*self.lowered_alike(exposed))
-        flat = _of_changing_channels(named)
-
-        def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
-            results = zip(named[-1], runner.uncropped(arrays), strict=True)
-            return {name: array.reshape(-1, 1) if name in flat else array for name, array in results}
-
-        return run
-
-    @cached_property
-    def _unchecked(self) -> Buckets:
-        graphs = [Graph(mod) for mod in self.mods]
-        names = self.output_names or tuple(f"output{i}" for i in range(len(graphs[-1].outputs)))
-        inputs = [[_spec(var.name, var) for var in graph.inputs] for graph in graphs]
-        outputs = [
-            [_spec(name, var) for name, var in zip(names, graph.outputs, strict=True)] for graph in graphs
-        ]
-        return buckets_of(inputs, outputs, self.batched)
-
-    @cached_property
-    def _float_build(self) -> Any:
-        return self.build(self.lowered_alike([as_float(mod) for mod in self.mods]))
-
-    def _run_float(self, index: int, arrays: Mapping[str, Array]) -> list[Array]:
-        return Runner(self._float_build, self._unchecked).run_in(index, arrays)
 
 
 @dataclass(frozen=True)
@@ -300,22 +202,6 @@ def _calibrate(
 ) -> Statistics:
     progress("calibrating", 0, total)
     return calibrate(model.observe(*mods), samples, lambda done: progress("calibrating", done, total))
-
-
-def observable(mod: tvm.IRModule) -> dict[str, Any]:
-    """Give the float tensors between the parts of a network, by name."""
-    named = {name: var for var, name in tensor_names(mod).items()}
-    return {name: var for name, var in named.items() if str(var.ty.dtype) == "float32"}
-
-
-def _of_changing_channels(named: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Name the tensors with as many channels as a bucket is long: moments of each would mean nothing."""
-    channels = [{name: channel_count(shape_of(var)) for name, var in each.items()} for each in named]
-    return {name for name, count in channels[-1].items() if any(each[name] != count for each in channels)}
-
-
-def _spec(name: str, var: Any) -> TensorSpec:
-    return TensorSpec(name, shape_of(var), str(var.ty.dtype))
 
 
 def _layer_reports(
