@@ -55,13 +55,15 @@ def why_float(mod: Module) -> dict[str, str]:
 def as_float(mod: Module, layers: Collection[str] | None = None) -> Module:
     """Give the named layers, by default all, float weights with the values that their codes stand for."""
     graph = Graph(mod)
-    builder = Builder(graph)
-    values: dict[Expr, Expr] = {var: var for var in graph.inputs}
     real = {
         var: value
         for var, value in graph.bindings
         if (name := codes_of_weight(graph, var)) is not None and (layers is None or name in layers)
     }
+    if not real:
+        return mod
+    builder = Builder(graph)
+    values: dict[Expr, Expr] = {var: var for var in graph.inputs}
     stored = {argument for value in real.values() for argument in value.args[:2]}
     for var, value in graph.weights.items():
         if var not in stored or any(user not in real for user in graph.users(var)):
