@@ -41,6 +41,7 @@ from tersor.statistics import Statistics
 from tersor.targets.cpu.cost import estimate, why_not
 from tersor.targets.cpu.detect import Host, host_of, host_of_target
 from tersor.targets.cpu.detect import hardware as describe
+from tersor.targets.cpu.elementary import legalizations
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.schedule import schedule_module
 
@@ -218,7 +219,7 @@ def finish(mod: tvm.IRModule, host: Host) -> tvm.IRModule:
             tvm.transform.module_pass(lambda m, _: bind_weights(m), opt_level=0, name="tersor.bind_weights"),
             relax.transform.DeadCodeElimination(),
             relax.backend.DispatchSortScan(),
-            relax.transform.LegalizeOps(),
+            relax.transform.LegalizeOps(legalizations()),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
