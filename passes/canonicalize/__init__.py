@@ -6,6 +6,7 @@
     multiply(conv2d(x, w), s), add(s, ...)        ->   s and t go into w' and b'
     conv2d(nn.pad(x, zeros), w)                   ->   conv2d(x, w, padding=...)
     conv1d(x, w)                                  ->   conv2d(x, w)                  of height 1, reshaped
+    matmul(w, x), matmul(x, vector)               ->   matmul(x, matrix)             between transposes
     minimum(maximum(x, 0), 6), clip(relu(x), 6)   ->   clip(x, 0, 6);  clip(x, 0, inf) -> relu(x)
     split(x)[1]                                   ->   strided_slice(x, ...)
     dropout, no-op reshape, cast, transpose, pad  ->   gone

@@ -3,14 +3,14 @@
 import tvm
 
 from tersor.ir.graph import Graph
-from tersor.passes.canonicalize import absorb, clips, identities, parts, reductions, sequences
+from tersor.passes.canonicalize import absorb, clips, identities, parts, products, reductions, sequences
 from tersor.passes.canonicalize.constants import FOLDABLE, folded, shape_to_tensor
 from tersor.passes.canonicalize.program import read, write
 from tersor.passes.canonicalize.walk import TUPLE_ITEM, Rule, Walk
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "nn.conv2d": (absorb.without_pad, absorb.without_input_scale),
-    "matmul": (absorb.without_input_scale,),
+    "matmul": (products.weight_on_the_right, products.vector_as_matrix, absorb.without_input_scale),
     "add": (absorb.add,),
     "subtract": (absorb.subtract,),
     "multiply": (absorb.multiply,),

@@ -18,6 +18,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from tersor.error import UserError
+from tersor.frontend.einsum import product_of
 from tersor.frontend.graph import Graph, first_line, title
 from tersor.frontend.onnx_recurrent import RECURRENT, convert
 
@@ -85,6 +86,11 @@ class _Importer(ONNXGraphImporter):
             if op_name == "Clip" and (bounds := _bounds(inputs)) is not None:
                 return self.bb.normalize(relax.op.clip(inputs[0], *bounds))
             if op_name == "Pad" and (call := _pad(inputs, attrs)) is not None:
+                return self.bb.normalize(call)
+            if (
+                op_name == "Einsum"
+                and (call := product_of(self.bb, attrs["equation"].decode(), inputs)) is not None
+            ):
                 return self.bb.normalize(call)
             if op_name in RECURRENT:
                 return convert(self.bb, op_name, inputs, attrs)

@@ -79,9 +79,9 @@ def factorized() -> onnx.ModelProto:
 GRAPHS = (
     Graph(gemm_variants, 3, 25),
     Graph(batched_constant, 2, 25, ("matmul",)),
-    Graph(constant_left, 2, 25, ("matmul",)),
-    Graph(vectors, 1, 25, ("matmul",)),
-    Graph(einsum, 1, 25, ("einsum", "einsum")),
+    Graph(constant_left, 3, 25),
+    Graph(vectors, 2, 25),
+    Graph(einsum, 3, 25),
     Graph(shared_weight, 2, 25),
     Graph(tied_both_ways, 2, 25),
     Graph(factorized, 3, 25, slow=True),
