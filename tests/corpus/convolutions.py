@@ -86,9 +86,9 @@ def volume() -> onnx.ModelProto:
 
 GRAPHS = (
     Graph(grouped, 3, 25),
-    Graph(depthwise, 4, 25),
+    Graph(depthwise, 4, 25, slow=True),
     Graph(depth_multiplier, 3, 25, slow=True),
-    Graph(dilated, 4, 25),
+    Graph(dilated, 4, 25, slow=True),
     Graph(strided_asymmetric, 3, 25),
     Graph(transposed, 2, 25, ("nn.conv2d_transpose",)),
     Graph(transposed_1d, 2, 25, ("nn.conv1d_transpose",), slow=True),

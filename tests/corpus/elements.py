@@ -105,7 +105,7 @@ GRAPHS = (
     Graph(rare_activations, 5, 20, slow=True),
     Graph(hard_swish_by_hand, 4, 20, slow=True),
     Graph(instance_norm, 2, 20),
-    Graph(group_norm, 2, 20),
+    Graph(group_norm, 2, 20, slow=True),
     Graph(reductions, 2, 20),
     Graph(where, 2, 20),
     Graph(ranking, 2, 20),

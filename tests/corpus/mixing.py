@@ -130,12 +130,12 @@ def pools() -> onnx.ModelProto:
 
 GRAPHS = (
     Graph(inception, 5, 25, slow=True),
-    Graph(split_branches, 3, 25),
+    Graph(split_branches, 3, 25, slow=True),
     Graph(channel_shuffle, 6, 25),
     Graph(residual, 7, 25),
     Graph(pre_activation, 6, 25, slow=True),
     Graph(inverted_residual, 5, 25),
-    Graph(densenet, 5, 25),
+    Graph(densenet, 5, 25, slow=True),
     Graph(unet, 4, 25),
     Graph(resize_linear, 3, 25),
     Graph(squeeze_excite, 5, 25),

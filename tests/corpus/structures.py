@@ -111,7 +111,7 @@ GRAPHS = (
     Graph(tapped, 3, 25),
     Graph(input_is_output, 1, 25),
     Graph(slicing, 3, 25),
-    Graph(spreading, 2, 25),
+    Graph(spreading, 2, 25, slow=True),
     Graph(constant_branch, 2, 25),
     Graph(leftovers, 2, 25),
     Graph(channels_last, 3, 25),

@@ -113,7 +113,7 @@ GRAPHS = (
     Graph(attention, 6, 20, slow=True),
     Graph(masked_attention, 6, 20),
     Graph(encoder_block, 8, 20),
-    Graph(encoder_block_of_primitives, 8, 20),
+    Graph(encoder_block_of_primitives, 8, 20, slow=True),
     Graph(gelu_operator, 3, 20),
     Graph(embedding, 3, 20, ("add",), below=40),
     Graph(vision_transformer, 8, 20, ("add",), slow=True),
