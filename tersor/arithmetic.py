@@ -8,7 +8,8 @@ point 0; a bias is int32 at the scale ``input scale * weight scale``. Accumulato
 
 Rounding is to nearest, ties to even (IEEE 754 ``roundTiesToEven``). A requantization is one float32
 multiplication, rounded, then saturated, then shifted by the zero point: there is no float addition in it
-that a compiler could contract to a fused multiply-add, so every machine gives the same bits.
+that a compiler could contract to a fused multiply-add, so every machine gives the same bits. Sums of two
+activations are for that reason sums of integers, of each term in 256ths of a step, rounded once at the end.
 """
 
 from typing import Any
@@ -20,9 +21,12 @@ Array = npt.NDArray[Any]
 Scale = Array | np.floating[Any]  # float32, per channel [K] or for all
 
 UINT8 = (0, 255)
-# Terms of a sum are saturated here before they become integers, so that the conversion is always defined.
-# No 8-bit result can tell: a term beyond it saturates the sum whatever the other term (<= 2**16) is.
-TERM_LIMIT = float(1 << 18)
+# Terms of a sum are integers in 256ths of the output's step.
+FRACTION_BITS = 8
+FRACTION = float(1 << FRACTION_BITS)
+# There they are saturated before they become integers, so that the conversion is always defined. No 8-bit
+# result can tell: a term beyond it saturates the sum whatever the other term (<= 2**16 steps) is.
+TERM_LIMIT = float(1 << 18 + FRACTION_BITS)
 # The code of 1 in a recurrent state: what sigmoid * tanh gives lies between -1 and 1, whatever the data.
 STATE_LIMIT = 127
 # The code of zero on a symmetric grid of an activation: its codes are those of int8, moved up.
@@ -70,10 +74,15 @@ def requantize_add(
     bounds: tuple[int, int] = UINT8,
     axis: int = 1,
 ) -> Array:
-    """Requantize an accumulator and add a uint8 residual to it, each brought to the output's scale first."""
+    """Requantize an accumulator and add a uint8 residual to it, each brought to the output's scale first.
+
+    ``saturate((term(acc * multiplier) + term(residual * its multiplier) + 128) >> 8 + zero_point)`` with
+    ``term(x) = round(256 x)``: what the sum of the reals rounds to, or its neighbour where they nearly tie.
+    """
     own = _term(_scaled(accumulator, multiplier, axis))
     other = _term(_scaled(_centred(residual, residual_zero_point), np.float32(residual_multiplier), axis))
-    return np.clip(own + other + np.int32(zero_point), *bounds).astype(np.uint8)
+    total = (own + other + np.int32(1 << FRACTION_BITS - 1)) >> FRACTION_BITS
+    return np.clip(total + np.int32(zero_point), *bounds).astype(np.uint8)
 
 
 def add(
@@ -86,7 +95,7 @@ def add(
     zero_point: int,
     bounds: tuple[int, int] = UINT8,
 ) -> Array:
-    """Add two uint8 tensors, each brought to the output's scale by its own rounding."""
+    """Add two uint8 tensors as `requantize_add` does."""
     return requantize_add(
         _centred(a, a_zero_point), np.float32(a_multiplier), b, b_multiplier, b_zero_point, zero_point, bounds
     )
@@ -242,4 +251,4 @@ def _saturate(steps: Array, zero_point: int, bounds: tuple[int, int]) -> Array:
 
 
 def _term(scaled: Array) -> Array:
-    return np.clip(np.rint(scaled), -TERM_LIMIT, TERM_LIMIT).astype(np.int32)
+    return np.clip(np.rint(scaled * np.float32(FRACTION)), -TERM_LIMIT, TERM_LIMIT).astype(np.int32)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
-from tersor.arithmetic import TERM_LIMIT, UINT8
+from tersor.arithmetic import FRACTION, FRACTION_BITS, TERM_LIMIT, UINT8
 from tersor.targets.cpu.isa import Isa
 
 Expr = Any
@@ -31,7 +31,8 @@ class Residual:
 class Requantize:
     """int32 accumulator -> uint8 codes; float32 multiplier per channel (`arithmetic.requantize[_add]`).
 
-    `bounded` says that no accumulator times its multiplier reaches `SAFE`, so saturating packs may clip.
+    `bounded` says that no accumulator times its multiplier, in 256ths of a step where a residual is added,
+    reaches `SAFE`, so saturating packs may clip.
     """
 
     zero_point: int
@@ -50,19 +51,23 @@ class Requantize:
         if residual is None:
             return _saturate(isa, scaled, self.zero_point, self.bounds)
         low, high = self.bounds
-        total = _term(isa, scaled) + self._residual_term(isa, residual) + _int(self.zero_point, lanes)
+        terms = _term(isa, scaled * _float(FRACTION, lanes)) + self._residual_term(isa, residual)
+        total = _whole(terms, lanes) + _int(self.zero_point, lanes)
         return T.cast(T.min(T.max(total, _int(low, lanes)), _int(high, lanes)), f"uint8x{lanes}")
 
     def emit_pair(self, isa: Isa, accs: list[Expr], multipliers: list[Expr], residuals: list[Expr]) -> Expr:
         """Give the codes of two neighbouring vectors by saturating packs; needs `bounded`."""
         lanes = isa.lanes
-        rounded = [
-            _round(isa, T.cast(acc, f"float32x{lanes}") * multiplier)
+        scaled = [
+            T.cast(acc, f"float32x{lanes}") * multiplier
             for acc, multiplier in zip(accs, multipliers, strict=True)
         ]
         if residuals:
-            pairs = zip(rounded, residuals, strict=True)
-            rounded = [own + self._residual_term(isa, residual) for own, residual in pairs]
+            terms = [_round(isa, each * _float(FRACTION, lanes)) for each in scaled]
+            pairs = zip(terms, residuals, strict=True)
+            rounded = [_whole(own + self._residual_term(isa, other), lanes) for own, other in pairs]
+        else:
+            rounded = [_round(isa, each) for each in scaled]
         words = isa.pack_words(*rounded)
         if self.zero_point:
             shift = T.broadcast(T.int16(self.zero_point), lanes * 2)
@@ -79,7 +84,8 @@ class Requantize:
         assert self.residual is not None
         lanes = isa.lanes
         centred = T.cast(residual, f"int32x{lanes}") - _int(self.residual.zero_point, lanes)
-        return _term(isa, T.cast(centred, f"float32x{lanes}") * _float(self.residual.multiplier, lanes))
+        scaled = T.cast(centred, f"float32x{lanes}") * _float(self.residual.multiplier, lanes)
+        return _term(isa, scaled * _float(FRACTION, lanes))
 
 
 @dataclass(frozen=True)
@@ -219,6 +225,11 @@ def _saturate(isa: Isa, scaled: Expr, zero_point: int, bounds: tuple[int, int]) 
 def _term(isa: Isa, scaled: Expr) -> Expr:
     limit = _float(TERM_LIMIT, isa.lanes)
     return _round(isa, T.min(T.max(scaled, -limit), limit))
+
+
+def _whole(total: Expr, lanes: int) -> Expr:
+    """Round a sum of terms to whole steps."""
+    return (total + _int(1 << FRACTION_BITS - 1, lanes)) >> _int(FRACTION_BITS, lanes)
 
 
 def _float(value: float, lanes: int) -> Expr:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tersor.arithmetic import SYMMETRIC_ZERO, TERM_LIMIT
+from tersor.arithmetic import FRACTION, SYMMETRIC_ZERO, TERM_LIMIT
 from tersor.ir.chains import Chain, Product, find_chains, find_products
 from tersor.ir.graph import Array, Expr, Graph, operator, shape_of
 from tersor.ir.operators import (
@@ -84,7 +84,8 @@ def _integer_composite(graph: Graph, var: Expr, value: Expr) -> Composite | None
     if weight is None and not isinstance(read_operator(graph.mod, encoded), DecodeNM):
         return None
     if isinstance(epilogue, cpu.Requantize) and weight is not None and _is_small(epilogue.residual):
-        epilogue = replace(epilogue, bounded=_is_bounded(weight, operator(product), bias.reshape(-1), scale))
+        steps = scale if epilogue.residual is None else scale * FRACTION
+        epilogue = replace(epilogue, bounded=_is_bounded(weight, operator(product), bias.reshape(-1), steps))
     return Composite(
         layer=_layer_name(graph, product.args[1]),
         operator=operator(product),
@@ -203,7 +204,7 @@ def _is_bounded(weight: Array, name: str, bias: Array, multiplier: Array) -> boo
 
 def _is_small(residual: cpu.Residual | None) -> bool:
     """Whether no residual code can bring back a sum that the other term saturates."""
-    return residual is None or 255 * residual.multiplier <= TERM_LIMIT / 2
+    return residual is None or 255 * residual.multiplier * FRACTION <= TERM_LIMIT / 2
 
 
 def _unpad(graph: Graph, data: Expr) -> tuple[Expr, int, tuple[int, int, int, int], tuple[Expr, ...]]:

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from tersor.arithmetic import LEAST_ROW_SCALE, ROW_STEP, SYMMETRIC_ZERO, TERM_LIMIT, UINT8
+from tersor.arithmetic import (
+    FRACTION,
+    FRACTION_BITS,
+    LEAST_ROW_SCALE,
+    ROW_STEP,
+    SYMMETRIC_ZERO,
+    TERM_LIMIT,
+    UINT8,
+)
 from tersor.ir.graph import Expr, Module
 from tersor.ir.untyped import relax, te, tirx
 
@@ -86,7 +94,7 @@ class RequantizeAdd:
             own = _term(acc(*i).astype("float32") * multiplier(i[self.axis]))
             centred = _centred(residual(*i), self.residual_zero_point)
             other = _term(centred.astype("float32") * _float(self.residual_multiplier))
-            return _clip(own + other + self.zero_point, self.bounds)
+            return _clip(_whole(own + other) + self.zero_point, self.bounds)
 
         return te.compute(acc.shape, code)
 
@@ -123,7 +131,7 @@ class Add:
         def code(*i: Expr) -> Expr:
             first = _term(_centred(a(*i), self.a_zero_point).astype("float32") * _float(self.a_multiplier))
             second = _term(_centred(b(*i), self.b_zero_point).astype("float32") * _float(self.b_multiplier))
-            return _clip(first + second + self.zero_point, self.bounds)
+            return _clip(_whole(first + second) + self.zero_point, self.bounds)
 
         return te.compute(a.shape, code)
 
@@ -383,7 +391,14 @@ def _saturate(rounded: Expr, zero_point: int, bounds: Bounds) -> Expr:
 
 def _term(scaled: Expr) -> Expr:
     limit = _float(TERM_LIMIT)
-    return tirx.min(tirx.max(tirx.nearbyint(scaled), -limit), limit).astype("int32")
+    fine = tirx.nearbyint(scaled * _float(FRACTION))
+    return tirx.min(tirx.max(fine, -limit), limit).astype("int32")
+
+
+def _whole(total: Expr) -> Expr:
+    """Round a sum of terms to whole steps."""
+    half = tirx.const(1 << FRACTION_BITS - 1, "int32")
+    return (total + half) >> tirx.const(FRACTION_BITS, "int32")
 
 
 def _clip(total: Expr, bounds: Bounds) -> Expr:
