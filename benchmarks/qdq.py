@@ -1,6 +1,7 @@
 """Quantized models of other tools run by us, and ours run by other tools: do they see the same classes?
 
-    python benchmarks/qdq.py --imagenet DIR [--models resnet18] [--samples 100] [--calibration-samples 32] [--json FILE]
+    python benchmarks/qdq.py --imagenet DIR [--models resnet18] [--samples 100] [--calibration-samples 32]
+        [--json FILE]
 
 DIR holds .jpg files: the first calibrate every tool, the next are evaluated. In: ResNet-18 (seeded weights)
 and EfficientNet-Lite0 quantized by onnxruntime (u8s8 and s8s8) and by NNCF are imported, run in integers, and
@@ -8,7 +9,8 @@ compared with onnxruntime, which runs the file as written. Out: our own int8 is 
 onnxruntime and OpenVINO, as written (onnxruntime without optimization, OpenVINO without low precision) and in
 their own integer kernels, whose sums saturate on CPUs without VNNI.
 
-Logits on a grid of 8 bits tie: two outputs see the same class if the best of one is among the best of the other.
+Logits on a grid of 8 bits tie: two outputs see the same class if the best of one is among the best of the
+other.
 """
 
 import argparse
@@ -161,7 +163,7 @@ def _compared(name: str, case: str, ours: Logits, theirs: Logits) -> list[Row]:
 
 
 def _same_class(a: Logits, b: Logits) -> float:
-    """Give the share of samples in %, [samples, classes], whose best class in one is a best one in the other."""
+    """Give the share of rows in %, [samples, classes], whose best class in one is a best one in the other."""
     best_a, best_b = a.argmax(axis=1)[:, None], b.argmax(axis=1)[:, None]
     in_b = np.take_along_axis(b, best_a, 1)[:, 0] == b.max(axis=1)
     in_a = np.take_along_axis(a, best_b, 1)[:, 0] == a.max(axis=1)
