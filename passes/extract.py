@@ -1,69 +1,29 @@
 """Extract: read the network (layers and the tensors between them) off a canonical Relax module."""
 
 from collections import Counter
-from functools import partial
 from math import prod
 
 import tvm
 
-from tersor.ir.chains import (
-    Chain,
-    Gather,
-    Product,
-    any_weight,
-    find_chains,
-    find_gathers,
-    find_products,
-)
+from tersor.ir.chains import Chain, Gather, Product
 from tersor.ir.graph import Expr, Graph, operands, operator, shape_of
-from tersor.ir.recurrent import Recurrence, find_recurrences
+from tersor.ir.parts import Part, find_parts
+from tersor.ir.recurrent import Recurrence
 from tersor.layer import Layer
 from tersor.network import Edge, Network
 
 _MOVERS = ("reshape", "permute_dims", "concat", "strided_slice", "split", "squeeze", "expand_dims", "flatten")
 
 
-Part = Chain | Gather | Product | Recurrence
-
-
 def extract(mod: tvm.IRModule) -> Network:
     """Give the network of a module; a weight used several times is one layer."""
     graph = Graph(mod)
-    parts = _parts(graph)
+    parts = find_parts(graph)
     layers: dict[str, Layer] = {}
     for part in parts:
         layers.setdefault(part.layer, layer_of(part))
     movers = tuple(var.name for var, value in graph.bindings if operator(value) in _MOVERS)
     return Network(tuple(layers.values()), tuple(_edges(graph, parts)), (), movers)
-
-
-def _parts(graph: Graph) -> list[Part]:
-    """Give all layers' bindings in the order of the network."""
-    position = {var: i for i, (var, _) in enumerate(graph.bindings)}
-    named = partial(any_weight, graph)
-    parts: list[Part] = [
-        *find_chains(graph, named),
-        *find_gathers(graph, named),
-        *find_products(graph, named),
-        *find_recurrences(graph),
-    ]
-    return sorted(parts, key=lambda part: position[_variables(part)[0]])
-
-
-def _variables(part: Part) -> tuple[Expr, ...]:
-    return part.variables if isinstance(part, Chain | Recurrence) else (part.result,)
-
-
-def _reads(part: Part) -> tuple[Expr, ...]:
-    match part:
-        case Chain():
-            return (part.data,) if part.residual is None else (part.data, part.residual)
-        case Gather():
-            return (part.indices,)
-        case Product():
-            return part.left, part.right
-        case Recurrence():
-            return (part.gates, *part.states)
 
 
 def layer_of(part: Part) -> Layer:
@@ -119,8 +79,8 @@ def tensor_names(mod: tvm.IRModule) -> dict[Expr, str]:
     a count. Tensors inside a layer's chain (before its bias or activation) have no name.
     """
     graph = Graph(mod)
-    parts = _parts(graph)
-    inside = {var for part in parts for var in _variables(part)[:-1]}
+    parts = find_parts(graph)
+    inside = {var for part in parts for var in part.variables[:-1]}
     results = {part.result: f"{part.layer}:out" for part in parts}
     names = {var: var.name for var in graph.inputs}
     seen: Counter[str] = Counter()
@@ -136,7 +96,7 @@ def tensor_names(mod: tvm.IRModule) -> dict[Expr, str]:
 def _edges(graph: Graph, parts: list[Part]) -> list[Edge]:
     """Give the tensor edges between layers; what lies between them is walked through."""
     producer: dict[Expr, tuple[str, ...]] = {var: (var.name,) for var in graph.inputs}
-    owner = {var: part for part in parts for var in _variables(part)}
+    owner = {var: part for part in parts for var in part.variables}
     edges: dict[Edge, None] = {}
     for var, value in graph.bindings:
         part = owner.get(var)
@@ -145,7 +105,7 @@ def _edges(graph: Graph, parts: list[Part]) -> list[Edge]:
             continue
         if not var.same_as(part.result):
             continue
-        for source in _reads(part):
+        for source in part.reads:
             for name in producer.get(source, ()):
                 edges.setdefault(Edge(name, part.layer, shape_of(source)))
         producer[var] = (part.layer,)

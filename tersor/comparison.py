@@ -1,7 +1,6 @@
 """Comparison: run fp32 and compressed side by side on samples, for the diagnosis."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,9 @@ from numpy.typing import NDArray
 from tersor.compiler import side_by_side
 from tersor.diagnosis import Diagnosis, Errors, Grid, Tensor, diagnose
 from tersor.error import UserError
-from tersor.ir.chains import any_weight, find_chains, find_gathers, find_products
 from tersor.ir.graph import Expr, Graph, operands
 from tersor.ir.grid import grid_of
-from tersor.ir.recurrent import find_recurrences
+from tersor.ir.parts import Part, find_parts
 from tersor.lowering import plan_for, reshape_layers
 from tersor.model import Model, observable
 from tersor.passes.extract import extract
@@ -51,13 +49,15 @@ def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tens
     """Describe every float tensor between the parts of the network, in execution order."""
     graph = Graph(model.mod)
     named = {var: name for name, var in observable(model.mod).items()}
-    layers = _layers(graph)
+    layers = {part.result: part for part in find_parts(graph)}
     depthwise = {layer.name for layer in extract(model.mod).layers if layer.is_depthwise}
     stored = _grids(model, plan, statistics)
     tensors = {}
     for var, name in named.items():
-        is_result = var in layers
-        layer, read = layers.get(var) or (_first_reader(graph, layers, var), operands(graph.definition(var)))
+        part = layers.get(var)
+        is_result = part is not None
+        layer = part.layer if part else _first_reader(graph, layers, var)
+        read = part.reads if part else operands(graph.definition(var))
         # Of two factors it is the second that gives the layer's result.
         grid = stored.get(name) or stored.get(f"{layer}.1:out" if is_result else "")
         tensors[name] = Tensor(
@@ -89,29 +89,15 @@ def _named_sources(graph: Graph, named: Mapping[Expr, str], var: Expr) -> list[s
     return [name for each in operands(graph.definition(var)) for name in _named_sources(graph, named, each)]
 
 
-def _layers(graph: Graph) -> dict[Expr, tuple[str, list[Expr]]]:
-    """Give the name of the layer that makes a tensor, and the activations that it reads, by the tensor."""
-    named = partial(any_weight, graph)
-    chains = find_chains(graph, named)
-    found = {
-        chain.result: (chain.layer, [each for each in (chain.data, chain.residual) if each is not None])
-        for chain in chains
-    }
-    found |= {each.result: (each.layer, [each.indices]) for each in find_gathers(graph, named)}
-    found |= {each.result: (each.layer, [each.left, each.right]) for each in find_products(graph, named)}
-    found |= {each.result: (each.layer, [each.gates, *each.states]) for each in find_recurrences(graph)}
-    return found
-
-
-def _first_reader(graph: Graph, layers: Mapping[Expr, tuple[str, list[Expr]]], var: Expr) -> str:
+def _first_reader(graph: Graph, layers: Mapping[Expr, Part], var: Expr) -> str:
     """Give the first layer that reads a tensor, directly or through what no layer makes."""
     reached = {var}
     for result, value in graph.bindings:
-        layer, read = layers.get(result, ("", operands(value)))
-        if not any(operand in reached for operand in read):
+        part = layers.get(result)
+        if not any(operand in reached for operand in (part.reads if part else operands(value))):
             continue
-        if layer:
-            return layer
+        if part:
+            return part.layer
         reached.add(result)
     return ""
 

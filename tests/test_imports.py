@@ -18,6 +18,7 @@ NOUNS = {
     "hardware",
     "layer",
     "mapping",
+    "naming",
     "network",
     "plan",
     "scheme",

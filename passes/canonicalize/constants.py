@@ -5,15 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax
 
-from tersor.ir.graph import Array, Expr, operator, shape_of
+from tersor.ir.graph import Array, Expr, axes_of, operator, shape_of
 from tersor.passes.canonicalize.walk import Walk
-
-
-def axes_of(call: Expr) -> list[int]:
-    """Give the axes of a transpose, all of them and none negative."""
-    rank = len(call.ty.shape)
-    return [int(a) % rank for a in call.attrs.axes] if call.attrs.axes else list(range(rank))[::-1]
-
 
 FOLDABLE: dict[str, Callable[..., Array]] = {
     "permute_dims": lambda call, a: np.transpose(a, axes_of(call)),

@@ -2,8 +2,7 @@
 
 from tvm import relax
 
-from tersor.ir.graph import Expr, shape_of
-from tersor.passes.canonicalize.constants import axes_of
+from tersor.ir.graph import Expr, axes_of, shape_of
 from tersor.passes.canonicalize.walk import Walk
 
 

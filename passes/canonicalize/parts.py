@@ -1,9 +1,9 @@
 """Parts: a piece of a split is a slice; a slice of a weight, as of three projections in one, is a weight."""
 
 import numpy as np
-from tvm import relax
 
 from tersor.ir.graph import Array, Expr, shape_of
+from tersor.ir.untyped import relax
 from tersor.passes.canonicalize.walk import Walk
 
 

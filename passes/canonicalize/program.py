@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import tvm
 
 from tersor.ir.graph import Array, Builder, Expr, Graph, operands, rebind
+from tersor.naming import unused_name
 
 
 @dataclass
@@ -47,17 +48,9 @@ def write(program: Program, source: Graph) -> tvm.IRModule:
     names: dict[Expr, str] = {}
     # A weight that stayed as it was has the first claim on its name.
     for var in sorted(order, key=lambda var: var not in source.weights):
-        names[var] = _unused(var.name, taken)
+        names[var] = unused_name(var.name, taken)
         taken.add(names[var])
     values: dict[Expr, Expr] = {v: builder.weight(names[v], program.weights[v]) for v in order}
     for var, value in program.bindings:
         values[var] = builder.emit(rebind(value, values))
     return builder.finish([rebind(output, values) for output in program.outputs])
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    unique, n = name, 0
-    while unique in taken:
-        n += 1
-        unique = f"{name}.{n}"
-    return unique

@@ -12,7 +12,7 @@ import numpy as np
 
 from tersor.arithmetic import FRACTION, SYMMETRIC_ZERO, TERM_LIMIT
 from tersor.ir.chains import Chain, Product, find_chains, find_products
-from tersor.ir.graph import Array, Expr, Graph, operator, shape_of
+from tersor.ir.graph import Array, Expr, Graph, axes_of, operator, shape_of
 from tersor.ir.operators import (
     DecodeNM,
     Requantize,
@@ -23,7 +23,7 @@ from tersor.ir.operators import (
 )
 from tersor.ir.operators import Product as ProductOperator
 from tersor.targets.cpu import epilogue as cpu
-from tersor.targets.cpu.views import View, axes_of, view_behind
+from tersor.targets.cpu.views import View, view_behind
 
 
 @dataclass(frozen=True)

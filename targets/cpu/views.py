@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from tersor.ir.graph import Expr, Graph, operator, shape_of
+from tersor.ir.graph import Expr, Graph, axes_of, operator, shape_of
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,3 @@ def view_behind(graph: Graph, var: Expr) -> tuple[Expr, View]:
     for axes in reversed(transposes):
         view = view.transposed(axes)
     return var, view
-
-
-def axes_of(call: Any) -> list[int]:
-    """Give the axes of a transpose; without any it reverses them."""
-    rank = len(shape_of(call.args[0]))
-    return [int(axis) % rank for axis in call.attrs.axes] if call.attrs.axes else list(range(rank))[::-1]

@@ -7,7 +7,7 @@ import numpy as np
 
 from tersor.error import UserError
 from tersor.export.writer import Writer
-from tersor.ir.graph import Expr, operator, shape_of
+from tersor.ir.graph import Expr, axes_of, operator, shape_of
 
 Form = Callable[[Writer, Expr], str]
 
@@ -17,10 +17,7 @@ def _reshape(writer: Writer, call: Expr) -> str:
 
 
 def _permute(writer: Writer, call: Expr) -> str:
-    axes = call.attrs.axes
-    rank = len(shape_of(call))
-    order = [int(axis) % rank for axis in axes] if axes is not None else list(range(rank))[::-1]
-    return writer.node("Transpose", writer.read(call.args[0]), perm=order)
+    return writer.node("Transpose", writer.read(call.args[0]), perm=axes_of(call))
 
 
 def _concat(writer: Writer, call: Expr) -> str:

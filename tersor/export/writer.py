@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from tersor.error import UserError
 from tersor.ir.graph import Expr, Graph, shape_of
 from tersor.ir.untyped import relax, tvm
+from tersor.naming import unused_name
 
 Array = NDArray[Any]
 OPSET = 17
@@ -29,10 +30,7 @@ class Writer:
 
     def name(self, wanted: str) -> str:
         """Reserve a name: the wanted one, or that with a number."""
-        unique, n = wanted, 0
-        while unique in self._taken:
-            n += 1
-            unique = f"{wanted}.{n}"
+        unique = unused_name(wanted, self._taken)
         self._taken.add(unique)
         return unique
 

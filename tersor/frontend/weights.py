@@ -12,6 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tersor.frontend.graph import Graph
+from tersor.naming import unused_name
 
 # Inputs that TVM's importer reads as numbers while it converts the node, by position.
 NUMBERS = {"Clip": (1, 2), "Pad": (1, 2, 3), "Resize": (1, 2, 3), "Upsample": (1,), "OneHot": (1, 2)}
@@ -52,7 +53,7 @@ def name_weights(graph: Graph) -> Graph:
     for old in graph.constants:
         # TVM's importer drops the prefix without looking whether the rest is still unique.
         if old.startswith(ANONYMOUS) and old not in renamed:
-            renamed[old] = _unused(old.removeprefix(ANONYMOUS), taken)
+            renamed[old] = unused_name(old.removeprefix(ANONYMOUS), taken)
             taken.add(renamed[old])
     nodes = []
     for node in graph.nodes:
@@ -84,11 +85,3 @@ def module_of(name: str) -> str | None:
         else:
             path.append(scope)
     return ".".join(path) or None
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    unique, n = name, 0
-    while unique in taken:
-        n += 1
-        unique = f"{name}.{n}"
-    return unique

@@ -6,6 +6,7 @@ Beside them, the other two kinds of layers: products of two activations, and gat
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tvm import relax
@@ -41,6 +42,11 @@ class Chain:
         return self.variables[:-1]
 
     @property
+    def reads(self) -> tuple[Any, ...]:
+        """The activations that go in."""
+        return (self.data,) if self.residual is None else (self.data, self.residual)
+
+    @property
     def attributes(self) -> Any:
         """The attributes of the multiply-accumulate operator."""
         return self.call.attrs
@@ -55,6 +61,16 @@ class Product:
     right: Any
     result: Any
 
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        """The one variable of the layer."""
+        return (self.result,)
+
+    @property
+    def reads(self) -> tuple[Any, ...]:
+        """The activations that go in."""
+        return self.left, self.right
+
 
 @dataclass(frozen=True)
 class Gather:
@@ -65,6 +81,16 @@ class Gather:
     indices: Any
     result: Any
 
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        """The one variable of the layer."""
+        return (self.result,)
+
+    @property
+    def reads(self) -> tuple[Any, ...]:
+        """The activations that go in."""
+        return (self.indices,)
+
 
 def find_products(graph: Graph, is_weight: Any = None) -> list[Product]:
     """Find the matrix products of two computed tensors; `is_weight` as of `find_chains`."""
@@ -72,23 +98,22 @@ def find_products(graph: Graph, is_weight: Any = None) -> list[Product]:
     others = [
         (var, value) for var, value in graph.bindings if operator(value) == "matmul" and var not in heads
     ]
-    products = [Product(f"matmul.{i}", *value.args, var) for i, (var, value) in enumerate(others)]
-    return [
-        product for product in products if all(map(_is_computed_matrix(graph), (product.left, product.right)))
-    ]
+    products = []
+    for i, (var, value) in enumerate(others):
+        left, right = value.args
+        if _is_computed_matrix(graph, left) and _is_computed_matrix(graph, right):
+            products.append(Product(f"matmul.{i}", left, right, var))
+    return products
 
 
-def _is_computed_matrix(graph: Graph) -> Any:
-    def check(expr: Expr) -> bool:
-        stored = graph.value(expr) is not None or any_weight(graph, expr) is not None
-        return not stored and len(shape_of(expr)) >= 2
-
-    return check
+def _is_computed_matrix(graph: Graph, expr: Expr) -> bool:
+    stored = graph.value(expr) is not None or any_weight(graph, expr) is not None
+    return not stored and len(shape_of(expr)) >= 2
 
 
 def find_gathers(graph: Graph, is_weight: Any = None) -> list[Gather]:
     """Find the lookups of rows in a table that nothing else reads; `is_weight` as of `find_chains`."""
-    named = is_weight or (lambda expr: expr.name if expr in graph.weights else None)
+    named = is_weight or partial(float_weight, graph)
     looked_up = [(var, value) for var, value in graph.bindings if operator(value) == "take"]
     gathers = []
     for var, value in looked_up:
@@ -118,7 +143,7 @@ def find_chains(graph: Graph, is_weight: Any = None) -> list[Chain]:
 
     `is_weight(expr) -> str | None` names the weight that an operand stands for; by default the named weights.
     """
-    named = is_weight or (lambda expr: expr.name if expr in graph.weights else None)
+    named = is_weight or partial(float_weight, graph)
     taken: set[Any] = set()
     chains = []
     heads = [(var, value) for var, value in graph.bindings if operator(value) in ("nn.conv2d", "matmul")]
@@ -138,6 +163,11 @@ def find_chains(graph: Graph, is_weight: Any = None) -> list[Chain]:
     return chains
 
 
+def float_weight(graph: Graph, expr: Expr) -> str | None:
+    """Give the name of a weight that is stored as it is, or None if `expr` is something else."""
+    return expr.name if expr in graph.weights else None
+
+
 def codes_of_weight(graph: Graph, expr: Expr) -> str | None:
     """Give the name of the weight whose codes `expr` dequantizes, or None if it is something else."""
     value = graph.definition(expr)
@@ -148,7 +178,7 @@ def codes_of_weight(graph: Graph, expr: Expr) -> str | None:
 
 def any_weight(graph: Graph, expr: Expr) -> str | None:
     """Give the name of a weight, whether it is stored in float or as codes, or None for what is computed."""
-    return expr.name if expr in graph.weights else codes_of_weight(graph, expr)
+    return float_weight(graph, expr) or codes_of_weight(graph, expr)
 
 
 def _take_bias(graph: Graph, chain: Chain) -> Chain:

@@ -167,6 +167,12 @@ def shape_of(expr: Expr) -> tuple[int, ...]:
     return tuple(int(extent) for extent in expr.ty.shape)
 
 
+def axes_of(transpose: Expr) -> list[int]:
+    """Give the order into which a `permute_dims` brings the axes, none negative; by default the reverse."""
+    rank, axes = len(transpose.args[0].ty.shape), transpose.attrs.axes
+    return [int(axis) % rank for axis in axes] if axes is not None else list(range(rank))[::-1]
+
+
 def weights_of(mod: Module) -> dict[str, Array]:
     """Give the weights of a module by name."""
     return {var.name: value for var, value in Graph(mod).weights.items()}

@@ -96,6 +96,11 @@ class Recurrence:
         """The variables of the layer; the last one is its result."""
         return (self.variable,) if self.variable.same_as(self.result) else (self.variable, self.result)
 
+    @property
+    def reads(self) -> tuple[Expr, ...]:
+        """The activations that go in."""
+        return self.gates, *self.states
+
 
 @dataclass(frozen=True)
 class Source:
