@@ -9,7 +9,7 @@ point 0; a bias is int32 at the scale ``input scale * weight scale``. Accumulato
 Rounding is to nearest, ties to even (IEEE 754 ``roundTiesToEven``). A requantization is one float32
 multiplication, rounded, then saturated, then shifted by the zero point: there is no float addition in it
 that a compiler could contract to a fused multiply-add, so every machine gives the same bits. Sums of two
-activations are for that reason sums of integers, of each term in 256ths of a step, rounded once at the end.
+activations are for that reason sums of integers, of each term in 4096ths of a step, rounded once at the end.
 """
 
 from typing import Any
@@ -21,12 +21,12 @@ Array = npt.NDArray[Any]
 Scale = Array | np.floating[Any]  # float32, per channel [K] or for all
 
 UINT8 = (0, 255)
-# Terms of a sum are integers in 256ths of the output's step.
-FRACTION_BITS = 8
+# Terms of a sum are integers in 4096ths of the output's step.
+FRACTION_BITS = 12
 FRACTION = float(1 << FRACTION_BITS)
 # There they are saturated before they become integers, so that the conversion is always defined. No 8-bit
-# result can tell: a term beyond it saturates the sum whatever the other term (<= 2**16 steps) is.
-TERM_LIMIT = float(1 << 18 + FRACTION_BITS)
+# result can tell: a term beyond it saturates the sum whatever the other term (<= 2**15 steps) is.
+TERM_LIMIT = float(1 << 16 + FRACTION_BITS)
 # The code of 1 in a recurrent state: what sigmoid * tanh gives lies between -1 and 1, whatever the data.
 STATE_LIMIT = 127
 # The code of zero on a symmetric grid of an activation: its codes are those of int8, moved up.
@@ -76,8 +76,8 @@ def requantize_add(
 ) -> Array:
     """Requantize an accumulator and add a uint8 residual to it, each brought to the output's scale first.
 
-    ``saturate((term(acc * multiplier) + term(residual * its multiplier) + 128) >> 8 + zero_point)`` with
-    ``term(x) = round(256 x)``: what the sum of the reals rounds to, or its neighbour where they nearly tie.
+    ``saturate((term(acc * multiplier) + term(residual * its multiplier) + 2048) >> 12 + zero_point)``
+    with ``term(x) = round(4096 x)``: what the reals' sum rounds to, or its neighbour where they nearly tie.
     """
     own = _term(_scaled(accumulator, multiplier, axis))
     other = _term(_scaled(_centred(residual, residual_zero_point), np.float32(residual_multiplier), axis))

@@ -124,9 +124,9 @@ def test_a_sum_is_what_the_sum_of_the_reals_rounds_to(seed: int) -> None:
     a, b = (rng.integers(0, 256, (1, 400)).astype(np.uint8) for _ in range(2))
     real = (a - 100.0) * np.float64(multipliers[0]) + (b - 90.0) * np.float64(multipliers[1]) + 120
     got = A.add(a, float(multipliers[0]), 100, b, float(multipliers[1]), 90, 120)
-    clear = np.abs(real - np.floor(real) - 0.5) > 1 / 256
+    clear = np.abs(real - np.floor(real) - 0.5) > 1 / 4096
     np.testing.assert_array_equal(got[clear], np.clip(np.rint(real), 0, 255)[clear])
-    assert (np.abs(got - np.clip(real, 0, 255)) <= 0.5 + 1 / 256).all()
+    assert (np.abs(got - np.clip(real, 0, 255)) <= 0.5 + 1 / 4096).all()
 
 
 def test_requantize_add_clips_the_sum_and_not_its_terms() -> None:
@@ -146,8 +146,8 @@ def test_a_term_beyond_the_limit_saturates_the_sum_whatever_the_other_is() -> No
 
 
 def test_the_term_limit_leaves_room_for_the_largest_residual() -> None:
-    # |residual| <= 255 * multiplier; up to the multiplier 2^8 the other operand cannot bring a term back.
-    assert A.TERM_LIMIT / A.FRACTION > 255 * 256 + 255
+    # |residual| <= 255 * multiplier; up to the multiplier 2^7 the other operand cannot bring a term back.
+    assert A.TERM_LIMIT / A.FRACTION > 255 * 128 + 255
     # Both terms at the limit cancel exactly.
     acc, residual = i32(2**31 - 1).reshape(1, 1), u8(0).reshape(1, 1)
     assert A.requantize_add(acc, np.float32(1), residual, 1e30, 1, 9)[0, 0] == 9

@@ -31,7 +31,7 @@ class Residual:
 class Requantize:
     """int32 accumulator -> uint8 codes; float32 multiplier per channel (`arithmetic.requantize[_add]`).
 
-    `bounded` says that no accumulator times its multiplier, in 256ths of a step where a residual is added,
+    `bounded` says that no accumulator times its multiplier, in 4096ths of a step where a residual is added,
     reaches `SAFE`, so saturating packs may clip.
     """
 
