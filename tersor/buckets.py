@@ -150,8 +150,9 @@ class Buckets:
     def place(self, arrays: Mapping[str, Array]) -> list[Placed]:
         """Pad the arrays to the smallest bucket that holds them; a large batch is cut into several.
 
-        Raises UserError for arrays that no bucket holds.
+        Raises UserError for arrays that no bucket holds, and for what is no array of such numbers.
         """
+        arrays = {name: self._array(name, arrays) for name in self.inputs}
         sizes = self._sizes(arrays)
         fitting = [
             index
@@ -210,14 +211,23 @@ class Buckets:
             self, dims=tuple(replace(dim, padding=padding, why=why) for dim, (padding, why) in pairs)
         )
 
+    def _array(self, name: str, arrays: Mapping[str, Any]) -> Array:
+        """Take an input as an array. Raises UserError if it is missing or of another kind of numbers."""
+        if name not in arrays:
+            raise UserError(f"the input {name!r} is missing: give it as an array of {self.describe(name)}")
+        wanted = np.dtype(self.inputs[name][1])
+        try:
+            array = np.asarray(arrays[name])
+        except Exception as error:
+            raise UserError(f"the input {name!r} is no array: give one of {self.describe(name)}") from error
+        if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and wanted.kind != "f"):
+            raise UserError(f"the input {name!r} holds {array.dtype}, but the network takes {wanted}")
+        return array
+
     def _sizes(self, arrays: Mapping[str, Array]) -> tuple[int, ...]:
         """Read the arrays' sizes along the dims. Raises UserError where no bucket can have their shapes."""
         free = {axis for dim in self.dims for axis in dim.inputs}
         for name, (shape, _) in self.inputs.items():
-            if name not in arrays:
-                raise UserError(
-                    f"the input {name!r} is missing: give it as an array of {self.describe(name)}"
-                )
             got = arrays[name].shape
             fixed = [axis for axis in range(len(shape)) if (name, axis) not in free]
             if len(got) != len(shape) or any(got[axis] != shape[axis] for axis in fixed) or 0 in got:

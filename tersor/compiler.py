@@ -108,8 +108,8 @@ def load_model(
         if shapes or batch:
             raise UserError("a Relax module has its shapes: give other ones where it is imported")
         return Model("module", canonical(source), host)
-    name = Path(source).stem if isinstance(source, str | Path) else source.graph.name or "model"
     references, batched = bucket_models(source, shapes, outputs, batch, check)
+    name = Path(source).stem if isinstance(source, str | Path) else source.graph.name or "model"
     names = tuple(value.name for value in references[-1].graph.output)
     *smaller, largest = (import_model(reference) for reference in references)
     model = Model(name, largest, host, names, tuple(smaller), batched)
@@ -244,14 +244,11 @@ def side_by_side(
     for mod in model.mods:
         named = observable(mod)
         exposed.append(expose(mod, [named[name] for name in names]))
-    exact, rounded = (
-        model.runner(*model.lowered_alike(mods))
-        for mods in ([as_float(mod) for mod in exposed], [compress(mod, plan, statistics) for mod in exposed])
-    )
+    rounded = model.runner(*model.lowered_alike([compress(mod, plan, statistics) for mod in exposed]))
 
     def run(sample: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
-        both = zip(exact.uncropped(sample), rounded.uncropped(sample), strict=True)
-        return dict(zip(names, both, strict=True))
+        exact, results = model.float_tensors(sample), rounded.uncropped(sample)
+        return {name: (exact[name], result) for name, result in zip(names, results, strict=True)}
 
     return run
 

@@ -21,6 +21,7 @@ from tersor.targets.cpu.detect import Host
 from tersor.targets.cpu.lowering import Lowered, lower
 
 Array = npt.NDArray[Any]
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]  # inputs by name -> tensors by name
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Model:
     """An imported network on a host, with its float build; what every compression starts from.
 
     With several buckets `mod` is the network in the largest shapes, `smaller` in the others, the smallest
-    first; `batched` names the inputs whose leading dimension was asked to be a batch.
+    first; `batched` names the inputs whose leading dimension was asked to be a batch; `known` are the buckets
+    of an earlier compilation, whose padding needs not be found out again.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Model:
     output_names: tuple[str, ...] = ()
     smaller: tuple[tvm.IRModule, ...] = ()
     batched: tuple[str, ...] = ()
+    known: Buckets | None = None
 
     @property
     def mods(self) -> tuple[tvm.IRModule, ...]:
@@ -46,7 +49,7 @@ class Model:
     @cached_property
     def buckets(self) -> Buckets:
         """The shapes of inputs and outputs; which of them may be padded is found out by running them."""
-        return check_padding(self._unchecked, self._run_float)
+        return self.known or check_padding(self._unchecked, self._run_float)
 
     @property
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -88,18 +91,28 @@ class Model:
         alone = len(lowered) < len(self.mods)
         return Runner(self.build(lowered), self.inputs if alone else self.buckets)
 
-    def observe(self, *mods: tvm.IRModule) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
-        """Compile a float network, given once or for all buckets: a run gives every tensor by its name."""
-        named = [observable(mod) for mod in mods]
-        exposed = [expose(mod, list(each.values())) for mod, each in zip(mods, named, strict=True)]
-        runner = self.runner(*self.lowered_alike(exposed))
-        flat = _of_changing_channels(named)
+    @cached_property
+    def float_tensors(self) -> Run:
+        """Every float tensor between the parts of the uncompressed network, as large as the bucket has it."""
+        return self._tensors(self.mods)
+
+    def observe(self, *mods: tvm.IRModule) -> Run:
+        """Compile a float network, given once or for all buckets, to be calibrated on."""
+        own = all(mod is mine for mod, mine in zip(mods, self.mods, strict=False))
+        tensors = self.float_tensors if own and len(mods) == len(self.mods) else self._tensors(mods)
+        flat = _of_changing_channels([observable(mod) for mod in mods])
 
         def run(arrays: Mapping[str, Array]) -> dict[str, Array]:
-            results = zip(named[-1], runner.uncropped(arrays), strict=True)
-            return {name: array.reshape(-1, 1) if name in flat else array for name, array in results}
+            found = tensors(arrays).items()
+            return {name: array.reshape(-1, 1) if name in flat else array for name, array in found}
 
         return run
+
+    def _tensors(self, mods: Sequence[tvm.IRModule]) -> Run:
+        named = [observable(mod) for mod in mods]
+        exposed = [as_float(expose(mod, list(each.values()))) for mod, each in zip(mods, named, strict=True)]
+        runner = self.runner(*self.lowered_alike(exposed))
+        return lambda arrays: dict(zip(named[-1], runner.uncropped(arrays), strict=True))
 
     @cached_property
     def _unchecked(self) -> Buckets:

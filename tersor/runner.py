@@ -44,10 +44,13 @@ class Runner:
 
     @classmethod
     def load(cls, path: Path, inputs: Inputs | Buckets) -> Self:
-        """Load a library that `tersor compress` wrote. Raises UserError if it is none."""
+        """Load a library that `tersor compress` wrote. Raises UserError if it is none or lacks a bucket."""
         try:
             with quiet_stderr():
-                return cls(tvm.runtime.load_module(str(path)), inputs)
+                runner = cls(tvm.runtime.load_module(str(path)), inputs)
+            for bucket in runner.buckets.shapes:
+                runner._machine[bucket.entry]
+            return runner
         except Exception as error:
             reason = (str(error).strip().splitlines() or ["it cannot be loaded"])[-1]
             raise UserError(f"{path} is no compiled model: {reason}") from error

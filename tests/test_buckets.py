@@ -136,6 +136,15 @@ def test_what_no_bucket_holds_is_said_in_words(
         shapes.place({name: np.zeros(shape) for name, shape in arrays.items()})
 
 
+def test_lists_are_arrays_and_other_kinds_of_numbers_are_refused() -> None:
+    inputs = Buckets.single({"x": ((1, 2), "float32"), "ids": ((1, 2), "int64")})
+    (placed,) = inputs.place({"x": [[1.5, 2]], "ids": [[3, 4]]})  # pyright: ignore[reportArgumentType]
+    assert [array.tolist() for array in placed.arrays.values()] == [[[1.5, 2]], [[3, 4]]]
+    for ids, held in (([[0.5, 1]], "float64"), ([["a", "b"]], "<U1")):
+        with pytest.raises(UserError, match=f"'ids' holds {held}, but the network takes int64"):
+            inputs.place({"x": np.zeros((1, 2)), "ids": np.array(ids)})
+
+
 def test_rows_are_cut_to_the_bucket_that_is_long_enough() -> None:
     (first, *_), rest = LOPSIDED.place({"x0": np.zeros((3, 9, 2))}), 1
     assert (LOPSIDED.shapes[first.index].inputs[0].shape, first.sizes, rest) == ((2, 16, 2), (2, 9), 1)

@@ -317,6 +317,18 @@ def test_the_other_commands_say_what_to_change(
     assert said in line
 
 
+def test_a_network_that_does_not_fit_into_memory_is_said_in_words(
+    folder: Path, tersor: Tersor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 11.6 TiB")
+
+    monkeypatch.setattr("tersor.cli.compress.load_model", load)
+    result = tersor("compress", folder / "mlp.onnx", "--data", folder / "data.npz", "--out", folder / "not")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: out of memory, give a smaller shape, batch or data: Unable")
+
+
 def test_a_full_disk_leaves_what_was_there(
     folder: Path, tersor: Tersor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ def test_run_and_the_runtime_alone_give_the_same(folder: Path, tersor: Tersor) -
 
 
 def test_bench_times_every_bucket(folder: Path, tersor: Tersor) -> None:  # noqa: F811
-    result = tersor("bench", folder / "out", folder / "net.onnx", *SHAPES, "--repeats", 2)
+    result = tersor("bench", folder / "out", folder / "net.onnx", "--repeats", 2)
     assert (result.code, result.err) == (0, "")
     for row in ("fp32 1x8x16, 1x8", "compressed 1x8x16, 1x8", "fp32 1x24x16, 1x24"):
         assert row in result.out
@@ -83,6 +83,15 @@ def test_the_last_batch_may_be_smaller(tmp_path: Path, tersor: Tersor) -> None: 
     assert "calibrated on 3 samples, evaluated on the 8 others" in result.out
     result = tersor("run", tmp_path / "out", "--data", tmp_path / "data.npz")
     assert result.out.splitlines()[0] == "y: float32 [11, 10]"
+    # The other commands find the batch in the folder.
+    arguments = "--compare", tmp_path / "out", "--data", tmp_path / "data.npz", "--samples", 3
+    result = tersor("inspect", tmp_path / "mlp.onnx", *arguments)
+    assert (result.code, result.err) == (0, "")
+    assert "fc1.weight:out" in result.out
+    result = tersor("export", tmp_path / "out", tmp_path / "mlp.onnx", "--onnx", tmp_path / "int8.onnx")
+    assert (result.code, result.err) == (0, "")
+    (value,) = onnx.load(tmp_path / "int8.onnx").graph.input
+    assert [dim.dim_value for dim in value.type.tensor_type.shape.dim] == [4, 64]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: tersor compress, run, bench and inspect."""
+"""The command line: tersor compress, run, bench, inspect and export."""
 
 from tersor.cli.app import main
 

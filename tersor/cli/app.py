@@ -40,6 +40,8 @@ def _invoke(arguments: list[str]) -> int:
     except UsageError as error:
         message = error.format_message()
         return _fail(message) if message else 2  # without a message the help was printed
+    except MemoryError as error:
+        return _fail(f"out of memory, give a smaller shape, batch or data: {error}")
     except (KeyboardInterrupt, typer.Abort):
         return 130
 

@@ -8,14 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tersor.cli.folder import open_runner, read_report
-from tersor.cli.options import Batch, Shapes, parse_batch, parse_shapes
+from tersor.cli.folder import open_model, open_runner, read_report
 from tersor.cli.progress import progress_bar
-from tersor.compiler import load_model
-from tersor.error import UserError
 from tersor.measure import latencies
 from tersor.report import faster
-from tersor.targets.cpu.detect import detect, hardware
 
 
 def bench(
@@ -27,8 +23,6 @@ def bench(
         int | None, typer.Option(min=1, help="Threads to run on (default: all cores).")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median counts.")] = 50,
-    shape: Shapes = None,
-    batch: Batch = None,
 ) -> None:
     """Measure the latency of a compressed model on random inputs."""
     if threads is not None:
@@ -39,17 +33,7 @@ def bench(
     with progress_bar() as show:
         if model is not None:
             show("compiling fp32", 0, None)
-            host = hardware(detect(report.hardware.removeprefix("cpu-"), threads))
-            loaded = load_model(
-                model, parse_shapes(shape), hardware=host, check=False, batch=parse_batch(batch)
-            )
-            baseline = loaded.float_runner
-            if [each.inputs for each in baseline.buckets.shapes] != [each.inputs for each in buckets]:
-                raise UserError(
-                    f"the inputs of {model} are not those of {folder}: give the model it was made from, "
-                    "with the same --shape and --batch"
-                )
-            runners = {"fp32": baseline} | runners
+            runners = {"fp32": open_model(model, folder, report, threads).float_runner} | runners
         medians = {}
         for bucket in buckets:
             show(f"measuring {bucket.entry}", 0, None)

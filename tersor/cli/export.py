@@ -7,16 +7,12 @@ import onnx
 import typer
 from rich.console import Console
 
-from tersor.cli.folder import read_report
-from tersor.cli.options import Shapes, check_file, parse_shapes
+from tersor.cli.folder import open_model, open_plan, read_report
+from tersor.cli.options import check_file
 from tersor.cli.progress import progress_bar
-from tersor.compiler import load_model
 from tersor.error import UserError
 from tersor.export import export_onnx
 from tersor.lowering import plan_for, round_layers
-from tersor.plan import Plan
-from tersor.statistics import Statistics
-from tersor.targets.cpu.detect import detect, hardware
 
 
 def export(
@@ -25,20 +21,17 @@ def export(
     file: Annotated[
         Path, typer.Option("--onnx", metavar="FILE", help="Where the quantized ONNX model goes.")
     ],
-    shape: Shapes = None,
-    output: Annotated[
-        list[str] | None,
-        typer.Option("--output", metavar="NAME", help="As it was given to `tersor compress`. Repeatable."),
-    ] = None,
 ) -> None:
-    """Write a compressed model as ONNX in QDQ form: int8 weights, uint8 activations, int32 biases."""
+    """Write a compressed model as ONNX in QDQ form: int8 weights, uint8 activations, int32 biases.
+
+    Of several shapes it is the largest.
+    """
     check_file(file)
     report = read_report(folder)
-    host = hardware(detect(report.hardware.removeprefix("cpu-")))
-    plan, statistics = Plan.load(folder / "plan.json"), Statistics.load(folder / "statistics.npz")
+    plan, statistics = open_plan(folder)
     with progress_bar() as show:
         show("importing", 0, None)
-        imported = load_model(model, parse_shapes(shape), output, host, check=False)
+        imported = open_model(model, folder, report)
         plan_for(plan, imported.mod, imported.host, statistics)  # that it is for this model
         rounded, _ = round_layers(imported.mod, plan, statistics)
         exported = export_onnx(rounded, [spec.name for spec in imported.outputs], imported.name)

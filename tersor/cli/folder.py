@@ -1,14 +1,23 @@
-"""A compressed model's folder, as `tersor compress` wrote it."""
+"""A compressed model's folder, as `tersor compress` wrote it, and the model that it was made from."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
+
+from tersor.compiler import load_model
 from tersor.document import read_json
 from tersor.error import UserError
+from tersor.frontend.batch import batched_inputs
+from tersor.frontend.graph import Graph
+from tersor.frontend.onnx_file import load_onnx
+from tersor.frontend.shapes import Shape
+from tersor.model import Model
 from tersor.plan import Plan
 from tersor.report import Report
 from tersor.runner import Runner, use_threads
 from tersor.statistics import Statistics
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.detect import detect, hardware
 
 
 def read_report(folder: Path) -> Report:
@@ -25,5 +34,46 @@ def open_plan(folder: Path) -> tuple[Plan, Statistics]:
 
 def open_runner(folder: Path, report: Report) -> Runner:
     """Load a folder's library. Raises UserError if it is none, or is for another CPU."""
-    use_threads(detect(report.hardware.removeprefix("cpu-")).cores)
+    use_threads(detect(_isa(report)).cores)
     return Runner.load(folder / "model.so", report.buckets)
+
+
+def open_model(source: Path, folder: Path, report: Report, cores: int | None = None) -> Model:
+    """Import the model that a folder was made from, in the folder's shapes, with its outputs.
+
+    Raises UserError if it is no model, or has other inputs or outputs.
+    """
+    if source.is_dir():
+        raise UserError(f"{source} is a directory: give the ONNX model that {folder} was made from")
+    model = load_onnx(source)
+    host = hardware(detect(_isa(report), cores))
+    shapes, batch = _as_asked(model, report)
+    outputs = [spec.name for spec in report.outputs]
+    try:
+        imported = load_model(model, shapes, outputs, host, check=False, batch=batch)
+    except UserError as error:
+        raise UserError(f"{source} is not the model that {folder} was made from: {error}") from error
+    if imported.inputs != report.buckets.inputs:
+        raise UserError(f"the inputs of {source} are not those of {folder}: give the model it was made from")
+    return replace(imported, name=report.model, known=report.buckets)
+
+
+def _isa(report: Report) -> str:
+    return report.hardware.removeprefix("cpu-")
+
+
+def _as_asked(model: onnx.ModelProto, report: Report) -> tuple[dict[str, list[Shape]], list[int] | None]:
+    """Give the shapes, and the batches if the model has another leading dimension, that make the buckets."""
+    buckets = [{spec.name: spec.shape for spec in bucket.inputs} for bucket in report.buckets.shapes]
+    names = batched_inputs(model)
+    leading = {value.name: value.type.tensor_type.shape.dim[:1] for value in Graph.read(model).inputs}
+    fixed = [name for name in names if leading[name][0].dim_value == 1]
+    batches = sorted({shapes[name][0] for shapes in buckets for name in fixed if shapes.get(name)})
+    if batches in ([], [1]):
+        return {name: [shapes[name] for shapes in buckets] for name in buckets[0]}, None
+    single = [
+        {name: (1, *shape[1:]) if name in names else shape for name, shape in shapes.items()}
+        for shapes in buckets
+    ]
+    single = [shapes for i, shapes in enumerate(single) if shapes not in single[:i]]
+    return {name: [shapes[name] for shapes in single] for name in single[0]}, batches

@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tersor.cli.folder import open_plan, read_report
+from tersor.cli.folder import open_model, open_plan, read_report
 from tersor.cli.options import (
     Crop,
     Layout,
@@ -21,7 +21,6 @@ from tersor.cli.options import (
 )
 from tersor.cli.progress import progress_bar
 from tersor.comparison import compare as run_both
-from tersor.compiler import load_model
 from tersor.data import Preprocessing, load_samples
 from tersor.diagnosis import Diagnosis, Errors
 from tersor.error import UserError
@@ -30,7 +29,6 @@ from tersor.frontend.shapes import split
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.passes.extract import extract
-from tersor.targets.cpu.detect import detect, hardware
 
 
 def inspect(
@@ -84,17 +82,9 @@ def _compared(source: Path, folder: Path, data: str, count: int, preprocessing: 
     """Compress again in memory, as the folder's plan says, with every tensor to be seen."""
     report = read_report(folder)
     plan, statistics = open_plan(folder)
-    if source.is_dir():
-        raise UserError(f"{source} is a directory: give the ONNX model that {folder} was made from")
     with progress_bar() as show:
         show("importing", 0, None)
-        buckets = report.buckets.shapes
-        shapes = {
-            spec.name: [bucket.inputs[i].shape for bucket in buckets] for i, spec in enumerate(report.inputs)
-        }
-        outputs = [spec.name for spec in report.outputs]
-        host = hardware(detect(report.hardware.removeprefix("cpu-")))
-        model = load_model(source, shapes, outputs, host, check=False)
+        model = open_model(source, folder, report)
         show("comparing", 0, None)
         return run_both(model, plan, statistics, load_samples(data, model.buckets, preprocessing, count))
 

@@ -2,9 +2,10 @@
 
 import os
 import tempfile
+import zipfile
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import numpy as np
 import typer
@@ -66,13 +67,21 @@ def _joined(name: str, batches: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate(batches) if batches[0].ndim else np.stack(batches)}
 
 
+def _save(file: IO[bytes], arrays: dict[str, NDArray[Any]]) -> None:
+    """Write as `np.savez` does, which cannot take arrays that are called `file` or `allow_pickle`."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write a .npz file, whole or not at all."""
     try:
         handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
+                _save(file, arrays)
             os.chmod(partial, 0o644)
             os.replace(partial, path)
         finally:

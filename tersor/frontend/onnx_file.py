@@ -17,6 +17,8 @@ OLDEST_AS_IS = 13  # since opset 13 axes, splits and bounds are inputs; only old
 
 def load_onnx(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     """Return the model of at least opset 13, with its local functions inlined and its weights in memory."""
+    if not isinstance(source, str | Path | onnx.ModelProto):
+        raise UserError(f"a {type(source).__name__} is no model: give an ONNX model, its file or a module")
     model = _read(Path(source)) if isinstance(source, str | Path) else source
     if not model.HasField("graph") or not model.graph.node:
         raise UserError(f"{_origin(source)} is not an ONNX model: it holds no graph with nodes")

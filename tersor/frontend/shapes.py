@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -46,7 +48,7 @@ def bucket_models(
 
 def split(shapes: Shapes) -> list[dict[str, Shape]]:
     """Give the shapes of each bucket: the n-th has the n-th shape of every input, or its only one."""
-    several = {name: _several(given) for name, given in shapes.items()}
+    several = {name: _several(name, given) for name, given in shapes.items()}
     counts = {name: len(given) for name, given in several.items() if len(given) != 1}
     if len(set(counts.values())) > 1:
         shown = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
@@ -58,10 +60,17 @@ def split(shapes: Shapes) -> list[dict[str, Shape]]:
     ]
 
 
-def _several(given: Shape | Sequence[Shape]) -> list[Shape]:
-    if not given or isinstance(given[0], int):
-        return [tuple(given)]  # pyright: ignore[reportReturnType]
-    return [tuple(shape) for shape in given]  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
+def _several(name: str, given: Any) -> list[Shape]:
+    """Read one shape, or several. Raises UserError for anything else."""
+    shapes = given if isinstance(given, list | tuple) and given and not _is_size(given[0]) else [given]
+    for shape in shapes:
+        if not isinstance(shape, list | tuple) or not all(map(_is_size, shape)):
+            raise UserError(f"the shape {shape!r} of {name!r} is not understood: write it as (1, 32)")
+    return [tuple(int(size) for size in shape) for shape in shapes]
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Integral)
 
 
 def buckets_of(

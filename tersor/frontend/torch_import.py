@@ -6,6 +6,7 @@ torch is imported only here and in what is called from here, and only when a mod
 import contextlib
 import copy
 import inspect
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,6 +81,8 @@ def import_torch(module: Any, example_inputs: Examples) -> TorchImport:
     torch = _torch()
     if not isinstance(module, torch.nn.Module):
         raise UserError(f"expected a torch.nn.Module, got a {type(module).__name__}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserError("a ScriptModule cannot be traced: give the torch.nn.Module that it was made from")
     module = _in_inference_mode(module)
     bound = _bound(module, example_inputs)
     _check_tensors(module, bound.arguments)
@@ -166,15 +169,18 @@ def _dtype(tensor: Any) -> str:
 
 @contextlib.contextmanager
 def _quiet(torch: Any) -> Iterator[None]:
-    """Without warnings, and without the fused encoder layer that PyTorch takes for inference."""
+    """Without warnings, torch's log of errors that we name, and PyTorch's fused encoder layer."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque operator otherwise
+    logged = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        logging.disable(logged)
 
 
 def _exported(torch: Any, module: Any, bound: inspect.BoundArguments) -> Any:

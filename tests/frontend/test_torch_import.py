@@ -273,6 +273,7 @@ class Branching(nn.Module):
         (nn.Linear(4, 2), (normal(1, 4).double(),), "'input' is float64"),
         (nn.Linear(4, 2).half(), (normal(1, 4),), "'weight' is float16.*float"),
         (nn.Linear(4, 2), None, "needs example_inputs"),
+        (torch.jit.script(nn.Linear(4, 2)), (normal(1, 4),), "cannot be traced"),
     ],
 )
 def test_what_cannot_be_imported_is_said_in_one_sentence(module: nn.Module, inputs: Any, said: str) -> None:
