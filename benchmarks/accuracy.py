@@ -20,8 +20,9 @@ from peers import nncf_int8, onnxruntime_int8, session
 from rows import Row, print_rows, write_rows
 
 import tersor
-from tersor.data import Preprocessing, Samples, load_samples
+from tersor.data import Samples, load_samples
 from tersor.measure import Power
+from tersor.preprocessing import Preprocessing
 from tutorials.efficientnet_lite0 import IMAGES
 
 MODEL = "efficientnet-lite0"

@@ -17,8 +17,10 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the seeded networks of the tests
 
-from tersor.data import Inputs, Preprocessing, load_samples
+from tersor.buckets import Inputs
+from tersor.data import load_samples
 from tersor.error import UserError
+from tersor.preprocessing import Preprocessing
 from tests import models as seeded
 from tutorials import efficientnet_lite0
 

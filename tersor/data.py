@@ -3,106 +3,25 @@
 Samples are read one batch at a time, as often as one iterates: memory does not depend on how many there are.
 """
 
-import csv
-import io
-import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from tersor.array_files import read_headers, read_rows
 from tersor.buckets import Buckets, Dim, Inputs
 from tersor.error import UserError
+from tersor.labels import classes_of
+from tersor.preprocessing import Preprocessing
 
 Array = NDArray[Any]
 IMAGES = (".jpg", ".jpeg", ".png")
 ARRAYS = (".npz", ".npy")
 LABELS = "labels"
-FILENAME = "filename"
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes an input: resize, centre crop, then (pixel - mean) / std with pixels in 0..255.
-
-    `resize` is what the short side becomes (bicubic), by default just enough for the crop; `crop` is the side
-    of the centre crop and must be the model's; `mean` and `std` hold one number, or one per channel.
-    """
-
-    resize: int | None = None
-    crop: int | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
-
-    def __post_init__(self) -> None:
-        for option, size in (("--resize", self.resize), ("--crop", self.crop)):
-            if size is not None and size < 1:
-                raise UserError(f"{option} must be at least 1, got {size}")
-        if self.resize is not None and self.crop is not None and self.resize < self.crop:
-            raise UserError(f"--resize {self.resize} leaves no room for --crop {self.crop}")
-        for option, values in (("--mean", self.mean), ("--std", self.std)):
-            if len(values) not in (1, 3) or not np.all(np.isfinite(values)):
-                raise UserError(f"{option} needs one number, or three for RGB, got {_list(values)}")
-        if 0 in self.std:
-            raise UserError("--std must not be 0: pixels are divided by it")
-        if self.layout not in ("NCHW", "NHWC"):
-            raise UserError(f"--layout must be NCHW or NHWC, got {self.layout}")
-
-    def image(self, file: Path, shape: Sequence[int]) -> Array:
-        """Read an image as float32 of `shape`, [C, H, W] or [H, W, C] by the layout."""
-        channels, height, width = shape if self.layout == "NCHW" else (shape[2], shape[0], shape[1])
-        try:
-            with Image.open(file) as opened:
-                picture = opened.convert("RGB" if channels == 3 else "L")
-        except Exception as error:
-            raise UserError(f"the image {str(file)!r} is broken or of an unknown format") from error
-        pixels = np.asarray(self._cut(picture, height, width), np.float32).reshape(height, width, channels)
-        pixels = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if self.layout == "NCHW" else pixels
-
-    def check(self, name: str, shape: Sequence[int]) -> None:
-        """Raise UserError unless images can become the records of the input `name`, of this shape."""
-        channels_at = 0 if self.layout == "NCHW" else 2
-        if len(shape) != 3 or shape[channels_at] not in (1, 3):
-            raise UserError(
-                f"images do not fit the input {name!r}, whose samples are {_shape(shape)}: "
-                f"give arrays in a .npz, or another --layout than {self.layout}"
-            )
-        channels = shape[channels_at]
-        for option, values in (("--mean", self.mean), ("--std", self.std)):
-            if len(values) not in (1, channels):
-                raise UserError(
-                    f"{option} {_list(values)} has three numbers, but the model's images have one channel"
-                )
-        height, width = [size for axis, size in enumerate(shape) if axis != channels_at]
-        if self.crop is not None and (height, width) != (self.crop, self.crop):
-            raise UserError(
-                f"--crop {self.crop} does not give the {height}x{width} images that the model takes"
-            )
-        if self.resize is not None and self.resize < max(height, width):
-            raise UserError(
-                f"--resize {self.resize} is less than the {height}x{width} images that the model takes"
-            )
-
-    def _cut(self, picture: Image.Image, height: int, width: int) -> Image.Image:
-        if self.resize is None:
-            scale = max(height / picture.height, width / picture.width)
-            size = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
-        else:
-            short = min(picture.size)
-            size = self.resize * picture.width // short, self.resize * picture.height // short
-        if size != picture.size:
-            picture = picture.resize(size, Image.Resampling.BICUBIC)
-        left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
-        return picture.crop((left, top, left + width, top + height))
 
 
 @dataclass(frozen=True)
@@ -315,7 +234,7 @@ class _ArrayFile:
     def __init__(self, path: Path, records: _Records) -> None:
         self.path = path
         self.shapes: dict[str, tuple[int, ...]] = {}  # of one sample
-        headers = _headers(path)
+        headers = read_headers(path)
         self.members = _match(path, headers, list(records.inputs))
         counts = {}
         for name, member in self.members.items():
@@ -339,14 +258,14 @@ class _ArrayFile:
         return self.count
 
     def records(self) -> Iterator[tuple[str, dict[str, Array]]]:
-        streams = {name: _read_rows(self.path, member) for name, member in self.members.items()}
+        streams = {name: read_rows(self.path, member) for name, member in self.members.items()}
         for index in range(self.count):
             record = {name: next(stream).reshape(self.shapes[name]) for name, stream in streams.items()}
             yield f"sample {index} of {str(self.path)!r}", record
 
     def labels(self) -> Array | None:
         """Return the classes stored beside the samples."""
-        return np.array([int(row) for row in _read_rows(self.path, LABELS)]) if self.has_labels else None
+        return np.array([int(row) for row in read_rows(self.path, LABELS)]) if self.has_labels else None
 
     def _check(
         self, name: str, member: str, shape: tuple[int, ...], dtype: np.dtype, records: _Records
@@ -383,56 +302,6 @@ def _match(path: Path, headers: Mapping[str, Any], names: Sequence[str]) -> dict
     return {name: name for name in names}
 
 
-def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Read the shapes and dtypes of a file's arrays, without the arrays."""
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                return {path.stem: _header(file)[:2]}
-        with zipfile.ZipFile(path) as archive:
-            headers = {}
-            for info in archive.infolist():
-                with archive.open(info) as file:
-                    headers[info.filename.removesuffix(".npy")] = _header(file)[:2]
-            return headers
-    except Exception as error:
-        raise UserError(f"{str(path)!r} is no array file, or it is truncated") from error
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, bool]:
-    """Read a .npy header: shape, dtype, and whether the first index runs fastest."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    return shape, dtype, fortran
-
-
-def _read_rows(path: Path, member: str) -> Iterator[Array]:
-    """Yield an array row by row along its first axis, from disk."""
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                yield from _rows(file)
-        else:
-            with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
-                yield from _rows(file)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"the array {member!r} in {str(path)!r} is truncated or damaged") from error
-
-
-def _rows(file: IO[bytes]) -> Iterator[Array]:
-    shape, dtype, fortran = _header(file)
-    if fortran:  # rows are scattered over the whole array
-        yield from np.frombuffer(file.read(), dtype).reshape(shape[::-1]).T
-        return
-    size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-    for _ in range(shape[0]):
-        row = file.read(size)
-        if len(row) != size:
-            raise EOFError
-        yield np.frombuffer(row, dtype).reshape(shape[1:])
-
-
 def _labels(
     source: "_ImageFolder | _ArrayFiles", path: Path, labels: str | Path | None, skip: int, count: int
 ) -> NDArray[np.int64] | None:
@@ -450,51 +319,8 @@ def _labels(
             missing = source.files[[classes is None for classes in stored].index(True)].path
             raise UserError(f"{str(missing)!r} has no array 'labels', but other files have one")
         return np.concatenate(known).astype(np.int64)[chosen]
-    if labels is None:
-        return None
-    if str(labels) == FILENAME:
-        return np.array([_number_in_name(file) for file in source.files[chosen]], np.int64)
-    classes = _read_csv(Path(labels))
-    return np.array([_class_of(file, path, classes, labels) for file in source.files[chosen]], np.int64)
-
-
-def _number_in_name(file: Path) -> int:
-    numbers = re.findall(r"\d+", file.stem)
-    if not numbers:
-        raise UserError(f"--labels filename finds no number in the name {file.name!r}")
-    return int(numbers[-1])
-
-
-def _class_of(file: Path, folder: Path, classes: Mapping[str, int], labels: str | Path) -> int:
-    relative = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
-    for key in (relative, file.name):
-        if key in classes:
-            return classes[key]
-    raise UserError(f"{str(labels)!r} has no class for the file {file.name!r}")
-
-
-def _read_csv(path: Path) -> dict[str, int]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the labels {str(path)!r} cannot be read; give a CSV file, or 'filename'") from error
-    rows = csv.DictReader(io.StringIO(text))
-    if not {"file", "class"} <= set(rows.fieldnames or ()):
-        raise UserError(f"the labels {str(path)!r} need a first line with the columns file and class")
-    classes = {}
-    for row in rows:
-        try:
-            classes[row["file"]] = int(row["class"])
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"{str(path)!r}, line {rows.line_num}: the class must be a number, got {row['class']!r}"
-            ) from error
-    return classes
+    return None if labels is None else classes_of(source.files[chosen], path, labels)
 
 
 def _shape(shape: Sequence[object]) -> str:
     return f"[{', '.join(map(str, shape))}]"
-
-
-def _list(values: Sequence[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)

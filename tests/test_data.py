@@ -8,30 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tersor.data import Preprocessing, load_samples
-from tersor.error import UserError
-
-IMAGE = {"x": ((1, 3, 8, 8), "float32")}
-VECTOR = {"x": ((1, 4), "float32")}
-TEXT = {"ids": ((1, 6), "int64"), "mask": ((1, 6), "int64")}
-
-
-def refused(message):
-    return pytest.raises(UserError, match=message)
-
-
-def save_images(folder, names, size=(8, 8), mode="RGB", seed=0):
-    random = np.random.default_rng(seed)
-    for name in names:
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
-        Image.fromarray(random.integers(0, 256, shape).astype(np.uint8), mode).save(file)
-
-
-def only(samples):
-    return [batch["x"] for batch in samples]
-
+from tersor.data import load_samples
+from tests.samples import IMAGE, TEXT, VECTOR, only, refused, save_images
 
 # Arrays.
 
@@ -244,92 +222,6 @@ def test_a_pattern_chooses_images(tmp_path):
         load_samples(tmp_path / "cow_*.png", IMAGE)
 
 
-def test_pixels_are_normalised_per_channel_in_the_layout_asked_for(tmp_path):
-    save_images(tmp_path, ["a.png"])
-    pixels = np.asarray(Image.open(tmp_path / "a.png"), np.float32)
-    preprocessing = Preprocessing(mean=(1, 2, 3), std=(4, 5, 6), layout="NHWC")
-    (batch,) = load_samples(tmp_path, {"x": ((1, 8, 8, 3), "float32")}, preprocessing)
-    np.testing.assert_allclose(batch["x"][0], (pixels - [1, 2, 3]) / [4, 5, 6], rtol=1e-6)
-
-
-def test_images_become_grey_for_a_model_of_one_channel(tmp_path):
-    save_images(tmp_path, ["a.png"])
-    (batch,) = load_samples(
-        tmp_path, {"x": ((1, 1, 8, 8), "float32")}, Preprocessing(mean=(127,), std=(128,))
-    )
-    grey = np.asarray(Image.open(tmp_path / "a.png").convert("L"), np.float32)
-    np.testing.assert_allclose(batch["x"][0, 0], (grey - 127) / 128, rtol=1e-6)
-
-
-@pytest.mark.parametrize("size", [(20, 12), (12, 20), (8, 8), (5, 9), (100, 9)])
-def test_the_short_side_is_resized_and_the_centre_cut(tmp_path, size):
-    save_images(tmp_path, ["a.png"], size)
-    picture = Image.open(tmp_path / "a.png")
-    short = min(size)
-    wide = picture.resize((10 * size[0] // short, 10 * size[1] // short), Image.Resampling.BICUBIC)
-    left, top = round((wide.width - 8) / 2), round((wide.height - 8) / 2)
-    expected = np.asarray(wide.crop((left, top, left + 8, top + 8)), np.float32).transpose(2, 0, 1)
-    (batch,) = load_samples(tmp_path, IMAGE, Preprocessing(resize=10, crop=8))
-    np.testing.assert_array_equal(batch["x"][0], expected)
-
-
-@given(width=st.integers(1, 40), height=st.integers(1, 40), target=st.sampled_from([(8, 8), (6, 9), (1, 5)]))
-def test_any_image_fills_the_input_without_a_resize_option(tmp_path_factory, width, height, target):
-    folder = tmp_path_factory.mktemp("images")
-    Image.new("RGB", (width, height), (10, 20, 30)).save(folder / "a.png")
-    (batch,) = load_samples(folder, {"x": ((1, 3, *target), "float32")})
-    np.testing.assert_array_equal(
-        batch["x"][0], np.broadcast_to(np.float32([[[10]], [[20]], [[30]]]), (3, *target))
-    )
-
-
-def test_labels_come_from_a_csv_file(tmp_path):
-    save_images(tmp_path / "images", ["a.png", "b.png", "c/d.png"])
-    (tmp_path / "labels.csv").write_text("file,class,comment\nb.png,2,\na.png,5,x\nc/d.png,7,\n")
-    samples = load_samples(tmp_path / "images", IMAGE, labels=tmp_path / "labels.csv")
-    np.testing.assert_array_equal(samples.labels, [5, 2, 7])
-
-
-def test_labels_come_from_the_last_number_in_the_file_names(tmp_path):
-    save_images(tmp_path, ["imagenet_00_243.jpg", "imagenet_01_7.jpg"])
-    np.testing.assert_array_equal(load_samples(tmp_path, IMAGE, labels="filename").labels, [243, 7])
-    save_images(tmp_path, ["plain.jpg"])
-    with refused("--labels filename finds no number in the name 'plain.jpg'"):
-        load_samples(tmp_path, IMAGE, labels="filename")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("file,class\nb.png,1\n", "has no class for the file 'a.png'"),
-        ("name,class\na.png,1\n", "need a first line with the columns file and class"),
-        ("", "need a first line with the columns file and class"),
-        ("file,class\na.png,cat\n", "line 2: the class must be a number, got 'cat'"),
-        ("file,class\na.png\n", "line 2: the class must be a number, got None"),
-    ],
-)
-def test_a_csv_file_without_the_labels_is_refused(tmp_path, content, message):
-    save_images(tmp_path / "images", ["a.png"])
-    (tmp_path / "labels.csv").write_text(content)
-    with refused(message):
-        load_samples(tmp_path / "images", IMAGE, labels=tmp_path / "labels.csv")
-
-
-def test_a_missing_csv_file_is_refused(tmp_path):
-    save_images(tmp_path, ["a.png"])
-    with refused("the labels '.*none.csv' cannot be read; give a CSV file, or 'filename'"):
-        load_samples(tmp_path, IMAGE, labels=tmp_path / "none.csv")
-
-
-def test_a_broken_image_is_named_when_it_is_reached(tmp_path):
-    save_images(tmp_path, ["a.png", "b.png"])
-    data = (tmp_path / "b.png").read_bytes()
-    (tmp_path / "b.png").write_bytes(data[: len(data) // 2])
-    samples = load_samples(tmp_path, IMAGE)
-    with refused(r"the image '.*b.png' is broken or of an unknown format"):
-        only(samples)
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -351,36 +243,3 @@ def test_other_paths_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no data")
     with refused(r"'.*notes.txt' holds no .jpg, .png, .npz or .npy file"):
         load_samples(tmp_path / "notes.txt", IMAGE)
-
-
-def test_images_must_fit_the_model(tmp_path):
-    save_images(tmp_path, ["a.png"])
-    with refused(r"images do not fit the input 'x', whose samples are \[4\]"):
-        load_samples(tmp_path, VECTOR)
-    with refused("another --layout than NHWC"):
-        load_samples(tmp_path, IMAGE, Preprocessing(layout="NHWC"))
-    with refused("images serve models with one input, this one has 2"):
-        load_samples(tmp_path, TEXT)
-    with refused("--crop 7 does not give the 8x8 images that the model takes"):
-        load_samples(tmp_path, IMAGE, Preprocessing(crop=7))
-    with refused("--resize 7 is less than the 8x8 images"):
-        load_samples(tmp_path, IMAGE, Preprocessing(resize=7))
-    with refused("--mean 1,2,3 has three numbers, but the model's images have one channel"):
-        load_samples(tmp_path, {"x": ((1, 1, 8, 8), "float32")}, Preprocessing(mean=(1, 2, 3)))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"resize": 0}, "--resize must be at least 1, got 0"),
-        ({"crop": -1}, "--crop must be at least 1, got -1"),
-        ({"resize": 8, "crop": 9}, "--resize 8 leaves no room for --crop 9"),
-        ({"mean": (1, 2)}, "--mean needs one number, or three for RGB, got 1,2"),
-        ({"mean": (float("nan"),)}, "--mean needs one number, or three for RGB, got nan"),
-        ({"std": (1, 0, 1)}, "--std must not be 0"),
-        ({"layout": "CHWN"}, "--layout must be NCHW or NHWC, got CHWN"),
-    ],
-)
-def test_preprocessing_checks_itself(options, message):
-    with refused(message):
-        Preprocessing(**options)

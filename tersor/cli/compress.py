@@ -23,10 +23,11 @@ from tersor.cli.options import (
 from tersor.cli.progress import progress_bar
 from tersor.compiler import compile, load_model
 from tersor.config import Config
-from tersor.data import Preprocessing, Samples, load_samples
+from tersor.data import Samples, load_samples
 from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.plan import Calibration, Plan
+from tersor.preprocessing import Preprocessing
 from tersor.replace import check_writable
 from tersor.targets.cpu.detect import detect, hardware
 

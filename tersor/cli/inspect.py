@@ -21,7 +21,7 @@ from tersor.cli.options import (
 )
 from tersor.cli.progress import progress_bar
 from tersor.comparison import compare as run_both
-from tersor.data import Preprocessing, load_samples
+from tersor.data import load_samples
 from tersor.diagnosis import Diagnosis, Errors
 from tersor.error import UserError
 from tersor.frontend import import_model
@@ -29,6 +29,7 @@ from tersor.frontend.shapes import split
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.passes.extract import extract
+from tersor.preprocessing import Preprocessing
 
 
 def inspect(

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from tersor.data import Preprocessing
 from tersor.error import UserError
+from tersor.preprocessing import Preprocessing
 
 Data = Annotated[
     str,
