@@ -101,16 +101,21 @@ class Observer:
         self.histogram = GrowingHistogram()
         self._total: NDArray[np.float64] | None = None
         self._total_of_squares: NDArray[np.float64] | None = None
+        self._channel_minimum: NDArray[np.float64] = np.array(math.inf)
+        self._channel_maximum: NDArray[np.float64] = np.array(-math.inf)
 
     def observe(self, tensor: NDArray) -> None:
         """Take in one sample's tensor; raise UserError where it is empty, not finite or changes channels."""
         tensor = _float32(tensor)
         if not tensor.size:
             raise UserError(f"it is empty (shape {list(tensor.shape)})")
-        minimum, maximum = float(tensor.min()), float(tensor.max())  # a NaN anywhere makes both NaN
+        lowest, highest = _extremes(tensor)
+        minimum, maximum = float(lowest.min()), float(highest.max())  # a NaN anywhere makes both NaN
         if not (math.isfinite(minimum) and math.isfinite(maximum)):
             raise UserError("it holds NaN or infinite values")
         self._accumulate_moments(tensor, max(-minimum, maximum))
+        self._channel_minimum = np.minimum(self._channel_minimum, lowest)
+        self._channel_maximum = np.maximum(self._channel_maximum, highest)
         self.samples += 1
         self.elements += tensor.size
         self.minimum = min(self.minimum, minimum)
@@ -133,6 +138,8 @@ class Observer:
             histogram=self.histogram.counts,
             mean=self._total / per_channel,
             second_moment=self._total_of_squares / per_channel,
+            channel_minimum=self._channel_minimum,
+            channel_maximum=self._channel_maximum,
         )
 
     def _accumulate_moments(self, tensor: NDArray[np.float32], magnitude: float) -> None:
@@ -196,6 +203,18 @@ def calibrate(
 def channel_count(shape: Sequence[int]) -> int:
     """Give how many channels the moments of a tensor are of: axis 1 of NCHW, else the last axis."""
     return (shape[1] if len(shape) == 4 else shape[-1]) if shape else 1
+
+
+def _extremes(tensor: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the least and the greatest value of each channel."""
+    if tensor.ndim == 4:
+        # Rows first, which are contiguous: twice as fast as all three axes at once.
+        planes = tensor.reshape(*tensor.shape[:2], -1)
+        low, high = planes.min(axis=2).min(axis=0), planes.max(axis=2).max(axis=0)
+    else:
+        rows = tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1)
+        low, high = rows.min(axis=0), rows.max(axis=0)
+    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _check_input(name: str, array: NDArray, index: int) -> None:

@@ -66,20 +66,26 @@ def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tens
             layer,
             is_result,
             is_result and layer in depthwise,
-            Grid(grid.scale, grid.zero_point) if grid else None,
+            grid,
             str(plan.layers[layer].scheme) if layer in plan.layers else "fp32",
         )
     return tensors
 
 
-def _grids(model: Model, plan: Plan, statistics: Statistics) -> Mapping[str, Any]:
+def _grids(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Grid]:
     """Give how tensors are stored, by name: as the statistics say, or as a model that came quantized does."""
     if came_quantized(model.mod):
         graph = Graph(model.mod)
         found = {name: grid_of(graph, graph.definition(var)) for name, var in observable(model.mod).items()}
-        return {name: grid for name, grid in found.items() if grid is not None}
+        return {name: Grid(grid.scale, grid.zero_point) for name, grid in found.items() if grid is not None}
     reshaped, schemes = reshape_layers(model.mod, plan)
-    return grids(reshaped, schemes, statistics, plan.calibration)
+    stored = grids(reshaped, schemes, statistics, plan.calibration)
+    return {
+        name: Grid(
+            np.array(grid.steps, np.float32).reshape(-1, 1) if grid.steps else grid.scale, grid.zero_point
+        )
+        for name, grid in stored.items()
+    }
 
 
 def _named_sources(graph: Graph, named: Mapping[Expr, str], var: Expr) -> list[str]:

@@ -28,9 +28,9 @@ TAILS = 0.01  # of the values at each end that do not count for the codes in use
 
 @dataclass(frozen=True)
 class Grid:
-    """The codes 0 .. 255 of a tensor: ``real = scale * (code - zero_point)``."""
+    """The codes 0 .. 255 of a tensor: ``real = scale * (code - zero_point)``; `scale` may be [C, 1]."""
 
-    scale: float
+    scale: float | NDArray[np.float32]
     zero_point: int
 
     def codes(self, values: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What calibration learns of a network's tensors: extremes, histograms and per-channel moments."""
+"""What calibration learns of a network's tensors: histograms, and extremes and moments per channel."""
 
 import hashlib
 import json
@@ -16,7 +16,8 @@ from tersor.error import UserError
 BINS = 2048
 """Bins of every histogram: the number TensorRT's KL calibration is defined on (Migacz, GTC 2017)."""
 
-_VERSION = 1
+_VERSION = 2
+_PER_CHANNEL = ("mean", "second_moment", "channel_minimum", "channel_maximum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,8 @@ class TensorStatistics:
     ]  # [BINS]; bin i counts lo + i w <= x < lo + (i + 1) w with w = (hi - lo) / BINS
     mean: NDArray[np.float64]  # [channels]: E[x]; channels are axis 1 of NCHW, else the last axis
     second_moment: NDArray[np.float64]  # [channels]: E[x^2]
+    channel_minimum: NDArray[np.float64]  # [channels]
+    channel_maximum: NDArray[np.float64]  # [channels]
 
     def __post_init__(self) -> None:
         numbers = (self.minimum, self.maximum, self.lo, self.hi)
@@ -54,13 +57,14 @@ class TensorStatistics:
             )
         if self.histogram.shape != (BINS,) or self.histogram.min() < 0 or self.histogram.sum() < 1:
             raise UserError(f"a histogram needs {BINS} counts >= 0 that are not all 0")
-        if self.mean.ndim != 1 or self.mean.shape != self.second_moment.shape:
+        per_channel = [getattr(self, name) for name in _PER_CHANNEL]
+        if self.mean.ndim != 1 or any(each.shape != self.mean.shape for each in per_channel):
             raise UserError(
-                f"a mean and a second moment per channel are needed, got shapes {self.mean.shape} "
-                f"and {self.second_moment.shape}"
+                "moments and extremes of each channel are needed, got shapes "
+                + ", ".join(str(each.shape) for each in per_channel)
             )
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.second_moment).all()):
-            raise UserError("statistics need finite means and second moments")
+        if not all(np.isfinite(each).all() for each in per_channel):
+            raise UserError("statistics need finite moments and extremes of each channel")
 
     @property
     def edges(self) -> NDArray[np.float64]:
@@ -127,8 +131,7 @@ class Statistics:
             "numbers": np.array([(t.minimum, t.maximum, t.lo, t.hi) for t in tensors], "<f8").reshape(-1, 4),
             "histogram": np.array([t.histogram for t in tensors], "<i8").reshape(-1, BINS),
             "channels": np.array([t.mean.size for t in tensors], "<i8"),
-            "mean": concatenated([t.mean for t in tensors]),
-            "second_moment": concatenated([t.second_moment for t in tensors]),
+            **{name: concatenated([getattr(t, name) for t in tensors]) for name in _PER_CHANNEL},
         }
 
     @classmethod
@@ -140,8 +143,7 @@ class Statistics:
             )
         names = json.loads(arrays["names"].tobytes())
         bounds = np.cumsum(arrays["channels"])[:-1]
-        means = np.split(arrays["mean"], bounds)
-        second_moments = np.split(arrays["second_moment"], bounds)
+        per_channel = [np.split(arrays[name], bounds) for name in _PER_CHANNEL]
         tensors = {}
         for i, name in enumerate(names):
             samples, elements = map(int, arrays["counts"][i])
@@ -154,7 +156,6 @@ class Statistics:
                 lo,
                 hi,
                 arrays["histogram"][i],
-                means[i],
-                second_moments[i],
+                *(each[i] for each in per_channel),
             )
         return cls(tensors)

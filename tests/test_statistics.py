@@ -20,6 +20,8 @@ def tensor(seed: int = 0, channels: int = 3) -> TensorStatistics:
         histogram=rng.integers(0, 9, BINS),
         mean=rng.normal(size=channels),
         second_moment=rng.random(channels),
+        channel_minimum=rng.normal(size=channels),
+        channel_maximum=rng.normal(size=channels),
     )
 
 
@@ -37,6 +39,8 @@ def test_a_saved_file_loads_to_the_same_numbers(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.histogram, expected.histogram)
         np.testing.assert_array_equal(found.mean, expected.mean)
         np.testing.assert_array_equal(found.second_moment, expected.second_moment)
+        np.testing.assert_array_equal(found.channel_minimum, expected.channel_minimum)
+        np.testing.assert_array_equal(found.channel_maximum, expected.channel_maximum)
     assert list(tmp_path.iterdir()) == [path]
 
 

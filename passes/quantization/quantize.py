@@ -6,7 +6,8 @@ A layer whose scheme has integers reads quantized inputs; the right operand of a
 gets a symmetric grid, so that its codes can stand for a weight's. A layer with a dynamic range or a float
 input keeps its float input, and of a table only the rows are rounded. A result is quantized too where an
 integer layer reads it, directly or through operators that have an integer form (residual addition,
-concatenation, pooling, clipping, data movement); otherwise it leaves the accumulator as float.
+concatenation, pooling, clipping, data movement); otherwise it leaves the accumulator as float. What is made
+in float for a depthwise layer alone has a step for each channel (`channel_steps`).
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from tersor.ir.recurrent import find_recurrences
 from tersor.ir.untyped import relax
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.bias_correction import bias_correction
+from tersor.passes.quantization.channel_steps import channel_steps
 from tersor.passes.quantization.ranges import Method, affine, ranges, symmetric
 from tersor.passes.quantization.recurrent import emit_quantized
 from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
@@ -36,10 +38,14 @@ KEEPS_CODES = (
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a tensor is quantized: ``real = scale * (code - zero_point)``, codes uint8."""
+    """How a tensor is quantized: ``real = scale * (code - zero_point)``, codes uint8.
+
+    With `steps`, one for each channel, it is divided by them first: then `scale` is 1.
+    """
 
     scale: float
     zero_point: int
+    steps: tuple[float, ...] = ()
 
 
 def quantize(
@@ -176,9 +182,35 @@ class _Quantizer:
         for var, value in self.graph.bindings:
             if var not in wanted:
                 continue
+            reader = self._depthwise_reader(var, value)
+            if reader is not None:
+                grids[var] = self._channel_grid(var, reader)
+                continue
             keeps = operator(value) in KEEPS_CODES and var not in self.owner
             grids[var] = grids[operands(value)[0]] if keeps else self._grid(var)
         return grids
+
+    def _depthwise_reader(self, var: Expr, value: Expr) -> Chain | None:
+        """Give the depthwise layer that alone reads a tensor which is made in float."""
+        readers = self.graph.users(var)  # what the function returns of it is float
+        chain = self.chains.get(readers[0]) if len(readers) == 1 else None
+        if chain is None or chain.operator != "nn.conv2d" or var in self.owner:
+            return None
+        if var not in self.float_chains and has_integer_form(self.graph, value):
+            return None
+        shape, groups = shape_of(var), int(chain.attributes.groups)
+        alone = len(self.graph.users(chain.weight)) == 1
+        seen = len(self._tensor_statistics(var).channel_minimum)
+        depthwise = len(shape) == 4 and 1 < groups == shape[1] == seen
+        return chain if alone and depthwise and var.same_as(chain.data) else None
+
+    def _channel_grid(self, var: Expr, chain: Chain) -> Quantization:
+        # All values seen, by any method: one channel's outliers cost no other channel its codes.
+        statistics = self._tensor_statistics(var)
+        lows, highs = np.minimum(statistics.channel_minimum, 0.0), np.maximum(statistics.channel_maximum, 0.0)
+        squares = np.square(self.graph.weights[chain.weight].astype(np.float64))
+        steps, zero_point = channel_steps(lows, highs, squares.reshape(len(lows), -1).sum(axis=1))
+        return Quantization(1.0, zero_point, tuple(map(float, steps)))
 
     def _grid(self, var: Expr) -> Quantization:
         low, high = ranges(self._tensor_statistics(var), self.method)
@@ -197,13 +229,20 @@ class _Quantizer:
         grid = self.quantizations.get(var)
         if grid is None:
             return value
+        if grid.steps:
+            inverse = np.float32(1) / np.array(grid.steps, np.float32).reshape(1, -1, 1, 1)
+            layer = self.chains[self.graph.users(var)[0]].layer
+            value = builder.emit(relax.op.multiply(value, builder.weight(f"{layer}.inverse_steps", inverse)))
         scale, zero_point = constants(grid.scale, grid.zero_point)
         codes = builder.emit(relax.op.quantize(value, scale, zero_point, out_dtype="uint8"))
         return builder.emit(relax.op.dequantize(codes, scale, zero_point))
 
     def _emit_head(self, builder: Builder, chain: Chain, values: dict[Expr, Expr]) -> Expr:
         """Emit a layer's operator on codes of its weight, with a bias if its mean error needs one."""
-        real = self._emit_weight(builder, chain.weight, 0 if chain.operator == "nn.conv2d" else 1)
+        axis = 0 if chain.operator == "nn.conv2d" else 1
+        grid = self.quantizations.get(chain.data)
+        steps = grid.steps if grid is not None and chain.layer in self.has_grid else ()
+        real = self._emit_weight(builder, chain.weight, axis, steps)
         call = relax.Call(chain.call.op, [values[chain.data], real], chain.call.attrs, chain.call.ty_args)
         result = builder.emit(call, chain.variables[0].name)
         if chain.bias is None and self.correct_bias:
@@ -211,9 +250,11 @@ class _Quantizer:
             result = builder.emit(relax.op.add(result, self._bias(builder, chain, correction)))
         return result
 
-    def _emit_weight(self, builder: Builder, var: Expr, axis: int) -> Expr:
-        """Emit the rounded values of a weight, with a scale for each index of `axis`."""
+    def _emit_weight(self, builder: Builder, var: Expr, axis: int, steps: tuple[float, ...] = ()) -> Expr:
+        """Emit the rounded values of a weight, with a scale for each index of `axis`, times `steps`."""
         codes, scale = quantize_weight(self.graph.weights[var], axis)
+        if steps:
+            scale = scale * np.repeat(np.array(steps, np.float32), len(scale) // len(steps))
         stored = builder.weight(var.name, codes)
         scales = builder.weight(f"{var.name}.scale", scale)
         return builder.emit(relax.op.dequantize(stored, scales, relax.const(0, "int8"), axis))

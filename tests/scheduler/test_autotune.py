@@ -43,7 +43,10 @@ def seen(values: np.ndarray) -> TensorStatistics:
     low, high = min(values.min(), 0.0), max(values.max(), 0.0) + 1e-3
     counts = np.histogram(values, BINS, (low, high))[0]
     moments = values.mean(axis=0, dtype=np.float64), (values.astype(np.float64) ** 2).mean(axis=0)
-    return TensorStatistics(len(values), values.size, values.min(), values.max(), low, high, counts, *moments)
+    extremes = values.min(axis=0).astype(float), values.max(axis=0).astype(float)
+    return TensorStatistics(
+        len(values), values.size, values.min(), values.max(), low, high, counts, *moments, *extremes
+    )
 
 
 @cache
