@@ -18,7 +18,7 @@ from tersor.error import UserError
 from tersor.frontend import Examples, from_torch, import_model, is_torch_module, verify
 from tersor.frontend.shapes import Shapes, bucket_models
 from tersor.hardware import Hardware
-from tersor.ir.graph import expose, weights_of
+from tersor.ir.graph import Graph, expose, shape_of, weights_of
 from tersor.linking import export_library
 from tersor.lowering import canonical, compress, plan_for, reshape_layers
 from tersor.measure import Comparison, Power, latencies
@@ -327,9 +327,10 @@ def _compare(
 
 def _check_alike(model: Model) -> None:
     """Raise UserError unless all buckets have the same layers and tensors, so that one plan serves them."""
-    for mod, bucket in zip(model.smaller, model.buckets.shapes, strict=False):
-        if list(tensor_names(mod).values()) != list(tensor_names(model.mod).values()):
-            shown = ", ".join(f"{spec.name} {'x'.join(map(str, spec.shape))}" for spec in bucket.inputs)
+    names = list(tensor_names(model.mod).values())
+    for mod in model.smaller:
+        if list(tensor_names(mod).values()) != names:
+            shown = ", ".join(f"{var.name} {'x'.join(map(str, shape_of(var)))}" for var in Graph(mod).inputs)
             raise UserError(
                 f"the network has other operators at {shown} than at the largest shape: compile apart"
             )

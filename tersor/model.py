@@ -49,7 +49,7 @@ class Model:
     @cached_property
     def buckets(self) -> Buckets:
         """The shapes of inputs and outputs; which of them may be padded is found out by running them."""
-        return self.known or check_padding(self._unchecked, self._run_float)
+        return self.known or check_padding(self._unchecked, self._unpadded.run_in)
 
     @property
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -67,7 +67,7 @@ class Model:
 
         Of a model that came quantized it computes in float what that rounds, as other tools define it.
         """
-        return Runner(self._float_build, self.buckets)
+        return self._unpadded.with_buckets(self.buckets)
 
     def lowered(self, mod: tvm.IRModule) -> Lowered:
         """Lower a module to this host's kernels."""
@@ -125,11 +125,9 @@ class Model:
         return buckets_of(inputs, outputs, self.batched)
 
     @cached_property
-    def _float_build(self) -> Any:
-        return self.build(self.lowered_alike([as_float(mod) for mod in self.mods]))
-
-    def _run_float(self, index: int, arrays: Mapping[str, Array]) -> list[Array]:
-        return Runner(self._float_build, self._unchecked).run_in(index, arrays)
+    def _unpadded(self) -> Runner:
+        lowered = self.lowered_alike([as_float(mod) for mod in self.mods])
+        return Runner(self.build(lowered), self._unchecked)
 
 
 def observable(mod: tvm.IRModule) -> dict[str, Any]:

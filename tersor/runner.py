@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -54,6 +55,12 @@ class Runner:
         except Exception as error:
             reason = (str(error).strip().splitlines() or ["it cannot be loaded"])[-1]
             raise UserError(f"{path} is no compiled model: {reason}") from error
+
+    def with_buckets(self, buckets: Buckets) -> Self:
+        """Run the same build, whose code is made only once, by other rules of padding."""
+        other = copy(self)
+        other.buckets = buckets
+        return other
 
     @property
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
