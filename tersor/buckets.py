@@ -83,6 +83,15 @@ class Dim:
         """Whether arrays of this size run in the bucket `index`."""
         return self.sizes[index] == size if self.padding == "exact" else self.sizes[index] >= size
 
+    def cut(self, arrays: Mapping[str, Array], start: int, count: int) -> dict[str, Array]:
+        """Give at most `count` of the inputs' rows along this dim, and what does not have it whole."""
+        axes = dict(self.inputs)
+        rows = slice(start, start + count)
+        return {
+            name: array[(slice(None),) * axes[name] + (rows,)] if name in axes else array
+            for name, array in arrays.items()
+        }
+
     def __str__(self) -> str:
         """Say which sizes run: `any`, `up to 128`, `32 or 128`."""
         match self.padding:
@@ -170,7 +179,7 @@ class Buckets:
             rows = sizes[self.dims.index(batch)]
             most = max(batch.sizes[index] for index in fitting)
             if rows > most:
-                parts = (_cut(arrays, batch, start, most) for start in range(0, rows, most))
+                parts = (batch.cut(arrays, start, most) for start in range(0, rows, most))
                 return [placed for part in parts for placed in self.place(part)]
             fitting = [index for index in fitting if batch.sizes[index] >= rows]
         index = min(fitting, key=lambda i: self.shapes[i].volume)
@@ -310,14 +319,6 @@ def _varying(tensors: Sequence[Sequence[TensorSpec]], always: set[str]) -> dict[
             if len(set(sizes)) > 1 or (axis == 0 and specs[0].name in always):
                 found[specs[0].name, axis] = sizes
     return found
-
-
-def _cut(arrays: Mapping[str, Array], dim: Dim, start: int, count: int) -> dict[str, Array]:
-    axes = dict(dim.inputs)
-    return {
-        name: array[(slice(None),) * axes[name] + (slice(start, start + count),)] if name in axes else array
-        for name, array in arrays.items()
-    }
 
 
 def _shown(bucket: Bucket) -> str:

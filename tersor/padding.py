@@ -8,7 +8,6 @@ that is so where the model masks its padding, or where later steps do not change
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tersor.buckets import Buckets, Dim, Padding, find_dims
@@ -64,7 +63,7 @@ def _rows_are_independent(trial: Buckets, run: Run) -> bool:
         size = min(batch.sizes[index], max(1, rows // 2))
         parts = []
         for start in range(0, rows, size):
-            part = _cut_rows(arrays, batch, start, min(size, rows - start))
+            part = batch.cut(arrays, start, size)
             sizes = _with(trial, largest, batch, min(size, rows - start))
             placed = trial.pad(part, sizes, index)
             parts.append(trial.crop(run(index, placed.arrays), placed))
@@ -113,14 +112,6 @@ def _differ(buckets: Buckets, first: int, second: int) -> set[int]:
 
 def _with(buckets: Buckets, index: int, changed: Dim, size: int) -> tuple[int, ...]:
     return tuple(size if dim is changed else dim.sizes[index] for dim in buckets.dims)
-
-
-def _cut_rows(arrays: Mapping[str, Array], dim: Dim, start: int, count: int) -> dict[str, Array]:
-    axes = dict(dim.inputs)
-    return {
-        name: np.take(array, range(start, start + count), axes[name]) if name in axes else array
-        for name, array in arrays.items()
-    }
 
 
 def _error(results: list[Array], references: list[Array]) -> float:

@@ -38,10 +38,6 @@ class Writer:
         """Say which tensor a Relax variable has become."""
         self._names[var] = name
 
-    def is_bound(self, var: Expr) -> bool:
-        """Whether a Relax variable is a tensor already."""
-        return var in self._names
-
     def read(self, expr: Expr) -> str:
         """Give the tensor of a Relax value; weights, constants, shapes and numbers become initializers."""
         if isinstance(expr, relax.Var):

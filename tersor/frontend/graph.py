@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from tersor.buckets import TensorSpec
 from tersor.error import UserError
 
 # Shape inference reads the values of small integer constants only (targets of Reshape, pads, axes).
@@ -129,6 +130,16 @@ def attributes(node: onnx.NodeProto) -> dict[str, object]:
 def title(node: onnx.NodeProto) -> str:
     """Name a node for a person: its name, or the tensor it makes."""
     return repr(node.name or next(iter(node.output), node.op_type))
+
+
+def input_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """Describe the inputs of a model whose shapes are static."""
+    specs = []
+    for value in Graph.read(model).inputs:
+        tensor = value.type.tensor_type
+        shape = tuple(dim.dim_value for dim in tensor.shape.dim)
+        specs.append(TensorSpec(value.name, shape, str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))))
+    return tuple(specs)
 
 
 def first_line(error: BaseException) -> str:

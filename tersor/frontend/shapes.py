@@ -11,7 +11,7 @@ import onnx
 from tersor.buckets import Bucket, Buckets, TensorSpec, entries, find_dims
 from tersor.error import UserError
 from tersor.frontend.batch import batched_inputs, with_batch
-from tersor.frontend.graph import Graph
+from tersor.frontend.graph import input_specs
 from tersor.frontend.onnx_file import load_onnx
 from tersor.frontend.onnx_import import static_model
 
@@ -88,11 +88,8 @@ def _ordered(models: list[onnx.ModelProto]) -> list[onnx.ModelProto]:
     """Sort by size; two buckets of the same shapes are a mistake."""
 
     def key(model: onnx.ModelProto) -> tuple[int, list[list[int]]]:
-        shapes = [
-            [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in Graph.read(model).inputs
-        ]
-        volume = Bucket("", tuple(TensorSpec("", tuple(shape), "") for shape in shapes)).volume
-        return volume, shapes
+        bucket = Bucket("", input_specs(model))
+        return bucket.volume, [list(spec.shape) for spec in bucket.inputs]
 
     ordered = sorted(models, key=key)
     for first, second in pairwise(ordered):

@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 import tvm
 from numpy.typing import NDArray
-from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from tvm import relax
 
+from tersor.buckets import Bucket
 from tersor.error import UserError
 from tersor.frontend.fold import fold_constants
-from tersor.frontend.graph import Graph, first_line
+from tersor.frontend.graph import Graph, first_line, input_specs
 from tersor.frontend.importer import to_relax
 from tersor.frontend.onnx_recurrent import separate_directions
 from tersor.frontend.outputs import select_outputs
@@ -84,15 +84,7 @@ def relative_error(result: NDArray[np.generic], reference: NDArray[np.generic]) 
 
 def random_inputs(model: onnx.ModelProto, seed: int = 0) -> dict[str, NDArray[np.generic]]:
     """Draw unit normals for float inputs, 0 or 1 for others (indices and masks allow these everywhere)."""
-    random = np.random.default_rng(seed)
-    inputs = {}
-    for value in Graph.read(model).inputs:
-        tensor = value.type.tensor_type
-        shape = [dim.dim_value for dim in tensor.shape.dim]
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        drawn = random.normal(size=shape) if dtype.kind == "f" else random.integers(0, 2, shape)
-        inputs[value.name] = drawn.astype(dtype)
-    return inputs
+    return Bucket("", input_specs(model)).draw(seed)
 
 
 def run_reference(
