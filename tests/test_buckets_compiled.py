@@ -129,6 +129,7 @@ def test_a_model_that_mixes_rows_is_padded_only_where_that_changes_nothing() -> 
     [
         ({"shapes": {**LENGTHS, "mask": [(1, 8), (1, 24), (1, 32)]}}, "'x' has 2, 'mask' has 3"),
         ({"shapes": {"x": [(1, 8, 16)] * 2, "mask": (1, 8)}}, "give each once"),
+        ({"shapes": {**LENGTHS, "x": "1x8x16"}}, r"the shape '1x8x16' of 'x'.*write it as"),
         ({"batch": 0}, "at least 1"),
         ({"batch": [4, 4]}, "give each batch once"),
     ],

@@ -32,6 +32,12 @@ def test_a_directory_is_no_model(tmp_path):
         load_onnx(tmp_path)
 
 
+@pytest.mark.parametrize("source", [None, 3, b"model"])
+def test_what_is_no_model_at_all_is_refused(source):
+    with pytest.raises(UserError, match=f"a {type(source).__name__} is no model"):
+        load_onnx(source)
+
+
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
 def test_a_truncated_file_is_refused(tmp_path, keep):
     data = mlp().SerializeToString()
