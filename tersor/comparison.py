@@ -82,7 +82,10 @@ def _grids(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Grid]:
     stored = grids(reshaped, schemes, statistics, plan.calibration)
     return {
         name: Grid(
-            np.array(grid.steps, np.float32).reshape(-1, 1) if grid.steps else grid.scale, grid.zero_point
+            np.array(grid.steps, np.float32).reshape(-1, 1) * np.float32(grid.scale)
+            if grid.steps
+            else grid.scale,
+            grid.zero_point,
         )
         for name, grid in stored.items()
     }

@@ -59,13 +59,13 @@ def test_data_much_larger_than_calibrated_saturates(dense: Model) -> None:
 
 def test_a_tensor_that_no_layer_makes_is_named_by_the_first_that_reads_it() -> None:
     """Exponentials of rare large values widen a range that the input shows nothing of."""
-    net = Net("exponential", (1, 16))
-    hidden = net.op("MatMul", "x", net.weight("first.weight", 2 * np.eye(16, dtype="f4")), name="hidden")
-    second = net.weight("second.weight", net.random.normal(size=(16, 4)).astype("f4"))
+    net = Net("exponential", (16, 1))  # of one channel: with several, each would have its own step
+    hidden = net.op("MatMul", "x", net.weight("first.weight", 2 * np.eye(1, dtype="f4")), name="hidden")
+    second = net.weight("second.weight", net.random.normal(size=(1, 4)).astype("f4"))
     net.op("MatMul", net.op("Exp", hidden, name="exp"), second, name="y")
     model = tersor.load_model(net.finish(), check=False)
     config = tersor.Config(calibration="minmax")
-    found = compared(model, data((1, 16), 1.2), data((1, 16), 0.3), config)
+    found = compared(model, data((16, 1), 1.2), data((16, 1), 0.3), config)
     assert (found.layer, found.cause) == ("second.weight", "range")
     assert "'exp.1'" in found.reason
 

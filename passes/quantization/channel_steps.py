@@ -8,6 +8,8 @@ side of cross-layer equalization, Nagel et al., Data-Free Quantization through W
 Correction, ICCV 2019, sec. 4.1; as the division is an operator of its own, x may come from any activation.)
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,3 +36,22 @@ def channel_steps(
     chosen = steps[zero_point].astype(np.float32)
     # A step below the normal numbers has lost its digits: such a channel is zero for all that follows.
     return np.where(chosen < np.finfo(np.float32).tiny, np.float32(1), chosen), zero_point
+
+
+def times_steps(weight: NDArray[np.float32], steps: Sequence[float]) -> NDArray[np.float32]:
+    """Multiply a weight, [C, K] or [K, C / groups, R, S], by the steps of its input channels, C or none."""
+    if not steps:
+        return weight
+    factors = np.array(steps, np.float32)
+    if weight.ndim == 2:
+        return weight * factors[:, None]
+    groups = len(factors) // weight.shape[1]
+    per_output = np.repeat(factors.reshape(groups, -1), len(weight) // groups, axis=0)
+    return weight * per_output[:, :, None, None]
+
+
+def by_input(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give a weight, [C, K] or [K, C, R, S], as [C, K, taps]."""
+    if weight.ndim == 2:
+        return weight[:, :, None]
+    return weight.transpose(1, 0, 2, 3).reshape(weight.shape[1], weight.shape[0], -1)

@@ -23,7 +23,8 @@ from tersor.ir.recurrent import find_recurrences
 from tersor.ir.untyped import relax
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.bias_correction import bias_correction
-from tersor.passes.quantization.channel_steps import channel_steps
+from tersor.passes.quantization.channel_steps import by_input, channel_steps, times_steps
+from tersor.passes.quantization.migration import Channels, migration
 from tersor.passes.quantization.ranges import Method, affine, ranges, symmetric
 from tersor.passes.quantization.recurrent import emit_quantized
 from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
@@ -36,11 +37,15 @@ KEEPS_CODES = (
 )  # fmt: skip
 
 
+# Those among them that move nothing: behind a float operator they stay float, and the last view is rounded.
+VIEWS = ("reshape", "squeeze", "expand_dims", "flatten")
+
+
 @dataclass(frozen=True)
 class Quantization:
     """How a tensor is quantized: ``real = scale * (code - zero_point)``, codes uint8.
 
-    With `steps`, one for each channel, it is divided by them first: then `scale` is 1.
+    With `steps`, one for each channel, it is divided by them first, and what weights it meets are multiplied.
     """
 
     scale: float
@@ -98,8 +103,8 @@ class _Quantizer:
         self.schemes = schemes
         recurrences = find_recurrences(self.graph)
         self.recurrences = {each.variable: each for each in recurrences if each.layer in is_rounded}
-        wanted, self.symmetric = self._quantized_tensors()
-        self.quantizations = self._assign(wanted)
+        self.wanted, self.symmetric = self._quantized_tensors()
+        self.quantizations = self._assign()
 
     def rewrite(self) -> Module:
         """Rebuild the function with every chosen tensor passed through its grid."""
@@ -150,8 +155,17 @@ class _Quantizer:
             return chain.layer in self.has_grid and not _adds(value, chain.residual)
         if var in self.products:
             return True
-        is_float = var not in self.quantizations or var in self.float_chains
+        is_float = var not in self.quantizations or self._made_in_float(var)
         return not is_float and has_integer_form(self.graph, value)
+
+    def _made_in_float(self, var: Expr) -> bool:
+        """Whether a tensor is made by a float operator, or is another view of one that is."""
+        value = self.graph.definition(var)
+        if value is None or var in self.owner or var in self.products:
+            return False
+        if operator(value) in VIEWS:
+            return self._made_in_float(value.args[0])
+        return var in self.float_chains or not has_integer_form(self.graph, value)
 
     def _quantized_tensors(self) -> tuple[set[Expr], set[Expr]]:
         """Find the tensors that an integer layer reads, directly or through integer operators.
@@ -166,51 +180,76 @@ class _Quantizer:
             if chain is not None:
                 if var.same_as(chain.result) and var in wanted and chain.residual is not None:
                     wanted.add(chain.residual)
-            elif var in wanted and var not in self.float_chains and has_integer_form(self.graph, value):
+            elif var in wanted and not self._made_in_float(var) and has_integer_form(self.graph, value):
                 sources = {operand for operand in operands(value) if self.graph.value(operand) is None}
                 wanted |= sources
                 if var in symmetric and operator(value) in KEEPS_CODES:
                     symmetric |= sources
         return wanted, symmetric
 
-    def _assign(self, wanted: set[Expr]) -> dict[Expr, Quantization]:
+    def _assign(self) -> dict[Expr, Quantization]:
         """Give each tensor its grid, in order; what only moves codes keeps the grid of its input."""
         grids: dict[Expr, Quantization] = {}
         for var in self.graph.inputs:
-            if var in wanted:
+            if var in self.wanted:
                 grids[var] = self._grid(var)
         for var, value in self.graph.bindings:
-            if var not in wanted:
+            if var not in self.wanted:
                 continue
-            reader = self._depthwise_reader(var, value)
-            if reader is not None:
-                grids[var] = self._channel_grid(var, reader)
-                continue
-            keeps = operator(value) in KEEPS_CODES and var not in self.owner
-            grids[var] = grids[operands(value)[0]] if keeps else self._grid(var)
+            readers = self._layers_of_float(var)
+            keeps = operator(value) in KEEPS_CODES and not self._made_in_float(var) and var not in self.owner
+            if readers:
+                grids[var] = self._channel_grid(var, readers)
+            else:
+                grids[var] = grids[operands(value)[0]] if keeps else self._grid(var)
         return grids
 
-    def _depthwise_reader(self, var: Expr, value: Expr) -> Chain | None:
-        """Give the depthwise layer that alone reads a tensor which is made in float."""
-        readers = self.graph.users(var)  # what the function returns of it is float
-        chain = self.chains.get(readers[0]) if len(readers) == 1 else None
-        if chain is None or chain.operator != "nn.conv2d" or var in self.owner:
-            return None
-        if var not in self.float_chains and has_integer_form(self.graph, value):
-            return None
-        shape, groups = shape_of(var), int(chain.attributes.groups)
-        alone = len(self.graph.users(chain.weight)) == 1
+    def _layers_of_float(self, var: Expr) -> list[Chain]:
+        """Give the layers that alone read the codes of a tensor which is made in float."""
+        if not self._made_in_float(var):
+            return []
+        readers = list(dict.fromkeys(self.graph.users(var)))
+        chains = [self.chains[each] for each in readers if each in self.chains]
+        others = [each for each in readers if each not in self.chains and self._may_read_codes(each)]
+        channels = shape_of(var)[1 if len(shape_of(var)) == 4 else -1]
         seen = len(self._tensor_statistics(var).channel_minimum)
-        depthwise = len(shape) == 4 and 1 < groups == shape[1] == seen
-        return chain if alone and depthwise and var.same_as(chain.data) else None
+        fits = all(self._takes_channels(var, chain) for chain in chains)
+        return chains if fits and not others and channels == seen else []
 
-    def _channel_grid(self, var: Expr, chain: Chain) -> Quantization:
+    def _takes_channels(self, var: Expr, chain: Chain) -> bool:
+        """Whether steps for each channel of `var` may go into the weight of a layer."""
+        along = 4 if chain.operator == "nn.conv2d" else 3
+        alone = len(self.graph.users(chain.weight)) == 1 and var.same_as(chain.data)
+        return (
+            alone and chain.layer in self.has_grid and len(shape_of(var)) in (along, 2 if along == 3 else 4)
+        )
+
+    def _may_read_codes(self, var: Expr) -> bool:
+        if var in self.owner:
+            return self.owner[var].result in self.wanted
+        return var in self.products or (
+            var in self.wanted and has_integer_form(self.graph, self.graph.definition(var))
+        )
+
+    def _channel_grid(self, var: Expr, readers: list[Chain]) -> Quantization:
         # All values seen, by any method: one channel's outliers cost no other channel its codes.
-        statistics = self._tensor_statistics(var)
-        lows, highs = np.minimum(statistics.channel_minimum, 0.0), np.maximum(statistics.channel_maximum, 0.0)
-        squares = np.square(self.graph.weights[chain.weight].astype(np.float64))
-        steps, zero_point = channel_steps(lows, highs, squares.reshape(len(lows), -1).sum(axis=1))
-        return Quantization(1.0, zero_point, tuple(map(float, steps)))
+        found = self._tensor_statistics(var)
+        lows, highs = np.minimum(found.channel_minimum, 0.0), np.maximum(found.channel_maximum, 0.0)
+        if is_depthwise(readers[0]):
+            if len(readers) > 1:
+                return self._grid(var)
+            squares = np.square(self.graph.weights[readers[0].weight].astype(np.float64))
+            steps, zero_point = channel_steps(lows, highs, squares.reshape(len(lows), -1).sum(axis=1))
+            return Quantization(1.0, zero_point, tuple(map(float, steps)))
+        if any(chain.operator == "nn.conv2d" and int(chain.attributes.groups) > 1 for chain in readers):
+            return self._grid(var)
+        weights = [by_input(self.graph.weights[chain.weight]) for chain in readers]
+        channels = Channels(lows, highs, np.maximum(found.second_moment - np.square(found.mean), 0.0))
+        factors = migration(channels, weights, ranges(found, self.method))
+        if factors is None:
+            return self._grid(var)
+        scale, zero_point = affine(float((lows / factors).min()), float((highs / factors).max()))
+        return Quantization(float(scale), zero_point, tuple(map(float, factors)))
 
     def _grid(self, var: Expr) -> Quantization:
         low, high = ranges(self._tensor_statistics(var), self.method)
@@ -230,8 +269,9 @@ class _Quantizer:
         if grid is None:
             return value
         if grid.steps:
-            inverse = np.float32(1) / np.array(grid.steps, np.float32).reshape(1, -1, 1, 1)
-            layer = self.chains[self.graph.users(var)[0]].layer
+            inverse = np.float32(1) / np.array(grid.steps, np.float32)
+            inverse = inverse.reshape(1, -1, 1, 1) if len(shape_of(var)) == 4 else inverse
+            layer = next(self.chains[user].layer for user in self.graph.users(var) if user in self.chains)
             value = builder.emit(relax.op.multiply(value, builder.weight(f"{layer}.inverse_steps", inverse)))
         scale, zero_point = constants(grid.scale, grid.zero_point)
         codes = builder.emit(relax.op.quantize(value, scale, zero_point, out_dtype="uint8"))
@@ -240,9 +280,7 @@ class _Quantizer:
     def _emit_head(self, builder: Builder, chain: Chain, values: dict[Expr, Expr]) -> Expr:
         """Emit a layer's operator on codes of its weight, with a bias if its mean error needs one."""
         axis = 0 if chain.operator == "nn.conv2d" else 1
-        grid = self.quantizations.get(chain.data)
-        steps = grid.steps if grid is not None and chain.layer in self.has_grid else ()
-        real = self._emit_weight(builder, chain.weight, axis, steps)
+        real = self._emit_weight(builder, chain.weight, axis, self._steps(chain))
         call = relax.Call(chain.call.op, [values[chain.data], real], chain.call.attrs, chain.call.ty_args)
         result = builder.emit(call, chain.variables[0].name)
         if chain.bias is None and self.correct_bias:
@@ -250,11 +288,13 @@ class _Quantizer:
             result = builder.emit(relax.op.add(result, self._bias(builder, chain, correction)))
         return result
 
+    def _steps(self, chain: Chain) -> tuple[float, ...]:
+        grid = self.quantizations.get(chain.data)
+        return grid.steps if grid is not None and chain.layer in self.has_grid else ()
+
     def _emit_weight(self, builder: Builder, var: Expr, axis: int, steps: tuple[float, ...] = ()) -> Expr:
-        """Emit the rounded values of a weight, with a scale for each index of `axis`, times `steps`."""
-        codes, scale = quantize_weight(self.graph.weights[var], axis)
-        if steps:
-            scale = scale * np.repeat(np.array(steps, np.float32), len(scale) // len(steps))
+        """Emit the rounded values of a weight times `steps`, with a scale for each index of `axis`."""
+        codes, scale = quantize_weight(times_steps(self.graph.weights[var], steps), axis)
         stored = builder.weight(var.name, codes)
         scales = builder.weight(f"{var.name}.scale", scale)
         return builder.emit(relax.op.dequantize(stored, scales, relax.const(0, "int8"), axis))
@@ -280,9 +320,16 @@ class _Quantizer:
                 weight.shape[1], np.float32
             )  # statistics take axis 1 of such a tensor as its channels
         axis = 0 if chain.operator == "nn.conv2d" else 1
-        rounded = dequantize_weight(*quantize_weight(weight, axis), axis)
+        steps = self._steps(chain)
+        rounded = dequantize_weight(*quantize_weight(times_steps(weight, steps), axis), axis)
+        rounded = times_steps(rounded, tuple(1 / step for step in steps))
         groups = int(chain.attributes.groups) if chain.operator == "nn.conv2d" else 1
         return bias_correction(weight, rounded, self._tensor_statistics(chain.data).mean, groups)
+
+
+def is_depthwise(chain: Chain) -> bool:
+    """Whether each group of a convolution reads a single channel."""
+    return chain.operator == "nn.conv2d" and 1 < int(chain.attributes.groups) == shape_of(chain.data)[1]
 
 
 def _adds(value: Expr, residual: Expr) -> bool:
