@@ -6,7 +6,7 @@ from math import prod
 import tvm
 
 from tersor.ir.chains import Chain, Gather, Product
-from tersor.ir.graph import Expr, Graph, operands, operator, shape_of
+from tersor.ir.graph import Expr, Graph, operands, operator, pair, shape_of
 from tersor.ir.parts import Part, find_parts
 from tersor.ir.recurrent import Recurrence
 from tersor.layer import Layer
@@ -66,9 +66,9 @@ def _chain_layer(chain: Chain) -> Layer:
         Q=out[3],
         R=weight[2],
         S=weight[3],
-        stride=_two(attributes.strides),
+        stride=pair(attributes.strides),
         padding=_four(attributes.padding),
-        dilation=_two(attributes.dilation),
+        dilation=pair(attributes.dilation),
     )
 
 
@@ -118,11 +118,6 @@ def _edges(graph: Graph, parts: list[Part]) -> list[Edge]:
 def _sources(graph: Graph, producer: dict[Expr, tuple[str, ...]], value: Expr) -> tuple[str, ...]:
     names = [name for operand in operands(value) for name in producer.get(operand, ())]
     return tuple(dict.fromkeys(names))
-
-
-def _two(values: object) -> tuple[int, int]:
-    first, second = (int(value) for value in values)  # pyright: ignore[reportGeneralTypeIssues]
-    return first, second
 
 
 def _four(values: object) -> tuple[int, int, int, int]:

@@ -27,7 +27,7 @@ from tersor.ir.chains import (
     find_gathers,
     find_products,
 )
-from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
+from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, pair, rebind, shape_of
 from tersor.ir.grid import Grid, grid_below, grid_of
 from tersor.ir.operators import (
     Add,
@@ -200,7 +200,7 @@ class _Integerizer:
             case "mean":
                 return lambda: self._emit_mean(value, tensors[0], grids[0], grid)
             case "nn.avg_pool2d":
-                window, stride = _two(value.attrs.pool_size), _two(value.attrs.strides)
+                window, stride = pair(value.attrs.pool_size), pair(value.attrs.strides)
                 return lambda: self._emit_average(tensors[0], window, stride, grids[0], grid)
             case name if name in KEEPS_CODES and grids[0] == grid:
                 return lambda: self.builder.emit(rebind(value, {tensors[0]: self._codes_below(tensors[0])}))
@@ -344,8 +344,8 @@ class _Integerizer:
             relax.op.nn.conv2d(
                 x,
                 weight,
-                strides=_two(attributes.strides),
-                dilation=_two(attributes.dilation),
+                strides=pair(attributes.strides),
+                dilation=pair(attributes.dilation),
                 groups=int(attributes.groups),
                 out_dtype="int32",
             )
@@ -372,8 +372,3 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 def _channel_axis(chain: Chain) -> int:
     return 1 if chain.operator == "nn.conv2d" else len(shape_of(chain.variables[0])) - 1
-
-
-def _two(values: Sequence[object]) -> tuple[int, int]:
-    first, second = (int(value) for value in values)  # pyright: ignore[reportArgumentType]
-    return first, second

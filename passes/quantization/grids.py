@@ -10,8 +10,6 @@
 All of it is exact. Codes that anything but a dequantize reads, and those of 16 bits, stay as they came.
 """
 
-from typing import Any
-
 import numpy as np
 
 from tersor.arithmetic import UINT8
@@ -80,12 +78,12 @@ class _Normalizer:
             # Rounding before the activation is exact, too, and lets what it follows stay integer.
             activation = self.graph.definition(source)
             inner = self._emit_quantize(self.values[activation.args[0]], scale, zero_point, axis)
-            inner = self.builder.emit(relax.op.dequantize(inner, *_constants(scale, zero_point), axis=axis))
+            inner = self.builder.emit(relax.op.dequantize(inner, *constants(scale, zero_point), axis=axis))
             real = self.builder.emit(rebind(activation, {activation.args[0]: inner}))
         return self._emit_quantize(real, scale, zero_point, axis)
 
     def _emit_quantize(self, real: Expr, scale: Array, zero_point: Array, axis: int) -> Expr:
-        step = relax.op.quantize(real, *_constants(scale, zero_point), axis=axis, out_dtype="uint8")
+        step = relax.op.quantize(real, *constants(scale, zero_point), axis=axis, out_dtype="uint8")
         return self.builder.emit(step)
 
     def _joins_grids(self, var: Expr) -> bool:
@@ -115,7 +113,7 @@ class _Normalizer:
         quantize = value.args[0]
         scale, zero_point = self._parameters(value, str(quantize.ty.dtype))
         codes, axis = self.values[quantize], int(value.attrs.axis)
-        result = self.builder.emit(relax.op.dequantize(codes, *_constants(scale, zero_point), axis=axis))
+        result = self.builder.emit(relax.op.dequantize(codes, *constants(scale, zero_point), axis=axis))
         for pad in reversed(self.pads[quantize]):
             result = self.builder.emit(rebind(pad, {pad.args[0]: result}))
         self.values[var] = result
@@ -147,10 +145,6 @@ class _Normalizer:
 
 def _grid(scale: Array, zero_point: Array) -> Grid | None:
     return Grid(float(scale), int(zero_point)) if scale.ndim == zero_point.ndim == 0 else None
-
-
-def _constants(scale: Array, zero_point: Array) -> tuple[Any, Any]:
-    return relax.const(scale, "float32"), relax.const(zero_point, "uint8")
 
 
 def _pads_zeros(value: Expr) -> bool:

@@ -218,11 +218,10 @@ class _Quantizer:
 
     def _takes_channels(self, var: Expr, chain: Chain) -> bool:
         """Whether steps for each channel of `var` may go into the weight of a layer."""
-        along = 4 if chain.operator == "nn.conv2d" else 3
+        # Of a dense layer on images, statistics take the first axis behind the batch for the channels.
+        ranks = (4,) if chain.operator == "nn.conv2d" else (2, 3)
         alone = len(self.graph.users(chain.weight)) == 1 and var.same_as(chain.data)
-        return (
-            alone and chain.layer in self.has_grid and len(shape_of(var)) in (along, 2 if along == 3 else 4)
-        )
+        return alone and chain.layer in self.has_grid and len(shape_of(var)) in ranks
 
     def _may_read_codes(self, var: Expr) -> bool:
         if var in self.owner:
@@ -364,6 +363,6 @@ def _averages_whole_windows(attributes: Any) -> bool:
     return not padded and not dilated and str(attributes.layout) == "NCHW"
 
 
-def constants(scale: float, zero_point: int) -> tuple[Any, Any]:
-    """Give a grid's scale and zero point as Relax constants."""
-    return relax.const(np.float32(scale), "float32"), relax.const(np.uint8(zero_point), "uint8")
+def constants(scale: float | Array, zero_point: int | Array) -> tuple[Any, Any]:
+    """Give a grid's scale and zero point, one or one for each channel, as Relax constants."""
+    return relax.const(np.asarray(scale, np.float32)), relax.const(np.asarray(zero_point, np.uint8))

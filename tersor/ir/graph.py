@@ -173,6 +173,12 @@ def axes_of(transpose: Expr) -> list[int]:
     return [int(axis) % rank for axis in axes] if axes is not None else list(range(rank))[::-1]
 
 
+def pair(values: Any) -> tuple[int, int]:
+    """Give the two numbers of an attribute, as strides and dilations are."""
+    first, second = (int(value) for value in values)
+    return first, second
+
+
 def weights_of(mod: Module) -> dict[str, Array]:
     """Give the weights of a module by name."""
     return {var.name: value for var, value in Graph(mod).weights.items()}
