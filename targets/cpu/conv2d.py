@@ -5,58 +5,23 @@ the window and the input channels: each step broadcasts one group of inputs per 
 one vector of weights per vector. No im2col matrix exists: pixel p of a tile reads the input (or its staged
 copy, see `staging`) at its own base address, and a window position is one offset for all of them.
 
-Weights are packed at compile time in exactly the order in which the tile consumes them.
+Weights are packed at compile time in exactly the order in which the tile consumes them, see `packing`.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
-from tersor.targets.cpu.geometry import Geometry, Tiling, balanced_rows
+from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa, dot_broadcast
+from tersor.targets.cpu.packing import channel_vectors, dot_group
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged, subsamples
 
-Array = npt.NDArray[Any]
 Expr = Any
-
-
-def pack_weight(isa: Isa, g: Geometry, vectors: int, weight: Array) -> Array:
-    """Pack a weight [K, C/groups, R, S] (int8 or float32) in the order the kernel reads it, flat.
-
-    Order: group, block of `vectors` vectors, run of inputs, step, vector, lane, input within the step.
-    Output channels are padded to whole vectors and runs to whole steps, with zeros.
-    """
-    group = _group(isa, weight.dtype)
-    steps = -(-g.run_length // group)
-    runs = len(g.runs)
-    count = channel_vectors(isa, g)
-    by_run = weight.transpose(0, 2, 3, 1).reshape(g.groups, g.group_outputs, runs, g.run_length)
-    padded = np.zeros((g.groups, count * isa.lanes, runs, steps * group), weight.dtype)
-    padded[:, : g.group_outputs, :, : g.run_length] = by_run
-    lanes = padded.reshape(g.groups, count, isa.lanes, runs, steps, group)
-    blocks = [
-        lanes[i, v : v + vectors].transpose(2, 3, 0, 1, 4).ravel()
-        for i in range(g.groups)
-        for v in range(0, count, vectors)
-    ]
-    return np.ascontiguousarray(np.concatenate(blocks))
-
-
-def pack_channels(isa: Isa, g: Geometry, values: Array) -> Array:
-    """Pad values per output channel [K] to whole vectors in each group, with zeros."""
-    padded = np.zeros((g.groups, channel_vectors(isa, g) * isa.lanes), values.dtype)
-    padded[:, : g.group_outputs] = values.reshape(g.groups, g.group_outputs)
-    return padded.ravel()
-
-
-def channel_vectors(isa: Isa, g: Geometry) -> int:
-    """Vectors that the output channels of one group fill."""
-    return -(-g.group_outputs // isa.lanes)
 
 
 def conv2d(
@@ -109,7 +74,7 @@ class Gemm:
     @property
     def group(self) -> int:
         """Neighbouring inputs that one step multiplies."""
-        return _group(self.isa, np.dtype(self.weight_dtype))
+        return dot_group(self.isa, np.dtype(self.weight_dtype))
 
     @property
     def steps(self) -> int:
@@ -273,63 +238,6 @@ class Gemm:
             return dot_broadcast(self.isa, acc, x, x_at, w, w_at)
         lanes = self.isa.lanes
         return acc + T.broadcast(x[x_at], lanes) * w[T.ramp(w_at, 1, lanes)]
-
-
-def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool, vectors: int | None = None) -> Tiling:
-    """Choose the tiling analytically: no measurement, no search; for a packed weight its `vectors` are given.
-
-    Registers hold the accumulators, one vector of weights per column of the tile, one broadcast input and one
-    product. Rows are staged so that the scratch stays well inside the second-level cache.
-    """
-    vectors = vectors or _tile_vectors(isa, g)
-    rows = _staged_rows(isa, g, cores, integer)
-    pixels = _tile_pixels((isa.registers - 2 - vectors) // vectors, rows * g.out_width)
-    chunks = g.batch * -(-g.out_height // rows)
-    blocks = channel_vectors(isa, g) // vectors
-    parts = 1 if chunks >= cores else max(1, min(cores, blocks))
-    return Tiling(pixels, vectors, rows, parts)
-
-
-# Bytes of scratch that a task may stage, in shares and whole: the second-level cache holds the weights, too.
-STAGED_BYTES = 96 * 1024
-STAGED_WHOLE = 176 * 1024
-# Output pixels from which on the rows are shared among the cores; below, it is the output channels.
-PARALLEL_PIXELS = 196
-
-
-def _tile_vectors(isa: Isa, g: Geometry) -> int:
-    count = channel_vectors(isa, g)
-    pixels = g.out_height * g.out_width
-    if pixels == 1:
-        return min(count, 4)
-    if count % 3 == 0 and count % 2:
-        return 3
-    return min(count, 2)
-
-
-def _tile_pixels(most: int, count: int) -> int:
-    """Choose how many of `count` pixels a tile has: near the most, and little computed twice at the end.
-
-    A smaller tile loads the same weights for fewer pixels, so it hardly takes less time.
-    """
-    if count <= most:
-        return count
-    candidates = range(max(1, most - most // 3), most + 1)
-    return min(reversed(candidates), key=lambda pixels: -(-count // pixels) * max(pixels, most - 1))
-
-
-def _staged_rows(isa: Isa, g: Geometry, cores: int, integer: bool) -> int:
-    """Choose how many output rows are staged together: all, if they fit, else a balanced share."""
-    size = (2 if isa.staged == "int16" else 1) if integer else 4
-    row = (g.width + g.padding[1] + g.padding[3]) * g.channels * size * g.stride[0]
-    chunks = 1 if row * g.out_height <= STAGED_WHOLE else -(-g.out_height // max(1, STAGED_BYTES // row))
-    if g.batch * chunks < cores and g.out_height * g.out_width >= PARALLEL_PIXELS:
-        chunks = cores
-    return g.out_height if chunks == 1 else balanced_rows(g, min(chunks, g.out_height), cores)
-
-
-def _group(isa: Isa, dtype: np.dtype[Any]) -> int:
-    return isa.group if dtype == np.int8 else 1
 
 
 def flat(buffer: Expr) -> Expr:

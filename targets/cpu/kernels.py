@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tersor.targets.cpu.conv2d import conv2d, default_tiling, pack_channels, pack_weight
+from tersor.targets.cpu.conv2d import conv2d
 from tersor.targets.cpu.depthwise import (
     default_depthwise_tiling,
     depthwise,
@@ -17,6 +17,8 @@ from tersor.targets.cpu.depthwise import (
 from tersor.targets.cpu.epilogue import Epilogue
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import Isa
+from tersor.targets.cpu.packing import pack_channels, pack_weight
+from tersor.targets.cpu.tiling import default_tiling
 
 Array = npt.NDArray[Any]
 

@@ -23,11 +23,11 @@ from tersor.ir.operators import (
 )
 from tersor.ir.recurrent import Recurrence, call_cell, find_recurrences
 from tersor.ir.untyped import relax, te, tirx
-from tersor.targets.cpu.conv2d import pack_channels
 from tersor.targets.cpu.geometry import Geometry
 from tersor.targets.cpu.interleave import can_interleave, interleave
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import Kernel, choose_kernel, conv_geometry, dense_geometry, dense_weight
+from tersor.targets.cpu.packing import pack_channels
 from tersor.targets.cpu.partition import (
     Composite,
     ProductComposite,

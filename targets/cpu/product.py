@@ -13,11 +13,13 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tersor.arithmetic import SYMMETRIC_ZERO
-from tersor.targets.cpu.conv2d import Gemm, channel_vectors, default_tiling, flat
+from tersor.targets.cpu.conv2d import Gemm, flat
 from tersor.targets.cpu.epilogue import Epilogue
 from tersor.targets.cpu.geometry import Geometry
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
+from tersor.targets.cpu.packing import channel_vectors
 from tersor.targets.cpu.staging import copy_run
+from tersor.targets.cpu.tiling import default_tiling
 from tersor.targets.cpu.views import View
 
 Expr = Any

@@ -4,15 +4,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tersor.targets.cpu.conv2d import conv2d, default_tiling, pack_channels, pack_weight
+from tersor.targets.cpu.conv2d import conv2d
 from tersor.targets.cpu.detect import Host, detect
 from tersor.targets.cpu.epilogue import Activation, Epilogue, Residual
 from tersor.targets.cpu.geometry import Geometry, Tiling
-from tersor.targets.cpu.isa import ISAS, PLAIN, Isa
-from tests.quantized_layers import QuantizedLayer, convolve, draw, nhwc
+from tersor.targets.cpu.isa import PLAIN, Isa
+from tersor.targets.cpu.packing import pack_channels, pack_weight
+from tersor.targets.cpu.tiling import default_tiling
+from tests.quantized_layers import QuantizedLayer, convolve, nhwc
 
 NATIVE = detect().isa
 RNG = np.random.default_rng(0)
@@ -22,51 +22,6 @@ def build(isa: Isa, functions: list[Any]) -> list[Any]:
     named = {f"f{i}": function.with_attr("global_symbol", f"f{i}") for i, function in enumerate(functions)}
     library = tvm.tirx.build(tvm.IRModule(named), target=Host(isa, 2).target)
     return [library[name] for name in named]
-
-
-# Packing
-
-
-geometries = st.builds(
-    lambda depth, outputs, window, groups, dilation: Geometry(
-        1, 9, 9, depth * groups, outputs * groups, window, (1, 1), (0, 0, 0, 0), (1, dilation), groups
-    ),
-    st.integers(1, 9),
-    st.integers(1, 40),
-    st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    st.integers(1, 3),
-    st.integers(1, 2),
-)
-
-
-@settings(deadline=None, derandomize=True, max_examples=60)
-@given(geometries, st.sampled_from(ISAS), st.integers(1, 4), st.booleans())
-def test_every_weight_is_packed_exactly_once(g: Geometry, isa: Isa, vectors: int, integer: bool) -> None:
-    count = g.outputs * g.depth * g.window[0] * g.window[1]
-    shape = (g.outputs, g.depth, *g.window)
-    if integer:
-        weight = RNG.choice([-3, -2, -1, 1, 2, 3], shape).astype(np.int8)
-    else:
-        weight = np.arange(1, count + 1, dtype=np.float32).reshape(shape)
-    packed = pack_weight(isa, g, vectors, weight)
-    np.testing.assert_array_equal(np.sort(packed[packed != 0]), np.sort(weight.ravel()))
-    assert packed.dtype == weight.dtype
-
-
-@settings(deadline=None, derandomize=True, max_examples=30)
-@given(geometries, st.sampled_from(ISAS))
-def test_every_channel_is_packed_exactly_once_in_order(g: Geometry, isa: Isa) -> None:
-    values = np.arange(1, g.outputs + 1, dtype=np.int32)
-    packed = pack_channels(isa, g, values)
-    np.testing.assert_array_equal(packed[packed != 0], values)
-    assert packed.size % (isa.lanes * g.groups) == 0
-
-
-def test_a_packed_weight_is_in_the_order_in_which_a_tile_reads_it() -> None:
-    """One vector of four outputs, two pointwise inputs, each input a group of its own."""
-    weight = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], np.int8).reshape(4, 2, 1, 1)
-    g = Geometry(1, 1, 1, 2, 4)
-    np.testing.assert_array_equal(pack_weight(PLAIN, g, 1, weight), [1, 3, 5, 7, 2, 4, 6, 8])
 
 
 # Tilings
@@ -96,19 +51,6 @@ def test_any_tiling_gives_the_same_codes() -> None:
     functions = build(NATIVE, [each.prim_func(kernel) for each, kernel in cases])
     for (each, kernel), function in zip(cases, functions, strict=True):
         np.testing.assert_array_equal(each.run(function, kernel), each.expected, str(kernel.tiling))
-
-
-@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
-@pytest.mark.parametrize("cores", [1, 2, 7])
-def test_default_tilings_fit_the_registers_and_the_image(isa: Isa, cores: int) -> None:
-    for seed in range(60):
-        g = draw(seed).geometry
-        for integer in (False, True):
-            tiling = default_tiling(isa, g, cores, integer)
-            assert 1 <= tiling.pixels <= g.out_height * g.out_width
-            assert tiling.pixels * tiling.vectors + tiling.vectors < isa.registers
-            assert 1 <= tiling.rows <= g.out_height
-            assert tiling.parts >= 1
 
 
 def test_saturating_packs_and_conversions_give_the_same_codes() -> None:

@@ -5,10 +5,10 @@ import pytest
 import tvm
 
 from tersor import arithmetic as A
-from tersor.targets.cpu.conv2d import pack_channels
 from tersor.targets.cpu.detect import Host, detect
 from tersor.targets.cpu.epilogue import Activation, Epilogue, Requantize, Rescale
 from tersor.targets.cpu.isa import AVX512, AVX512_VNNI, PLAIN, Isa
+from tersor.targets.cpu.packing import pack_channels
 from tersor.targets.cpu.product import ProductKernel
 from tersor.targets.cpu.views import View
 

@@ -1,0 +1,58 @@
+"""Tiling: how the implicit GEMM walks over a layer, chosen analytically."""
+
+from tersor.targets.cpu.geometry import Geometry, Tiling, balanced_rows
+from tersor.targets.cpu.isa import Isa
+from tersor.targets.cpu.packing import channel_vectors
+
+
+def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool, vectors: int | None = None) -> Tiling:
+    """Choose the tiling analytically: no measurement, no search; for a packed weight its `vectors` are given.
+
+    Registers hold the accumulators, one vector of weights per column of the tile, one broadcast input and one
+    product. Rows are staged so that the scratch stays well inside the second-level cache.
+    """
+    vectors = vectors or _tile_vectors(isa, g)
+    rows = _staged_rows(isa, g, cores, integer)
+    pixels = _tile_pixels((isa.registers - 2 - vectors) // vectors, rows * g.out_width)
+    chunks = g.batch * -(-g.out_height // rows)
+    blocks = channel_vectors(isa, g) // vectors
+    parts = 1 if chunks >= cores else max(1, min(cores, blocks))
+    return Tiling(pixels, vectors, rows, parts)
+
+
+# Bytes of scratch that a task may stage, in shares and whole: the second-level cache holds the weights, too.
+STAGED_BYTES = 96 * 1024
+STAGED_WHOLE = 176 * 1024
+# Output pixels from which on the rows are shared among the cores; below, it is the output channels.
+PARALLEL_PIXELS = 196
+
+
+def _tile_vectors(isa: Isa, g: Geometry) -> int:
+    count = channel_vectors(isa, g)
+    pixels = g.out_height * g.out_width
+    if pixels == 1:
+        return min(count, 4)
+    if count % 3 == 0 and count % 2:
+        return 3
+    return min(count, 2)
+
+
+def _tile_pixels(most: int, count: int) -> int:
+    """Choose how many of `count` pixels a tile has: near the most, and little computed twice at the end.
+
+    A smaller tile loads the same weights for fewer pixels, so it hardly takes less time.
+    """
+    if count <= most:
+        return count
+    candidates = range(max(1, most - most // 3), most + 1)
+    return min(reversed(candidates), key=lambda pixels: -(-count // pixels) * max(pixels, most - 1))
+
+
+def _staged_rows(isa: Isa, g: Geometry, cores: int, integer: bool) -> int:
+    """Choose how many output rows are staged together: all, if they fit, else a balanced share."""
+    size = (2 if isa.staged == "int16" else 1) if integer else 4
+    row = (g.width + g.padding[1] + g.padding[3]) * g.channels * size * g.stride[0]
+    chunks = 1 if row * g.out_height <= STAGED_WHOLE else -(-g.out_height // max(1, STAGED_BYTES // row))
+    if g.batch * chunks < cores and g.out_height * g.out_width >= PARALLEL_PIXELS:
+        chunks = cores
+    return g.out_height if chunks == 1 else balanced_rows(g, min(chunks, g.out_height), cores)
