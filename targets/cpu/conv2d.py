@@ -114,7 +114,8 @@ class Gemm:
         x = flat(x)
         residual = flat(residual) if residual is not None else None
         chunks = -(-g.out_height // self.tiling.rows)
-        with T.parallel(0, g.batch * chunks * self.tiling.parts) as task:
+        tasks = T.parallel if self.tiling.parallel else T.serial
+        with tasks(0, g.batch * chunks * self.tiling.parts) as task:
             part = T.bind(task % self.tiling.parts)
             chunk = T.bind(task // self.tiling.parts % chunks)
             image = T.bind(task // (self.tiling.parts * chunks))

@@ -17,6 +17,7 @@ from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
 from tersor.targets.cpu.geometry import Geometry, Tiling, balanced_rows
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa, load_int16, madd
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged
+from tersor.targets.cpu.threads import worth_sharing
 
 Array = npt.NDArray[Any]
 Expr = Any
@@ -24,6 +25,8 @@ Expr = Any
 
 # Bytes of scratch that a task may stage.
 STAGED_BYTES = 64 * 1024
+# The share of the usual rate of multiply-accumulates: each input meets one weight only.
+EFFICIENCY = 0.25
 
 
 def pack_depthwise_weight(isa: Isa, g: Geometry, weight: Array) -> Array:
@@ -48,9 +51,12 @@ def default_depthwise_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -
     """Choose the tiling analytically: pixels that divide a row, rows staged inside the first-level cache."""
     row = (g.width + g.padding[1] + g.padding[3]) * g.channels * (1 if integer else 4) * g.stride[0]
     rows = max(1, min(g.out_height, STAGED_BYTES // row))
+    cores = cores if worth_sharing(isa, g.macs, integer, EFFICIENCY) else 1
     chunks = max(-(-g.out_height // rows), min(g.out_height, -(-cores // g.batch)))
     pixels = next((count for count in (7, 6, 5) if g.out_width % count == 0), min(4, g.out_width))
-    return Tiling(pixels, min(2, _blocks(isa, g)), balanced_rows(g, chunks, cores), 1)
+    rows = balanced_rows(g, chunks, cores)
+    parallel = cores > 1 and g.batch * -(-g.out_height // rows) > 1
+    return Tiling(pixels, min(2, _blocks(isa, g)), rows, 1, parallel)
 
 
 def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_zero_point: int = 0) -> Any:
@@ -107,7 +113,7 @@ class _Kernel:
         x = flat(x)
         residual = None if residual is None else flat(residual)
         chunks = -(-g.out_height // tiling.rows)
-        with T.parallel(0, g.batch * chunks) as task:
+        with (T.parallel if tiling.parallel else T.serial)(0, g.batch * chunks) as task:
             image = T.bind(task // chunks)
             first_row = T.bind(T.min(task % chunks * tiling.rows, g.out_height - tiling.rows))
             source, base = self._source(x, image, first_row, dtype)

@@ -82,6 +82,11 @@ _MACS_PER_CYCLE = {
 }
 
 
+def macs_per_cycle(isa: Isa, precision: str) -> float:
+    """Give the multiply-accumulates that the kernels sustain per cycle and core."""
+    return _MACS_PER_CYCLE[isa.name][precision]
+
+
 def host_of(described: Hardware) -> Host:
     """Give the host that `hardware` described. Raises UserError for hardware that is no CPU."""
     known = {each.name: each for each in ISAS}

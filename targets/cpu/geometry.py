@@ -43,6 +43,12 @@ class Geometry:
         return self.outputs // self.groups
 
     @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        pixels = self.batch * self.out_height * self.out_width
+        return pixels * self.outputs * self.depth * self.window[0] * self.window[1]
+
+    @property
     def is_depthwise(self) -> bool:
         """Whether every channel is a group of its own, with one output."""
         return self.groups > 1 and self.depth == 1 and self.group_outputs == 1
@@ -84,9 +90,10 @@ def balanced_rows(g: Geometry, chunks: int, cores: int) -> int:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The CPU's mapping of a convolution: register tile, rows staged at a time, parallel grid."""
+    """How a kernel walks over a convolution: register tile, rows staged at a time, grid of tasks."""
 
     pixels: int  # output pixels of a register tile
     vectors: int  # vectors of output channels of a register tile
     rows: int  # output rows whose input is staged together
-    parts: int  # parallel parts of the output channels
+    parts: int  # parts of the output channels, each a task of its own
+    parallel: bool = True  # whether the tasks are shared among the cores

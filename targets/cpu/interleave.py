@@ -10,11 +10,14 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
+from tersor.targets.cpu.threads import worth_sharing_elements
 
 Expr = Any
 
 # Pixels that a task brings over: enough to be worth a task.
 PIXELS = 8192
+# What is done to a vector of them.
+OPERATIONS = 8
 
 
 def can_interleave(shape: tuple[int, ...], isa: Isa) -> bool:
@@ -39,7 +42,8 @@ def interleave(shape: tuple[int, ...], isa: Isa, scale: float | None = None, zer
         with T.sblock("root"):
             tasks = -(-blocks * lanes // PIXELS)
             share = -(-blocks // tasks)
-            with T.parallel(0, batch * tasks) as task:
+            shared = worth_sharing_elements(isa.lanes, batch * channels * pixels, OPERATIONS)
+            with (T.parallel if shared else T.serial)(0, batch * tasks) as task:
                 first = T.bind(T.min(task % tasks * share, blocks - share))
                 start = T.bind(task // tasks * (channels * pixels))
                 with T.serial(0, share) as block:

@@ -19,6 +19,7 @@ from tersor.targets.cpu.geometry import Geometry
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
 from tersor.targets.cpu.packing import channel_vectors
 from tersor.targets.cpu.staging import copy_run
+from tersor.targets.cpu.threads import worth_sharing
 from tersor.targets.cpu.tiling import default_tiling
 from tersor.targets.cpu.views import View
 
@@ -53,7 +54,14 @@ class ProductKernel:
     def chunks(self) -> int:
         """Parts of the rows; more than one only where the batch alone does not occupy the cores."""
         entries = prod(self.batch)
-        return 1 if entries >= self.cores else min(self.out.shape[-2], -(-self.cores // entries))
+        cores = self.cores if self._is_shared else 1
+        return 1 if entries >= cores else min(self.out.shape[-2], -(-cores // entries))
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether the tasks are shared among the cores."""
+        macs = prod(self.out.shape) * self.left.shape[-1]
+        return self.cores > 1 and worth_sharing(self.isa, macs, self.epilogue.accumulator == "int32")
 
     @property
     def rows(self) -> int:
@@ -89,7 +97,7 @@ class ProductKernel:
         )
         y = T.arg("y", T.Buffer(self.out.source, self.epilogue.output))
         left, right, y = flat(left), flat(right), flat(y)
-        with T.parallel(0, prod(self.batch) * self.chunks) as task:
+        with (T.parallel if self._is_shared else T.serial)(0, prod(self.batch) * self.chunks) as task:
             entry = T.bind(task // self.chunks)
             first = T.bind(T.min(task % self.chunks * self.rows, self.out.shape[-2] - self.rows))
             packed, sums = self._emit_packed(gemm, right, T.bind(self._base(self.right, entry)), padded)

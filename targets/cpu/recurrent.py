@@ -12,6 +12,7 @@ from tvm.script.ir_builder import tirx as T
 
 from tersor.ir.recurrent import Cell, Loop, Source, recurrent_function
 from tersor.targets.cpu.isa import Isa, dot_broadcast
+from tersor.targets.cpu.threads import worth_sharing
 
 Array = npt.NDArray[Any]
 Expr = Any
@@ -57,7 +58,9 @@ def recurrent_kernel(isa: Isa, cell: Cell, steps: int, batch: int) -> Any:
         source = Source("uint8", OFFSET)
     else:
         source = Source("int16")
-    return recurrent_function(cell, steps, batch, (size,), _Product(isa, cell.hidden, size), source)
+    macs = steps * batch * cell.hidden * cell.hidden * cell.gates
+    parallel = worth_sharing(isa, macs, integer=True)
+    return recurrent_function(cell, steps, batch, (size,), _Product(isa, cell.hidden, size), source, parallel)
 
 
 class _Product:

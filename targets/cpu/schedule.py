@@ -8,9 +8,10 @@ from typing import Any
 
 from tersor.ir.graph import Module
 from tersor.ir.untyped import s_tir, tirx, tvm
+from tersor.targets.cpu.threads import worth_sharing_elements
 
-# Elements below which a parallel region costs more than it saves.
-GRAIN = 16384
+# Elements that a task of an elementwise function computes.
+TASK_ELEMENTS = 4096
 
 
 def schedule_module(mod: Module, lanes: int) -> Module:
@@ -82,9 +83,14 @@ def _schedule_block(schedule: Any, block: Any, lanes: int) -> None:
         return
     outer, inner = schedule.split(fused, [None, width])
     schedule.vectorize(inner)
-    if size >= GRAIN:
-        outer, _ = schedule.split(outer, [None, max(1, GRAIN // 4 // width)])
+    if worth_sharing_elements(lanes, size, _operations(schedule, block)):
+        outer, _ = schedule.split(outer, [None, max(1, TASK_ELEMENTS // width)])
         schedule.parallel(outer)
+
+
+def _operations(schedule: Any, block: Any) -> int:
+    """Count the arithmetic of one iteration of a block."""
+    return int(s_tir.analysis.estimate_tir_flops(schedule.get(block).body))
 
 
 def _schedule_reduction(
@@ -96,6 +102,7 @@ def _schedule_reduction(
     work = size
     for loop in reduction:
         work *= int(schedule.get(loop).extent)
+    shared = worth_sharing_elements(lanes if width else 1, work, _operations(schedule, block))
     if width:
         outer, inner = schedule.split(spatial[-1], [None, width])
         spatial = [*spatial[:-1], outer]
@@ -103,7 +110,7 @@ def _schedule_reduction(
         schedule.vectorize(inner)
     else:
         schedule.reorder(*spatial, *reduction)
-    if work >= GRAIN and int(schedule.get(spatial[0]).extent) * len(spatial) > 1:
+    if shared and int(schedule.get(spatial[0]).extent) * len(spatial) > 1:
         fused = schedule.fuse(*spatial)
         schedule.parallel(fused)
     else:

@@ -3,6 +3,7 @@
 from tersor.targets.cpu.geometry import Geometry, Tiling, balanced_rows
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.packing import channel_vectors
+from tersor.targets.cpu.threads import worth_sharing
 
 
 def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool, vectors: int | None = None) -> Tiling:
@@ -11,13 +12,14 @@ def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool, vectors: in
     Registers hold the accumulators, one vector of weights per column of the tile, one broadcast input and one
     product. Rows are staged so that the scratch stays well inside the second-level cache.
     """
+    cores = cores if worth_sharing(isa, g.macs, integer) else 1
     vectors = vectors or _tile_vectors(isa, g)
     rows = _staged_rows(isa, g, cores, integer)
     pixels = _tile_pixels((isa.registers - 2 - vectors) // vectors, rows * g.out_width)
     chunks = g.batch * -(-g.out_height // rows)
     blocks = channel_vectors(isa, g) // vectors
     parts = 1 if chunks >= cores else max(1, min(cores, blocks))
-    return Tiling(pixels, vectors, rows, parts)
+    return Tiling(pixels, vectors, rows, parts, parallel=cores > 1 and chunks * parts > 1)
 
 
 # Bytes of scratch that a task may stage, in shares and whole: the second-level cache holds the weights, too.

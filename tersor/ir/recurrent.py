@@ -165,9 +165,11 @@ def recurrent_function(
     weight_shape: tuple[int, ...],
     product: Product,
     source: Source,
+    parallel: bool = True,
 ) -> Any:
     """Build the PrimFunc of a cell whose products with the weight `product` emits.
 
+    With `parallel` the rows of the batch are shared among the cores.
     `product(loop, source, first, count)` writes ``source @ weight`` of `count` columns from `first` on into
     `loop.sums`; its `source` is a buffer [H] with a state kept as the last argument says.
     """
@@ -187,7 +189,7 @@ def recurrent_function(
         y = T.arg("y", T.Buffer((steps, batch, cell.hidden), "float32"))
         last_cell = T.arg("last_c", T.Buffer((batch, cell.hidden), "float32")) if is_lstm else None
         loop = Loop(cell, weight, multiplier, bias, gates, y, last_cell, product, source)
-        with T.parallel(0, batch) if batch > 1 else T.serial(0, 1) as row:
+        with (T.parallel if parallel and batch > 1 else T.serial)(0, batch) as row:
             loop.emit(steps, row, first, first_cell)
     return builder.get()
 

@@ -100,6 +100,12 @@ def test_operands_and_result_are_read_and_written_through_their_transposes(integ
 
 
 def test_few_entries_are_shared_by_their_rows() -> None:
+    kernel = ProductKernel(NATIVE, 4, *plain_views((1,), 1001, 128, 128), Activation())
+    assert (kernel.chunks, kernel.rows) == (4, 251)
+    assert ProductKernel(NATIVE, 2, *plain_views((4,), 1001, 128, 128), Activation()).chunks == 1
+
+
+def test_small_products_are_not_shared() -> None:
     kernel = ProductKernel(NATIVE, 4, *plain_views((1,), 10, 8, 8), Activation())
-    assert (kernel.chunks, kernel.rows) == (4, 3)
-    assert ProductKernel(NATIVE, 2, *plain_views((4,), 10, 8, 8), Activation()).chunks == 1
+    assert kernel.chunks == 1
+    assert "T.parallel" not in kernel.prim_func().script()
