@@ -93,7 +93,8 @@ class Gemm:
         return any(self.g.padding) or self.staged_dtype != self.dtype or overreads or strided
 
     @property
-    def _window(self) -> Window:
+    def window(self) -> Window:
+        """Where tiles find their input."""
         return staged(self.g, self.tiling.rows, self.group) if self._needs_staging else direct(self.g)
 
     def emit(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
@@ -127,7 +128,7 @@ class Gemm:
 
     def _source(self, x: Expr, image: Expr, first_row: Expr) -> tuple[Expr, Expr]:
         """Give the buffer that tiles read and the offset of the first output row's input in it."""
-        g, window = self.g, self._window
+        g, window = self.g, self.window
         if not window.size:
             start = image * (g.height * g.width * g.channels) + first_row * window.row_step
             return x, T.bind(start)
@@ -162,83 +163,113 @@ class Gemm:
     def _emit_pixels(
         self, buffers: tuple[Expr, ...], base: Expr, out: Expr, group: Expr, vector: Expr, width: int
     ) -> None:
-        """Walk over the pixels of the staged rows; the last tile overlaps the one before it."""
-        g, window = self.g, self._window
-        count = self.tiling.rows * g.out_width
-        pixels = min(self.tiling.pixels, count)
-        with T.serial(0, -(-count // pixels)) as t:
-            first = T.bind(T.min(t * pixels, count - pixels))
-            at = []
-            for i in range(pixels):
-                p = first + i
-                if window.row_step == window.column_step * g.out_width:
-                    offset = p * window.column_step
-                else:
-                    offset = p // g.out_width * window.row_step + p % g.out_width * window.column_step
-                at.append(T.bind(base + group * g.depth + offset))
-            self._emit_tile(buffers, at, out + first * (self.pitch or g.outputs), group, vector, width)
+        """Walk over the pixels of the staged rows; all of the reduction happens in registers."""
+        block = _Block(self, buffers, base, out, group, vector, width)
+        with T.serial(0, block.tiles) as t:
+            acc = block.start()
+            block.reduce(acc, t)
+            block.finish(acc, t)
 
-    def _emit_tile(
-        self, buffers: tuple[Expr, ...], at: list[Expr], out: Expr, group: Expr, vector: Expr, width: int
-    ) -> None:
-        source, w, bias, multiplier, residual, y = buffers
-        g, lanes = self.g, self.isa.lanes
-        padded_vector = T.bind(group * channel_vectors(self.isa, g) + vector)
-        acc = T.alloc_buffer((len(at) * width * lanes,), self.epilogue.accumulator, scope="local")
-
-        def register(i: int, v: int) -> Expr:
-            return T.ramp((i * width + v) * lanes, 1, lanes)
-
-        def channels(v: int) -> Expr:
-            return T.ramp((padded_vector + v) * lanes, 1, lanes)
-
-        for v in range(width):
-            for i in range(len(at)):
-                T.buffer_store(acc, bias[channels(v)], [register(i, v)])
-        self._emit_reduction(acc, register, source, w, at, padded_vector, width)
-        first = T.bind(vector * lanes)
-        channel = T.bind(group * g.group_outputs + first)
-        output = Output(multiplier, residual, y, g.group_outputs)
-        for i in range(len(at)):
-            registers = [acc[register(i, v)] for v in range(width)]
-            position = T.bind(out + i * (self.pitch or g.outputs) + channel)
-            emit_pixel(self.epilogue, self.isa, output, registers, padded_vector * lanes, position, first)
-
-    def _emit_reduction(
-        self, acc: Expr, register: Any, source: Expr, w: Expr, at: list[Expr], vector: Expr, width: int
-    ) -> None:
-        """Accumulate over window positions and input channels."""
-        g, window = self.g, self._window
-        lanes = self.isa.lanes
-        step_size = width * lanes * self.group
-        block = T.bind(vector * (lanes * self.group * len(g.runs) * self.steps))
-        rows, columns = g.window[0], 1 if g.merges_columns else g.window[1]
-
-        def steps(tap: Expr, run: Expr) -> None:
-            with T.serial(0, self.steps) as k:
-                start = T.bind(block + (run * self.steps + k) * step_size)
-                for i in range(len(at)):
-                    for v in range(width):
-                        value = self._dot(
-                            acc[register(i, v)],
-                            source,
-                            at[i] + tap + k * self.group,
-                            w,
-                            start + v * lanes * self.group,
-                        )
-                        T.buffer_store(acc, value, [register(i, v)])
-
-        if rows * columns == 1:
-            steps(T.int32(0), T.int32(0))
-            return
-        with T.serial(0, rows) as r, T.serial(0, columns) as s:
-            steps(T.bind(r * window.tap_row + s * window.tap_column), r * columns + s)
-
-    def _dot(self, acc: Expr, x: Expr, x_at: Expr, w: Expr, w_at: Expr) -> Expr:
+    def dot(self, acc: Expr, x: Expr, x_at: Expr, w: Expr, w_at: Expr) -> Expr:
+        """Accumulate one step of one pixel and one vector of channels."""
         if self.dtype == "uint8":
             return dot_broadcast(self.isa, acc, x, x_at, w, w_at)
         lanes = self.isa.lanes
         return acc + T.broadcast(x[x_at], lanes) * w[T.ramp(w_at, 1, lanes)]
+
+
+class _Block:
+    """A block of output channels over the staged pixels, and the steps of a register tile in it."""
+
+    def __init__(
+        self,
+        gemm: Gemm,
+        buffers: tuple[Expr, ...],
+        base: Expr,
+        out: Expr,
+        group: Expr,
+        vector: Expr,
+        width: int,
+    ) -> None:
+        g, lanes = gemm.g, gemm.isa.lanes
+        self.gemm, self.buffers, self.width = gemm, buffers, width
+        self.base = T.bind(base + group * g.depth)
+        self.all_pixels = gemm.tiling.rows * g.out_width
+        self.height = min(gemm.tiling.pixels, self.all_pixels)
+        self.tiles = -(-self.all_pixels // self.height)
+        self.size = self.height * width * lanes
+        padded_vector = group * channel_vectors(gemm.isa, g) + vector
+        self.channel = T.bind(padded_vector * lanes)
+        self.weights = T.bind(padded_vector * (lanes * gemm.group * len(g.runs) * gemm.steps))
+        self.first = T.bind(vector * lanes)
+        self.out = T.bind(out + group * g.group_outputs + vector * lanes)
+
+    def start(self) -> Expr:
+        """Begin the accumulators of a tile with the bias."""
+        lanes = self.gemm.isa.lanes
+        acc = T.alloc_buffer((self.size,), self.gemm.epilogue.accumulator, scope="local")
+        for v in range(self.width):
+            for i in range(self.height):
+                bias = self.buffers[2][T.ramp(self.channel + v * lanes, 1, lanes)]
+                T.buffer_store(acc, bias, [self._register(i, v)])
+        return acc
+
+    def reduce(self, acc: Expr, t: Expr) -> None:
+        """Accumulate over window positions and input channels."""
+        gemm, window = self.gemm, self.gemm.window
+        offsets = self._offsets(t, window.row_step, window.column_step)
+        at = [T.bind(self.base + offset) for offset in offsets]
+        columns = 1 if gemm.g.merges_columns else gemm.g.window[1]
+        if len(gemm.g.runs) == 1:
+            self._steps(acc, at, T.int32(0), T.int32(0))
+            return
+        with T.serial(0, len(gemm.g.runs)) as run:
+            tap = run // columns * window.tap_row + run % columns * window.tap_column
+            self._steps(acc, at, T.bind(tap), run)
+
+    def _steps(self, acc: Expr, at: list[Expr], tap: Expr, run: Expr) -> None:
+        """Accumulate over one run of inputs, which begins `tap` elements after the pixels' own."""
+        gemm = self.gemm
+        vector = gemm.isa.lanes * gemm.group
+        with T.serial(0, gemm.steps) as k:
+            weights = T.bind(self.weights + (run * gemm.steps + k) * (self.width * vector))
+            for i in range(self.height):
+                for v in range(self.width):
+                    place = self._register(i, v)
+                    x_at, w_at = at[i] + tap + k * gemm.group, weights + v * vector
+                    value = gemm.dot(acc[place], self.buffers[0], x_at, self.buffers[1], w_at)
+                    T.buffer_store(acc, value, [place])
+
+    def finish(self, acc: Expr, t: Expr) -> None:
+        """Put tile `t` through the epilogue and store it."""
+        gemm = self.gemm
+        _, _, _, multiplier, residual, y = self.buffers
+        output = Output(multiplier, residual, y, gemm.g.group_outputs)
+        pitch = gemm.pitch or gemm.g.outputs
+        for i, offset in enumerate(self._offsets(t, pitch * gemm.g.out_width, pitch)):
+            registers = [acc[self._register(i, v)] for v in range(self.width)]
+            position = T.bind(self.out + offset)
+            emit_pixel(gemm.epilogue, gemm.isa, output, registers, self.channel, position, self.first)
+
+    def _register(self, i: int, v: int) -> Expr:
+        lanes = self.gemm.isa.lanes
+        return T.ramp((i * self.width + v) * lanes, 1, lanes)
+
+    def _offsets(self, t: Expr, row_step: int, column_step: int) -> list[Expr]:
+        """Give the offset of each pixel of tile `t`; the last tile overlaps the one before it."""
+        width = self.gemm.g.out_width
+        first = T.bind(T.min(t * self.height, self.all_pixels - self.height))
+        pixels = range(self.height)
+        if row_step == width * column_step:
+            return [(first + i) * column_step for i in pixels]
+        if self.height > width:
+            return [(first + i) // width * row_step + (first + i) % width * column_step for i in pixels]
+        row, column = T.bind(first // width), T.bind(first % width)
+        start = T.bind(row * row_step + column * column_step)
+        gap = row_step - width * column_step  # a tile reaches the next row at most
+        return [
+            start + i * column_step + T.Select(column + i >= width, T.int32(gap), T.int32(0)) for i in pixels
+        ]
 
 
 def flat(buffer: Expr) -> Expr:

@@ -9,34 +9,40 @@ from tersor.targets.cpu.threads import worth_sharing
 def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool, vectors: int | None = None) -> Tiling:
     """Choose the tiling analytically: no measurement, no search; for a packed weight its `vectors` are given.
 
-    Registers hold the accumulators, one vector of weights per column of the tile, one broadcast input and one
-    product. Rows are staged so that the scratch stays well inside the second-level cache.
+    Registers hold the accumulators, one vector of weights per column of the tile, one broadcast input and, of
+    integers, one product. Rows are taken together as far as their input stays in the second-level cache.
     """
     cores = cores if worth_sharing(isa, g.macs, integer) else 1
-    vectors = vectors or _tile_vectors(isa, g)
+    vectors = vectors or _tile_vectors(isa, g, integer)
     rows = _staged_rows(isa, g, cores, integer)
-    pixels = _tile_pixels((isa.registers - 2 - vectors) // vectors, rows * g.out_width)
+    taken = vectors + (2 if integer else 1)
+    pixels = _tile_pixels((isa.registers - taken) // vectors, rows * g.out_width)
     chunks = g.batch * -(-g.out_height // rows)
     blocks = channel_vectors(isa, g) // vectors
     parts = 1 if chunks >= cores else max(1, min(cores, blocks))
     return Tiling(pixels, vectors, rows, parts, parallel=cores > 1 and chunks * parts > 1)
 
 
-# Bytes of scratch that a task may stage, in shares and whole: the second-level cache holds the weights, too.
-STAGED_BYTES = 96 * 1024
-STAGED_WHOLE = 176 * 1024
+# Inputs that a task works on; as many bytes as fit where many weights would be streamed again for the rest.
+STAGED_COUNT = 48 * 1024
+STAGED_MOST = 448 * 1024
+MANY_WEIGHTS = 128 * 1024
 # Output pixels from which on the rows are shared among the cores; below, it is the output channels.
 PARALLEL_PIXELS = 196
 
 
-def _tile_vectors(isa: Isa, g: Geometry) -> int:
+def _tile_vectors(isa: Isa, g: Geometry, integer: bool) -> int:
+    """Choose the vectors of a tile so that whole tiles cover the channels.
+
+    Loads go down with the tile's half perimeter, and three or five vectors leave no register unused where the
+    product needs none of its own.
+    """
     count = channel_vectors(isa, g)
-    pixels = g.out_height * g.out_width
-    if pixels == 1:
+    if g.out_height * g.out_width == 1:
         return min(count, 4)
-    if count % 3 == 0 and count % 2:
-        return 3
-    return min(count, 2)
+    if integer:
+        return 3 if count % 3 == 0 and count % 2 else min(count, 2)
+    return 5 if count == 5 else 3 if count % 3 == 0 else min(count, 2)
 
 
 def _tile_pixels(most: int, count: int) -> int:
@@ -54,7 +60,9 @@ def _staged_rows(isa: Isa, g: Geometry, cores: int, integer: bool) -> int:
     """Choose how many output rows are staged together: all, if they fit, else a balanced share."""
     size = (2 if isa.staged == "int16" else 1) if integer else 4
     row = (g.width + g.padding[1] + g.padding[3]) * g.channels * size * g.stride[0]
-    chunks = 1 if row * g.out_height <= STAGED_WHOLE else -(-g.out_height // max(1, STAGED_BYTES // row))
+    weights = g.outputs * len(g.runs) * g.run_length * (1 if integer else 4)
+    limit = STAGED_MOST if weights > MANY_WEIGHTS else STAGED_COUNT * size
+    chunks = -(-g.out_height // max(1, limit // row))
     if g.batch * chunks < cores and g.out_height * g.out_width >= PARALLEL_PIXELS:
         chunks = cores
     return g.out_height if chunks == 1 else balanced_rows(g, min(chunks, g.out_height), cores)
