@@ -147,7 +147,7 @@ def compile(
 
     plan, statistics = _plan(model, config, calibrated, progress)
     progress("compiling", 0, None)
-    lowered = model.lowered_alike([compress(mod, plan, statistics) for mod in model.mods])
+    lowered = model.lowered_alike([compress(mod, plan, statistics) for mod in model.mods], plan.mappings)
     executable = model.build(lowered)
     runner = Runner(executable, model.buckets)
     progress("comparing layers", 0, None)
@@ -225,8 +225,12 @@ def _layer_reports(
         mine = [size for name, size in stored if _belongs(name, layer.name)]
         kernels = [each.kernels.get(layer.name, "scheduled float32") for each in reversed(lowered)]
         kernel = ", ".join(dict.fromkeys(kernels))
-        scheme = str(schemes.get(layer.name, FP32))
-        reports.append(LayerReport(layer.name, scheme, kernel, sum(mine), snr.get(layer.name), reason))
+        ran = [mapping for each in reversed(lowered) for mapping in each.mappings.ran.get(layer.name, ())]
+        mapping = "; ".join(dict.fromkeys(map(str, ran)))
+        scheme, bytes = str(schemes.get(layer.name, FP32)), sum(mine)
+        reports.append(
+            LayerReport(layer.name, scheme, kernel, bytes, snr.get(layer.name), reason, mapping=mapping)
+        )
     return tuple(reports)
 
 

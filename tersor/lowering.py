@@ -43,6 +43,7 @@ from tersor.targets.cpu.detect import Host, host_of, host_of_target
 from tersor.targets.cpu.detect import hardware as describe
 from tersor.targets.cpu.elementary import legalizations
 from tersor.targets.cpu.lowering import Lowered, lower
+from tersor.targets.cpu.planned import check_planned
 from tersor.targets.cpu.schedule import schedule_module
 
 Pass = Callable[[tvm.IRModule], tvm.IRModule]
@@ -67,9 +68,15 @@ def pipeline(
         mod = canonical(mod)
         plan = plan_for(request, mod, host, statistics)
         compressed = compress(mod, plan, statistics)
-        return finish(_named("lower", lambda m: lower(m, host.isa, host.cores).mod)(compressed), host)
+        return finish(_named("lower", partial(_lower, host=host, plan=plan))(compressed), host)
 
     return run
+
+
+def _lower(mod: tvm.IRModule, host: Host, plan: Plan) -> tvm.IRModule:
+    lowered = lower(mod, host.isa, host.cores, mappings=plan.mappings)
+    check_planned(plan.mappings, [lowered.mappings])
+    return lowered.mod
 
 
 def _register() -> None:
@@ -140,8 +147,6 @@ def _check(plan: Plan, mod: tvm.IRModule, network: Network, digest: str, describ
         raise UserError("this version carries out no groups or edges of a plan: remove them from it")
     came = set(imported_layers(mod)) if came_quantized(mod) else None
     for name, layer in plan.layers.items():
-        if layer.mappings:
-            raise UserError(f"this version carries out no mappings: remove those of {name!r} from the plan")
         if came is not None and layer.scheme not in (FP32, INT8 if name in came else FP32):
             raise UserError(
                 f"the plan gives {name!r} the scheme {layer.scheme}, but the model came quantized: "

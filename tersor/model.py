@@ -12,6 +12,7 @@ from tersor.buckets import Buckets, TensorSpec
 from tersor.frontend.shapes import buckets_of
 from tersor.ir.graph import Graph, expose, shape_of
 from tersor.lowering import build
+from tersor.mapping import Mapping as LoopMapping
 from tersor.padding import check_padding
 from tersor.passes.calibrate import channel_count
 from tersor.passes.extract import tensor_names
@@ -19,6 +20,7 @@ from tersor.passes.quantization.imported import as_float
 from tersor.runner import Runner, use_threads
 from tersor.targets.cpu.detect import Host
 from tersor.targets.cpu.lowering import Lowered, lower
+from tersor.targets.cpu.planned import check_planned
 
 Array = npt.NDArray[Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]  # inputs by name -> tensors by name
@@ -69,15 +71,18 @@ class Model:
         """
         return self._unpadded.with_buckets(self.buckets)
 
-    def lowered(self, mod: tvm.IRModule) -> Lowered:
-        """Lower a module to this host's kernels."""
-        return lower(mod, self.host.isa, self.host.cores)
+    def lowered_alike(
+        self, mods: Sequence[tvm.IRModule], mappings: Mapping[str, Sequence[LoopMapping]] | None = None
+    ) -> tuple[Lowered, ...]:
+        """Lower the modules of all buckets, with one packing of each weight, that of the largest bucket.
 
-    def lowered_alike(self, mods: Sequence[tvm.IRModule]) -> tuple[Lowered, ...]:
-        """Lower the modules of all buckets, with one packing of each weight, that of the largest bucket."""
+        Layers run as `mappings` says. Raises UserError for one that covers no use of its layer.
+        """
         *smaller, largest = mods
-        first = self.lowered(largest)
-        others = (lower(mod, self.host.isa, self.host.cores, first.packing) for mod in smaller)
+        isa, cores = self.host.isa, self.host.cores
+        first = lower(largest, isa, cores, None, mappings)
+        others = [lower(mod, isa, cores, first.packing, mappings) for mod in smaller]
+        check_planned(mappings or {}, [each.mappings for each in (first, *others)])
         return *others, first
 
     def build(self, lowered: Sequence[Lowered]) -> Any:

@@ -123,6 +123,11 @@ class Plan:
             known = ", ".join(get_args(Calibration))
             raise ValueError(f"calibration is one of {known}, got {self.calibration!r}")
 
+    @property
+    def mappings(self) -> dict[str, tuple[Mapping, ...]]:
+        """The mappings of the layers that have some."""
+        return {name: layer.mappings for name, layer in self.layers.items() if layer.mappings}
+
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a plan's JSON file. Raises UserError naming the file, the key and what to change."""

@@ -20,7 +20,10 @@ def faster(before: float, after: float) -> str:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer: `bytes` are its stored constants, `snr_db` its result against fp32 in the whole network."""
+    """One layer: `bytes` are its stored constants, `snr_db` its result against fp32 in the whole network.
+
+    `mapping` are the loops of its kernel, of each use that has others.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -30,6 +33,7 @@ class LayerReport:
     bytes: int
     snr_db: float | None
     reason: str = ""
+    mapping: str = ""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,10 @@ def balanced_rows(g: Geometry, chunks: int, cores: int) -> int:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a kernel walks over a convolution: register tile, rows staged at a time, grid of tasks."""
+    """How a kernel walks over a convolution: register tile, rows staged at a time, grid of tasks.
+
+    `tersor.targets.cpu.mapping` writes it as loops.
+    """
 
     pixels: int  # output pixels of a register tile
     vectors: int  # vectors of output channels of a register tile

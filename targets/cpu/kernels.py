@@ -17,6 +17,7 @@ from tersor.targets.cpu.depthwise import (
 from tersor.targets.cpu.epilogue import Epilogue
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import Isa
+from tersor.targets.cpu.mapping import Axes, Nest
 from tersor.targets.cpu.packing import pack_channels, pack_weight
 from tersor.targets.cpu.tiling import default_tiling
 
@@ -39,6 +40,10 @@ class Kernel:
         family = "depthwise" if self.geometry.is_depthwise else "conv2d" if self._is_image else "dense"
         precision = "int8" if self.epilogue.accumulator == "int32" else "fp32"
         return f"{family} {precision} {self.isa.name} {self.tiling.pixels}x{self.tiling.vectors}"
+
+    def nest(self, axes: Axes) -> Nest:
+        """Give the loops that its tiling is one of."""
+        return Nest(self.isa, self.geometry, self.epilogue.accumulator == "int32", axes)
 
     @property
     def _is_image(self) -> bool:

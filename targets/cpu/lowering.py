@@ -4,7 +4,7 @@ Kernels read and write NHWC. Every tensor of rank 4 is kept in the layout in whi
 to the other one only where something needs it there; operators that do not care follow their operand.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,10 +23,12 @@ from tersor.ir.operators import (
 )
 from tersor.ir.recurrent import Recurrence, call_cell, find_recurrences
 from tersor.ir.untyped import relax, te, tirx
+from tersor.mapping import Mapping as LoopMapping
 from tersor.targets.cpu.geometry import Geometry
 from tersor.targets.cpu.interleave import can_interleave, interleave
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import Kernel, choose_kernel, conv_geometry, dense_geometry, dense_weight
+from tersor.targets.cpu.mapping import CONVOLUTION, DENSE
 from tersor.targets.cpu.packing import pack_channels
 from tersor.targets.cpu.partition import (
     Composite,
@@ -35,6 +37,7 @@ from tersor.targets.cpu.partition import (
     partition,
     partition_products,
 )
+from tersor.targets.cpu.planned import PlannedMappings
 from tersor.targets.cpu.product import ProductKernel
 from tersor.targets.cpu.recurrent import has_kernel, kernel_name, pack_recurrent_weight, recurrent_kernel
 
@@ -51,18 +54,28 @@ class Lowered:
     mod: Module
     kernels: dict[str, str] = field(default_factory=dict)
     packing: dict[str, int] = field(default_factory=dict)  # vectors of output channels in a block
+    mappings: PlannedMappings = field(default_factory=lambda: PlannedMappings({}))  # and which of them ran
 
 
-def lower(mod: Module, isa: Isa, cores: int, packing: Mapping[str, int] | None = None) -> Lowered:
+def lower(
+    mod: Module,
+    isa: Isa,
+    cores: int,
+    packing: Mapping[str, int] | None = None,
+    mappings: Mapping[str, Sequence[LoopMapping]] | None = None,
+) -> Lowered:
     """Swap kernels in for all composites and plan the layouts around them.
 
-    Layers in `packing` get their weights packed so, as in another module that they are to share them with.
+    Layers in `packing` get their weights packed so, as in another module that they are to share them with;
+    those in `mappings` run in the first of theirs that covers them (see `planned`).
     """
-    return _Lowering(mod, isa, cores, packing or {}).rewrite()
+    return _Lowering(mod, isa, cores, packing or {}, PlannedMappings(mappings or {})).rewrite()
 
 
 class _Lowering:
-    def __init__(self, mod: Module, isa: Isa, cores: int, packing: Mapping[str, int]) -> None:
+    def __init__(
+        self, mod: Module, isa: Isa, cores: int, packing: Mapping[str, int], mappings: PlannedMappings
+    ) -> None:
         self.graph = Graph(mod)
         self.builder = Builder(self.graph)
         self.isa = isa
@@ -76,6 +89,7 @@ class _Lowering:
         self.last: dict[Expr, Expr] = {}  # channels last
         self.kernels: dict[str, str] = {}
         self.packing = dict(packing)
+        self.mappings = mappings
 
     def rewrite(self) -> Lowered:
         """Emit every binding in its layout."""
@@ -93,7 +107,7 @@ class _Lowering:
                 replacements = {operand: self._channels_first(operand) for operand in operands(value)}
                 self.first[var] = self.builder.emit(rebind(value, replacements), var.name)
         outputs = [self._channels_first(output) for output in self.graph.outputs]
-        return Lowered(self.builder.finish(outputs), self.kernels, self.packing)
+        return Lowered(self.builder.finish(outputs), self.kernels, self.packing, self.mappings)
 
     # Layouts
 
@@ -252,6 +266,7 @@ class _Lowering:
             composite.epilogue,
             composite.zero_point,
         )
+        kernel = replace(kernel, given=self.mappings.tiling(composite.layer, kernel.nest, kernel.tiling))
         self.kernels[composite.layer] = kernel.name
         arguments = [self._channels_first(operand) for operand in composite.operands]
         if composite.multiplier is not None:
@@ -268,6 +283,9 @@ class _Lowering:
         kernel = choose_kernel(
             self.isa, self.cores, geometry, composite.epilogue, composite.zero_point, vectors
         )
+        nest = kernel.nest(DENSE if composite.operator == "matmul" else CONVOLUTION)
+        tiling = self.mappings.tiling(composite.layer, nest, kernel.tiling, vectors)
+        kernel = replace(kernel, tiling=tiling)
         self.packing.setdefault(composite.layer, kernel.tiling.vectors)
         return kernel
 

@@ -5,7 +5,8 @@ a weight, and its sums take the place of the bias where the left operand has a z
 the result are strided views, so that the transposes around attention are never carried out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -15,8 +16,9 @@ from tvm.script.ir_builder import tirx as T
 from tersor.arithmetic import SYMMETRIC_ZERO
 from tersor.targets.cpu.conv2d import Gemm, flat
 from tersor.targets.cpu.epilogue import Epilogue
-from tersor.targets.cpu.geometry import Geometry
+from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
+from tersor.targets.cpu.mapping import PRODUCT, Nest
 from tersor.targets.cpu.packing import channel_vectors
 from tersor.targets.cpu.staging import copy_run
 from tersor.targets.cpu.threads import worth_sharing
@@ -28,7 +30,10 @@ Expr = Any
 
 @dataclass(frozen=True)
 class ProductKernel:
-    """[..., M, C] x [..., C, K] -> [..., M, K] for one shape; `zero_point` is the left operand's."""
+    """[..., M, C] x [..., C, K] -> [..., M, K] for one shape; `zero_point` is the left operand's.
+
+    The tiling is the analytic one if none is `given`.
+    """
 
     isa: Isa
     cores: int
@@ -37,12 +42,13 @@ class ProductKernel:
     out: View
     epilogue: Epilogue
     zero_point: int = 0
+    given: Tiling | None = None
 
     @property
     def name(self) -> str:
         """Name the kernel for the report."""
         precision = "int8" if self.epilogue.accumulator == "int32" else "fp32"
-        tiling = self._gemm.tiling
+        tiling = self.tiling
         return f"product {precision} {self.isa.name} {tiling.pixels}x{tiling.vectors}"
 
     @property
@@ -51,33 +57,44 @@ class ProductKernel:
         return self.out.shape[:-2]
 
     @property
-    def chunks(self) -> int:
-        """Parts of the rows; more than one only where the batch alone does not occupy the cores."""
-        entries = prod(self.batch)
-        cores = self.cores if self._is_shared else 1
-        return 1 if entries >= cores else min(self.out.shape[-2], -(-cores // entries))
+    def nest(self) -> Nest:
+        """The loops that its tiling is one of: each entry of the batch is an image of one column."""
+        rows, columns = self.out.shape[-2:]
+        geometry = Geometry(prod(self.batch), rows, 1, self.left.shape[-1], columns)
+        return Nest(self.isa, geometry, self.epilogue.accumulator == "int32", PRODUCT)
+
+    @cached_property
+    def tiling(self) -> Tiling:
+        """The register tile, and the rows of a task; a batch that occupies the cores has all in one."""
+        if self.given is not None:
+            return self.given
+        nest, entries = self.nest, prod(self.batch)
+        cores = self.cores if worth_sharing(self.isa, nest.geometry.macs, nest.integer) else 1
+        chunks = 1 if entries >= cores else -(-cores // entries)
+        rows = -(-self.out.shape[-2] // chunks)
+        row_of_pixels = replace(nest.geometry, batch=1, height=1, width=rows)
+        tile = default_tiling(self.isa, row_of_pixels, 1, nest.integer)
+        tiling = replace(tile, rows=rows, parallel=False)
+        return replace(tiling, parallel=cores > 1 and nest.tasks(tiling) > 1)
 
     @property
-    def _is_shared(self) -> bool:
-        """Whether the tasks are shared among the cores."""
-        macs = prod(self.out.shape) * self.left.shape[-1]
-        return self.cores > 1 and worth_sharing(self.isa, macs, self.epilogue.accumulator == "int32")
+    def chunks(self) -> int:
+        """Parts of the rows."""
+        return -(-self.out.shape[-2] // self.tiling.rows)
 
     @property
     def rows(self) -> int:
         """Rows of one part."""
-        return -(-self.out.shape[-2] // self.chunks)
+        return self.tiling.rows
 
     @property
     def geometry(self) -> Geometry:
-        """One part as a 1x1 convolution over a row of pixels."""
-        return Geometry(1, 1, self.rows, self.left.shape[-1], self.out.shape[-1])
+        """One part as a 1x1 convolution over a column of pixels."""
+        return Geometry(1, self.rows, 1, self.left.shape[-1], self.out.shape[-1])
 
     @property
     def _gemm(self) -> Gemm:
-        integer = self.epilogue.accumulator == "int32"
-        tiling = default_tiling(self.isa, self.geometry, 1, integer)
-        return Gemm(self.isa, self.geometry, tiling, self.epilogue, pitch=self.out.strides[-2])
+        return Gemm(self.isa, self.geometry, self.tiling, self.epilogue, pitch=self.out.strides[-2])
 
     def prim_func(self) -> Any:
         """Build the PrimFunc ``(left, right, [multiplier]) -> out`` on the tensors behind the views."""
@@ -97,7 +114,7 @@ class ProductKernel:
         )
         y = T.arg("y", T.Buffer(self.out.source, self.epilogue.output))
         left, right, y = flat(left), flat(right), flat(y)
-        with (T.parallel if self._is_shared else T.serial)(0, prod(self.batch) * self.chunks) as task:
+        with (T.parallel if self.tiling.parallel else T.serial)(0, prod(self.batch) * self.chunks) as task:
             entry = T.bind(task // self.chunks)
             first = T.bind(T.min(task % self.chunks * self.rows, self.out.shape[-2] - self.rows))
             packed, sums = self._emit_packed(gemm, right, T.bind(self._base(self.right, entry)), padded)
