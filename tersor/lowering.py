@@ -42,6 +42,7 @@ from tersor.targets.cpu.cost import estimate, why_not
 from tersor.targets.cpu.detect import Host, host_of, host_of_target
 from tersor.targets.cpu.detect import hardware as describe
 from tersor.targets.cpu.elementary import legalizations
+from tersor.targets.cpu.guard import guard
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.planned import check_planned
 from tersor.targets.cpu.schedule import schedule_module
@@ -234,6 +235,7 @@ def finish(mod: tvm.IRModule, host: Host) -> tvm.IRModule:
             ),
             *dataflow_lower_passes(host.target),
             *finalize_passes(host.target),
+            tvm.transform.module_pass(lambda m, _: guard(m, host.isa), opt_level=0, name="tersor.guard"),
         ]
         return tvm.transform.Sequential(passes)(mod)
 

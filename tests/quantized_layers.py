@@ -14,6 +14,8 @@ from tersor.targets.cpu import epilogue as cpu
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import Kernel, choose_kernel
+from tersor.targets.cpu.tile_tiling import BLOCKS, layout_of, lines_of
+from tersor.targets.cpu.tiles import LANES
 from tests.relax_modules import Net
 
 Array = np.ndarray
@@ -86,7 +88,10 @@ class QuantizedLayer:
         kernel = choose_kernel(isa, 2, self.geometry, self.epilogue, self.zero_point)
         if default_tiling:
             return kernel
-        chosen, rng = kernel.tiling, np.random.default_rng(self.seed)
+        rng = np.random.default_rng(self.seed)
+        if isa.tiles and not self.geometry.is_depthwise:
+            return replace(kernel, isa=isa, tiling=draw_tile_tiling(self.geometry, rng))
+        chosen = kernel.tiling
         pixels, vectors = (int(rng.integers(1, most + 1)) for most in (3, 2))
         tiling = Tiling(
             min(pixels, chosen.pixels),
@@ -196,8 +201,18 @@ def draw(seed: int) -> QuantizedLayer:
     )
 
 
+def draw_tile_tiling(g: Geometry, rng: np.random.Generator) -> Tiling:
+    """Draw any way to lay a layer over the matrix unit, whether or not that would pay."""
+    rows = int(rng.integers(1, g.out_height + 1))
+    tiles, channels = lines_of(g, rows, layout_of(g, rows)).tiles, -(-g.group_outputs // LANES)
+    fitting = [block for block in BLOCKS if block.pixels <= tiles and block.channels <= channels]
+    block = fitting[rng.integers(len(fitting))]
+    parts = int(rng.integers(1, -(-channels // block.channels) + 1))
+    return Tiling(block.pixels, block.channels, rows, parts)
+
+
 def _geometry(rng: np.random.Generator, kind: str) -> Geometry:
-    """Tiny extents; channels are odd, whole vectors, or a vector and a bit."""
+    """Tiny extents, but for the last kind; channels are odd, whole vectors, or a vector and a bit."""
 
     def size(low: int, high: int) -> int:
         return int(rng.integers(low, high + 1))
@@ -247,7 +262,26 @@ def _geometry(rng: np.random.Generator, kind: str) -> Geometry:
             padding = (size(0, 2), size(0, 2), size(0, 2), size(0, 2))
             return Geometry(batch, height, width, channels, outputs, window, (1, size(1, 2)), padding)
         case _:
-            return Geometry(batch, height, width, channels, outputs, window)
+            window, stride, dilation = (
+                (size(1, 7), size(1, 7)),
+                (size(1, 3), size(1, 2)),
+                (size(1, 2), size(1, 2)),
+            )
+            groups = int(rng.choice([1, 1, 2, 3]))
+            spans = [(extent - 1) * step + 1 for extent, step in zip(window, dilation, strict=True)]
+            padding = (spans[0] // 2, spans[1] // 2, size(0, spans[0] // 2), size(0, spans[1] // 2))
+            return Geometry(
+                size(1, 4),
+                spans[0] + size(0, 5),
+                spans[1] + size(0, 20),
+                groups * size(1, 150 // groups),
+                groups * size(1, 72 // groups),
+                window,
+                stride,
+                padding,
+                dilation,
+                groups,
+            )
 
 
 def nhwc(array: Array) -> Array:

@@ -18,6 +18,8 @@ from PIL import Image
 
 from tersor.cli import main
 from tersor.plan import Plan
+from tersor.targets.cpu import detect
+from tersor.targets.cpu.guard import refusal
 from tests.models import conv_net, mlp
 
 ROOT = Path(__file__).parents[1]
@@ -315,6 +317,21 @@ def test_the_other_commands_say_what_to_change(
     (line,) = result.err.splitlines()
     assert line.startswith("error: ")
     assert said in line
+
+
+@pytest.mark.parametrize("command", ["run", "bench"])
+def test_a_library_for_another_cpu_is_refused_in_one_sentence(
+    command: str, folder: Path, tersor: Tersor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"fpu"}))
+    monkeypatch.chdir(folder)
+    report = json.loads((folder / "out" / "report.json").read_text())
+    (folder / "elsewhere").mkdir(exist_ok=True)
+    (folder / "elsewhere" / "report.json").write_text(json.dumps({**report, "hardware": "cpu-amx"}))
+    arguments = ("--data", "data.npz") if command == "run" else ("mlp.onnx",)
+    result = tersor(command, "elsewhere", *arguments)
+    assert result.code == 2
+    assert result.err == f"error: {refusal('amx')}\n"
 
 
 def test_a_network_that_does_not_fit_into_memory_is_said_in_words(

@@ -3,6 +3,7 @@
 LLVM's name for the host is not trusted: on virtual machines it can name a CPU with other features.
 """
 
+import ctypes
 import os
 import platform
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from tersor.error import UserError
 from tersor.hardware import Compute, Hardware, Memory
 from tersor.ir.untyped import tvm
 from tersor.targets.cpu.isa import ISAS, PLAIN, Isa
+
+# arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): Linux, Documentation/arch/x86/xstate.rst.
+TILE_PERMISSION = (158, 0x1023, 18)
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,22 @@ def _usable_cores() -> int:
 
 
 def cpu_flags() -> frozenset[str]:
-    """Give the feature flags that the kernel reports for this CPU; none are known on other systems."""
+    """Give the features of this CPU that a process may use; none are known on other systems than Linux."""
     path = Path("/proc/cpuinfo")
     if platform.machine() not in ("x86_64", "AMD64") or not path.exists():
         return frozenset(PLAIN.flags)
     for line in path.read_text().splitlines():
         if line.startswith("flags"):
-            return frozenset(line.partition(":")[2].split())
+            flags = frozenset(line.partition(":")[2].split())
+            denied = "amx_tile" in flags and not tiles_permitted()
+            return frozenset(f for f in flags if not f.startswith("amx")) if denied else flags
     return frozenset()
+
+
+def tiles_permitted() -> bool:
+    """Ask the kernel to let this process use tiles, and tell whether it does; once granted, it stays."""
+    syscall = getattr(ctypes.CDLL(None), "syscall", None)
+    return syscall is not None and syscall(*map(ctypes.c_long, TILE_PERMISSION)) == 0
 
 
 # One nominal clock for all: the host's own changes by the second, and a plan must not.
@@ -74,6 +86,7 @@ NOMINAL_CLOCK = 2.5e9
 
 # Multiply-accumulates per cycle and core that this project's kernels sustain in their inner loops.
 _MACS_PER_CYCLE = {
+    "amx": {"fp32": 32.0, "int8": 400.0},
     "avx512-vnni": {"fp32": 32.0, "int8": 128.0},
     "avx512": {"fp32": 32.0, "int8": 48.0},
     "avx-vnni": {"fp32": 16.0, "int8": 64.0},

@@ -29,6 +29,12 @@ class Isa:
     flags: tuple[str, ...]  # CPU flags (as in /proc/cpuinfo) without which it must not run
     features: tuple[str, ...]  # LLVM features
     mcpu: str  # LLVM's name of the CPU; empty for the least that the host's architecture has
+    tiles: bool = False  # whether a matrix unit multiplies tiles of uint8 and int8 codes, beside the vectors
+
+    @property
+    def vector_unit(self) -> "Isa":
+        """The same CPU as kernels without tiles see it."""
+        return replace(AVX512_VNNI, dot=self.dot) if self.tiles else self
 
     def described(self) -> "Isa":
         """Give the same layouts and loops with the intrinsic replaced by its scalar description."""
@@ -59,6 +65,14 @@ AVX512_VNNI = Isa(
     ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512_vnni"),
     (*_AVX512, "avx512vnni"), "cascadelake",
 )  # fmt: skip
+AMX = Isa(
+    "amx", 16, 32, 4, "uint8", "vpdpbusd",
+    (
+        *AVX512_VNNI.flags, "avx512_vbmi", "avx512_vbmi2", "avx512_bitalg", "avx512_vpopcntdq", "avx512_fp16",
+        "gfni", "amx_tile", "amx_int8",
+    ),
+    (*AVX512_VNNI.features, "amx-tile", "amx-int8"), "sapphirerapids", tiles=True,
+)  # fmt: skip
 AVX512 = Isa(
     "avx512", 16, 32, 2, "int16", "vpmaddwd",
     ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"), _AVX512, "skylake-avx512",
@@ -70,7 +84,7 @@ AVX2 = Isa("avx2", 8, 16, 2, "int16", "vpmaddwd", ("avx2", "fma"), _AVX2, "haswe
 PLAIN = Isa("plain", 4, 16, 1, "uint8", None, (), (), "")
 
 # From the widest to the one that runs anywhere.
-ISAS = (AVX512_VNNI, AVX512, AVX_VNNI, AVX2, PLAIN)
+ISAS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, PLAIN)
 
 _INTRINSICS = {
     ("vpmaddwd", 8): "llvm.x86.avx2.pmadd.wd",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tersor.targets.cpu.amx import pack_tiles, tile_conv2d
 from tersor.targets.cpu.conv2d import conv2d
 from tersor.targets.cpu.depthwise import (
     default_depthwise_tiling,
@@ -19,9 +20,18 @@ from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.mapping import Axes, Nest
 from tersor.targets.cpu.packing import pack_channels, pack_weight
+from tersor.targets.cpu.tile_mapping import TileNest
+from tersor.targets.cpu.tile_tiling import default_tile_tiling, why_not_tiles
 from tersor.targets.cpu.tiling import default_tiling
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a weight lies in memory: as tiles of the matrix unit, or in blocks of vectors of outputs."""
+
+    vectors: int | None  # None: as tiles, which are the same in every tiling
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,16 @@ class Kernel:
         precision = "int8" if self.epilogue.accumulator == "int32" else "fp32"
         return f"{family} {precision} {self.isa.name} {self.tiling.pixels}x{self.tiling.vectors}"
 
-    def nest(self, axes: Axes) -> Nest:
+    def nest(self, axes: Axes) -> Nest | TileNest:
         """Give the loops that its tiling is one of."""
+        if self.isa.tiles:
+            return TileNest(self.geometry, axes)
         return Nest(self.isa, self.geometry, self.epilogue.accumulator == "int32", axes)
+
+    @property
+    def packing(self) -> Packing:
+        """How the weight is packed, which another kernel of the same weight must agree to."""
+        return Packing(None if self.isa.tiles else self.tiling.vectors)
 
     @property
     def _is_image(self) -> bool:
@@ -52,12 +69,16 @@ class Kernel:
     def prim_func(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> Any:
         """Build the PrimFunc for operands of these shapes (NHWC, or [..., C] of a dense layer)."""
         g = self.geometry
+        if self.isa.tiles:
+            return tile_conv2d(self.isa, g, self.tiling, self.epilogue, self.zero_point, in_shape, out_shape)
         if g.is_depthwise:
             return depthwise(self.isa, g, self.tiling, self.epilogue, self.zero_point)
         return conv2d(self.isa, g, self.tiling, self.epilogue, self.zero_point, in_shape, out_shape)
 
     def pack_weight(self, weight: Array) -> Array:
         """Pack a weight [K, C/groups, R, S]."""
+        if self.isa.tiles:
+            return pack_tiles(self.geometry, weight)
         if self.geometry.is_depthwise:
             return pack_depthwise_weight(self.isa, self.geometry, weight)
         return pack_weight(self.isa, self.geometry, self.tiling.vectors, weight)
@@ -70,15 +91,30 @@ class Kernel:
 
 
 def choose_kernel(
-    isa: Isa, cores: int, geometry: Geometry, epilogue: Epilogue, zero_point: int, vectors: int | None = None
+    isa: Isa,
+    cores: int,
+    geometry: Geometry,
+    epilogue: Epilogue,
+    zero_point: int,
+    packing: Packing | None = None,
+    encoded: bool = False,
 ) -> Kernel:
-    """Choose the kernel of a composite analytically; `vectors` is what its weight is already packed for."""
+    """Choose the kernel of a composite analytically; `packing` is what its weight already has.
+
+    An `encoded` weight is decoded at run time, to the layout of vectors.
+    """
     integer = epilogue.accumulator == "int32"
+    vectors = isa.vector_unit
     if geometry.is_depthwise:  # packed in one way only
-        tiling = default_depthwise_tiling(isa, geometry, cores, integer)
-    else:
-        tiling = default_tiling(isa, geometry, cores, integer, vectors)
-    return Kernel(isa, geometry, tiling, epilogue, zero_point)
+        tiling = default_depthwise_tiling(vectors, geometry, cores, integer)
+        return Kernel(vectors, geometry, tiling, epilogue, zero_point)
+    tiling = default_tiling(vectors, geometry, cores, integer, packing.vectors if packing else None)
+    if isa.tiles and integer and not encoded:
+        as_tiles = packing.vectors is None if packing else why_not_tiles(isa, geometry, cores) is None
+        if as_tiles:
+            tiled = default_tile_tiling(isa, geometry, cores)
+            return Kernel(isa, geometry, tiled, epilogue, zero_point)
+    return Kernel(vectors, geometry, tiling, epilogue, zero_point)
 
 
 def conv_geometry(

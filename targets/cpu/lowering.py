@@ -27,7 +27,14 @@ from tersor.mapping import Mapping as LoopMapping
 from tersor.targets.cpu.geometry import Geometry
 from tersor.targets.cpu.interleave import can_interleave, interleave
 from tersor.targets.cpu.isa import Isa
-from tersor.targets.cpu.kernels import Kernel, choose_kernel, conv_geometry, dense_geometry, dense_weight
+from tersor.targets.cpu.kernels import (
+    Kernel,
+    Packing,
+    choose_kernel,
+    conv_geometry,
+    dense_geometry,
+    dense_weight,
+)
 from tersor.targets.cpu.mapping import CONVOLUTION, DENSE
 from tersor.targets.cpu.packing import pack_channels
 from tersor.targets.cpu.partition import (
@@ -53,7 +60,7 @@ class Lowered:
 
     mod: Module
     kernels: dict[str, str] = field(default_factory=dict)
-    packing: dict[str, int] = field(default_factory=dict)  # vectors of output channels in a block
+    packing: dict[str, Packing] = field(default_factory=dict)
     mappings: PlannedMappings = field(default_factory=lambda: PlannedMappings({}))  # and which of them ran
 
 
@@ -61,7 +68,7 @@ def lower(
     mod: Module,
     isa: Isa,
     cores: int,
-    packing: Mapping[str, int] | None = None,
+    packing: Mapping[str, Packing] | None = None,
     mappings: Mapping[str, Sequence[LoopMapping]] | None = None,
 ) -> Lowered:
     """Swap kernels in for all composites and plan the layouts around them.
@@ -74,11 +81,17 @@ def lower(
 
 class _Lowering:
     def __init__(
-        self, mod: Module, isa: Isa, cores: int, packing: Mapping[str, int], mappings: PlannedMappings
+        self,
+        mod: Module,
+        isa: Isa,
+        cores: int,
+        packing: Mapping[str, Packing],
+        mappings: PlannedMappings,
     ) -> None:
         self.graph = Graph(mod)
         self.builder = Builder(self.graph)
         self.isa = isa
+        self.vectors = isa.vector_unit  # of all kernels but those that choose_kernel gives
         self.cores = cores
         self.composites = partition(self.graph)
         self.products = partition_products(self.graph)
@@ -132,10 +145,12 @@ class _Lowering:
     def _emit_interleaved(self, var: Expr, step: Quantize | None = None) -> Expr | None:
         """Bring an image of few channels over by its own kernel, quantized on the way by `step`."""
         shape = shape_of(var)
-        if str(var.ty.dtype) != "float32" or var in self.last or not can_interleave(shape, self.isa):
+        if str(var.ty.dtype) != "float32" or var in self.last or not can_interleave(shape, self.vectors):
             return None
         function = (
-            interleave(shape, self.isa, step.scale, step.zero_point) if step else interleave(shape, self.isa)
+            interleave(shape, self.vectors, step.scale, step.zero_point)
+            if step
+            else interleave(shape, self.vectors)
         )
         batch, channels, height, width = shape
         out = (batch, height, width, channels)
@@ -258,7 +273,7 @@ class _Lowering:
 
     def _emit_product(self, composite: ProductComposite) -> None:
         kernel = ProductKernel(
-            self.isa,
+            self.vectors,
             self.cores,
             composite.left,
             composite.right,
@@ -270,7 +285,7 @@ class _Lowering:
         self.kernels[composite.layer] = kernel.name
         arguments = [self._channels_first(operand) for operand in composite.operands]
         if composite.multiplier is not None:
-            packed = pack_channels(self.isa, kernel.geometry, composite.multiplier)
+            packed = pack_channels(self.vectors, kernel.geometry, composite.multiplier)
             arguments.append(self.builder.weight(f"{composite.layer}|multiplier", packed))
         shape, dtype = shape_of(composite.result), composite.epilogue.output
         self.first[composite.result] = self.builder.call(
@@ -279,25 +294,32 @@ class _Lowering:
 
     def _choose_kernel(self, geometry: Geometry, composite: Composite) -> Kernel:
         """Choose the kernel; however often a weight is used, it is packed in one way."""
-        vectors = self.packing.get(composite.layer)
+        packing = self.packing.get(composite.layer)
         kernel = choose_kernel(
-            self.isa, self.cores, geometry, composite.epilogue, composite.zero_point, vectors
+            self.isa,
+            self.cores,
+            geometry,
+            composite.epilogue,
+            composite.zero_point,
+            packing,
+            composite.weight is None,
         )
         nest = kernel.nest(DENSE if composite.operator == "matmul" else CONVOLUTION)
+        vectors = packing.vectors if packing is not None else None
         tiling = self.mappings.tiling(composite.layer, nest, kernel.tiling, vectors)
         kernel = replace(kernel, tiling=tiling)
-        self.packing.setdefault(composite.layer, kernel.tiling.vectors)
+        self.packing.setdefault(composite.layer, kernel.packing)
         return kernel
 
     def _emit_recurrence(self, recurrence: Recurrence, value: Expr) -> None:
         cell = recurrence.cell
-        self.kernels[recurrence.layer] = kernel_name(self.isa, cell)
+        self.kernels[recurrence.layer] = kernel_name(self.vectors, cell)
         arguments = [self._channels_first(argument) for argument in call_arguments(value)]
         function = None
-        if has_kernel(self.isa, cell):
+        if has_kernel(self.vectors, cell):
             steps, batch, _ = shape_of(recurrence.gates)
-            function = recurrent_kernel(self.isa, cell, steps, batch)
-            packed = pack_recurrent_weight(self.isa, self.graph.weights[recurrence.weight])
+            function = recurrent_kernel(self.vectors, cell, steps, batch)
+            packed = pack_recurrent_weight(self.vectors, self.graph.weights[recurrence.weight])
             arguments[1] = self.builder.weight(recurrence.layer, packed)
         self.first[recurrence.variable] = call_cell(self.builder, cell, arguments, function)
 

@@ -14,6 +14,7 @@ activations has its batch in place of images.
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
 
 from tersor.layer import Dim
 from tersor.mapping import Loop, Mapping
@@ -35,6 +36,52 @@ class Axes:
 CONVOLUTION = Axes("N", "P", "Q")
 DENSE = Axes("N", "P", "N")  # one image of one row
 PRODUCT = Axes("G", "N", "N")  # images of one column
+
+
+class Loops(Protocol):
+    """The loops of a kernel family before they are tiled."""
+
+    def why_not(self, tiling: Tiling) -> str | None:
+        """Say why no kernel walks so, or None if one does."""
+        ...
+
+    def mapping(self, tiling: Tiling) -> Mapping:
+        """Write a tiling as loops; those of one iteration are left out."""
+        ...
+
+    def tiling(self, mapping: Mapping) -> Tiling:
+        """Read the tiling that is written as `mapping`. Raises ValueError if no kernel has these loops."""
+        ...
+
+
+def read(mapping: Mapping, axes: Axes, out_height: int) -> Tiling:
+    """Read tasks and register tile of a mapping. Raises ValueError for places that are no CPU's."""
+    if mapping.keep:
+        raise ValueError("its kernels choose what is kept where: leave `keep` empty")
+    if unknown := [loop.at for loop in mapping.loops if loop.at not in PLACES]:
+        raise ValueError(f"a CPU has loops at {', '.join(PLACES)}, not at {unknown[0]!r}")
+    sizes: Counter[tuple[str, str]] = Counter()
+    for loop in mapping.loops:
+        sizes[loop.dim, loop.at] = max(1, sizes[loop.dim, loop.at]) * loop.size
+    at = "cores" if any(loop.at == "cores" for loop in mapping.loops) else "dram"
+    chunks = sizes[axes.row, at] or 1
+    return Tiling(
+        sizes[axes.pixel, "registers"] or 1,
+        sizes["K", "registers"] or 1,
+        -(-out_height // chunks),
+        sizes["K", at] or 1,
+        at == "cores",
+    )
+
+
+def checked(loops: Loops, tiling: Tiling, mapping: Mapping) -> Tiling:
+    """Give `tiling` back if it is all that `mapping` says. Raises ValueError if not."""
+    if reason := loops.why_not(tiling):
+        raise ValueError(reason)
+    own = loops.mapping(tiling)
+    if own.loops != tuple(loop for loop in mapping.loops if loop.size > 1):
+        raise ValueError(f"with its tasks and its tile in registers the loops are {own}")
+    return tiling
 
 
 @dataclass(frozen=True)
@@ -103,29 +150,7 @@ class Nest:
 
     def tiling(self, mapping: Mapping) -> Tiling:
         """Read the tiling that is written as `mapping`. Raises ValueError if no kernel has these loops."""
-        if mapping.keep:
-            raise ValueError("its kernels choose what is kept where: leave `keep` empty")
-        if unknown := [loop.at for loop in mapping.loops if loop.at not in PLACES]:
-            raise ValueError(f"a CPU has loops at {', '.join(PLACES)}, not at {unknown[0]!r}")
-        sizes: Counter[tuple[str, str]] = Counter()
-        for loop in mapping.loops:
-            sizes[loop.dim, loop.at] = max(1, sizes[loop.dim, loop.at]) * loop.size
-        g, axes = self.geometry, self.axes
-        at = "cores" if any(loop.at == "cores" for loop in mapping.loops) else "dram"
-        chunks = sizes[axes.row, at] or 1
-        tiling = Tiling(
-            sizes[axes.pixel, "registers"] or 1,
-            sizes["K", "registers"] or 1,
-            -(-g.out_height // chunks),
-            sizes["K", at] or 1,
-            at == "cores",
-        )
-        if reason := self.why_not(tiling):
-            raise ValueError(reason)
-        own = self.mapping(tiling)
-        if own.loops != tuple(loop for loop in mapping.loops if loop.size > 1):
-            raise ValueError(f"with its tasks and its tile in registers the loops are {own}")
-        return tiling
+        return checked(self, read(mapping, self.axes, self.geometry.out_height), mapping)
 
     def _share(self, t: Tiling) -> int:
         """Blocks of output channels of one task; those that are narrower than the others count as well."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping as Table
 from tersor.error import UserError
 from tersor.mapping import Mapping
 from tersor.targets.cpu.geometry import Tiling
-from tersor.targets.cpu.mapping import Nest
+from tersor.targets.cpu.mapping import Loops
 
 
 class PlannedMappings:
@@ -21,14 +21,14 @@ class PlannedMappings:
         self.ran: dict[str, tuple[Mapping, ...]] = {}  # of every layer, planned or not
         self.misfits: dict[str, dict[Mapping, str]] = {}
 
-    def tiling(self, layer: str, nest: Nest, default: Tiling, vectors: int | None = None) -> Tiling:
+    def tiling(self, layer: str, nest: Loops, default: Tiling, vectors: int | None = None) -> Tiling:
         """Choose the tiling of one use; its weight is packed for tiles of `vectors` already, if given."""
         chosen = self._first(layer, nest, vectors) or default
         mapping = nest.mapping(chosen)
         self.ran[layer] = tuple(dict.fromkeys((*self.ran.get(layer, ()), mapping)))
         return chosen
 
-    def _first(self, layer: str, nest: Nest, vectors: int | None) -> Tiling | None:
+    def _first(self, layer: str, nest: Loops, vectors: int | None) -> Tiling | None:
         for mapping in self._planned.get(layer, self._planned.get(layer.rpartition(".")[0], ())):
             try:
                 tiling = nest.tiling(mapping)

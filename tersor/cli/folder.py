@@ -17,7 +17,8 @@ from tersor.plan import Plan
 from tersor.report import Report
 from tersor.runner import Runner, use_threads
 from tersor.statistics import Statistics
-from tersor.targets.cpu.detect import detect, hardware
+from tersor.targets.cpu.detect import Host, detect, hardware
+from tersor.targets.cpu.guard import refusal
 
 
 def read_report(folder: Path) -> Report:
@@ -34,7 +35,7 @@ def open_plan(folder: Path) -> tuple[Plan, Statistics]:
 
 def open_runner(folder: Path, report: Report) -> Runner:
     """Load a folder's library. Raises UserError if it is none, or is for another CPU."""
-    use_threads(detect(_isa(report)).cores)
+    use_threads(_host(report).cores)
     return Runner.load(folder / "model.so", report.buckets)
 
 
@@ -46,7 +47,7 @@ def open_model(source: Path, folder: Path, report: Report, cores: int | None = N
     if source.is_dir():
         raise UserError(f"{source} is a directory: give the ONNX model that {folder} was made from")
     model = load_onnx(source)
-    host = hardware(detect(_isa(report), cores))
+    host = hardware(_host(report, cores))
     shapes, batch = _as_asked(model, report)
     outputs = [spec.name for spec in report.outputs]
     try:
@@ -58,8 +59,13 @@ def open_model(source: Path, folder: Path, report: Report, cores: int | None = N
     return replace(imported, name=report.model, known=report.buckets)
 
 
-def _isa(report: Report) -> str:
-    return report.hardware.removeprefix("cpu-")
+def _host(report: Report, cores: int | None = None) -> Host:
+    """Give the host that a library is for, which must be this one. Raises UserError."""
+    isa = report.hardware.removeprefix("cpu-")
+    try:
+        return detect(isa, cores)
+    except UserError as error:
+        raise UserError(refusal(isa)) from error
 
 
 def _as_asked(model: onnx.ModelProto, report: Report) -> tuple[dict[str, list[Shape]], list[int] | None]:

@@ -7,8 +7,16 @@ import tvm
 
 from tersor.error import UserError
 from tersor.targets.cpu import detect as module
-from tersor.targets.cpu.detect import Host, cpu_flags, detect, hardware, host_of, host_of_target
-from tersor.targets.cpu.isa import AVX2, AVX512, AVX512_VNNI, AVX_VNNI, ISAS, PLAIN, Isa
+from tersor.targets.cpu.detect import (
+    Host,
+    cpu_flags,
+    detect,
+    hardware,
+    host_of,
+    host_of_target,
+    tiles_permitted,
+)
+from tersor.targets.cpu.isa import AMX, AVX2, AVX512, AVX512_VNNI, AVX_VNNI, ISAS, PLAIN, Isa
 
 
 @pytest.fixture
@@ -55,8 +63,23 @@ def test_a_narrower_instruction_set_can_be_forced(cpu: Callable[[Isa], None]) ->
     assert detect("plain").isa is PLAIN
 
 
+def test_tiles_that_the_kernel_does_not_permit_are_no_feature(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpuinfo(monkeypatch, tmp_path, f"flags : {' '.join(AMX.flags)}\n")
+    for permitted, isa in ((True, AMX), (False, AVX512_VNNI)):
+        monkeypatch.setattr(module, "tiles_permitted", lambda permitted=permitted: permitted)
+        assert detect().isa is isa
+
+
+def test_asking_for_tiles_on_a_cpu_without_them_is_refused_in_silence() -> None:
+    assert tiles_permitted() == ("amx_tile" in cpu_flags())
+
+
 def test_an_unknown_instruction_set_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"'neon'.*choose one of avx512-vnni, avx512, avx-vnni, avx2, plain"):
+    with pytest.raises(
+        UserError, match=r"'neon'.*choose one of amx, avx512-vnni, avx512, avx-vnni, avx2, plain"
+    ):
         detect("neon")
 
 
@@ -98,7 +121,12 @@ def test_a_host_is_read_back_from_its_target_and_from_its_hardware(isa: Isa) -> 
 
 
 def test_a_target_by_the_name_of_a_cpu_allows_what_that_cpu_has() -> None:
-    for name, isa in (("sapphirerapids", AVX512_VNNI), ("alderlake", AVX_VNNI), ("znver3", AVX2)):
+    for name, isa in (
+        ("sapphirerapids", AMX),
+        ("icelake-server", AVX512_VNNI),
+        ("alderlake", AVX_VNNI),
+        ("znver3", AVX2),
+    ):
         assert host_of_target(tvm.target.Target({"kind": "llvm", "mcpu": name, "num-cores": 1})).isa is isa
 
 

@@ -7,7 +7,7 @@ import tvm
 from tersor.targets.cpu.detect import Host, detect
 from tersor.targets.cpu.epilogue import Requantize
 from tersor.targets.cpu.geometry import Geometry
-from tersor.targets.cpu.isa import AVX2, AVX512, AVX512_VNNI, AVX_VNNI, ISAS, PLAIN, Isa
+from tersor.targets.cpu.isa import AMX, AVX2, AVX512, AVX512_VNNI, AVX_VNNI, ISAS, PLAIN, Isa
 from tersor.targets.cpu.kernels import choose_kernel
 from tests.quantized_layers import QuantizedLayer
 
@@ -61,9 +61,16 @@ def test_a_description_keeps_the_layouts() -> None:
 
 
 def test_wider_instruction_sets_come_first_and_the_last_runs_anywhere() -> None:
-    assert [isa.name for isa in ISAS] == ["avx512-vnni", "avx512", "avx-vnni", "avx2", "plain"]
+    assert [isa.name for isa in ISAS] == ["amx", "avx512-vnni", "avx512", "avx-vnni", "avx2", "plain"]
     assert ISAS[-1].flags == ()
-    assert set(AVX512.flags) < set(AVX512_VNNI.flags)
+    assert set(AVX512.flags) < set(AVX512_VNNI.flags) < set(AMX.flags)
+
+
+def test_kernels_of_vectors_on_a_cpu_with_tiles_are_those_of_one_without() -> None:
+    assert AMX.vector_unit is not AMX
+    assert AMX.vector_unit == AVX512_VNNI
+    assert AMX.described().vector_unit.dot is None
+    assert AVX2.vector_unit is AVX2
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)

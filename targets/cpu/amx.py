@@ -1,0 +1,242 @@
+"""Integer convolution and dense layers as an implicit GEMM on the tiles of the matrix unit.
+
+A block of tiles accumulates over the window and the input channels. There is no im2col: a tile's rows are
+neighbouring output pixels, which lie a constant distance apart in the input or its staged copy, and a window
+position is one offset for all of them. Products of one block and the epilogue of the block before it are
+emitted together, so that the unit works while the vectors finish what it made.
+
+Weights are packed at compile time, each tile as it is loaded, the same for every tiling.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from tersor.targets.cpu.conv2d import flat
+from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
+from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
+from tersor.targets.cpu.packing import channel_vectors
+from tersor.targets.cpu.staging import emit_staging
+from tersor.targets.cpu.tile_tiling import Depth, Layout, layout_of, lines_of, window_of
+from tersor.targets.cpu.tiles import GROUP, LANES, Block, TileUnit
+
+Array = npt.NDArray[Any]
+Expr = Any
+
+
+def pack_tiles(g: Geometry, weight: Array) -> Array:
+    """Pack a weight int8 [K, C/groups, R, S] as tiles, flat.
+
+    Order: group, tile of 16 outputs, run of inputs, piece, four inputs, output, input within the four.
+    """
+    depth = Depth(g.run_length)
+    runs, tiles = len(g.runs), -(-g.group_outputs // LANES)
+    by_run = weight.transpose(0, 2, 3, 1).reshape(g.groups, g.group_outputs, runs, g.run_length)
+    packed = np.zeros((g.groups, tiles * LANES, runs, depth.pieces, depth.size), np.int8)
+    for piece in range(depth.pieces):
+        first, stop = piece * depth.size, min((piece + 1) * depth.size, g.run_length)
+        start = min(first, depth.last)  # of what the last piece reads again, the weights are zero
+        packed[:, : g.group_outputs, :, piece, first - start : stop - start] = by_run[..., first:stop]
+    split = packed.reshape(g.groups, tiles, LANES, runs, depth.pieces, depth.size // GROUP, GROUP)
+    return np.ascontiguousarray(split.transpose(0, 1, 3, 4, 5, 2, 6)).ravel()
+
+
+def tile_conv2d(
+    isa: Isa,
+    g: Geometry,
+    tiling: Tiling,
+    epilogue: Epilogue,
+    input_zero_point: int,
+    in_shape: tuple[int, ...],
+    out_shape: tuple[int, ...],
+    layout: Layout | None = None,
+) -> Any:
+    """Build the PrimFunc ``(x NHWC, packed weight, bias, multiplier, [residual NHWC]) -> y NHWC``.
+
+    `in_shape` and `out_shape` name the axes of x and y (a dense layer's are [M, C] and [M, K]); the `layout`
+    is by default the one of the fewest tiles.
+    """
+    with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
+        T.func_name("conv2d")
+        T.func_attr(dict(KERNEL_ATTRIBUTES))
+        layout = layout or layout_of(g, tiling.rows)
+        TileGemm(isa, g, tiling, layout, epilogue, input_zero_point).emit(in_shape, out_shape)
+    return builder.get()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A block: its first tile of pixels, its group, and its first tile of channels within the group."""
+
+    tile: Expr
+    group: Expr
+    vector: Expr
+
+
+class TileGemm:
+    """The loops of one convolution around the blocks of tiles, and the block itself."""
+
+    def __init__(
+        self,
+        isa: Isa,
+        g: Geometry,
+        tiling: Tiling,
+        layout: Layout,
+        epilogue: Epilogue,
+        input_zero_point: int,
+    ) -> None:
+        self.isa = isa
+        self.g = g
+        self.tiling = tiling
+        self.epilogue = epilogue
+        self.input_zero_point = input_zero_point
+        self.depth = Depth(g.run_length)
+        self.window = window_of(g, tiling.rows, layout)
+        self.lines = lines_of(g, tiling.rows, layout)
+        self.vectors = channel_vectors(isa, g)
+        self.pieces = len(g.runs) * self.depth.pieces  # of one sum
+        # Where tiles do not divide into blocks, the last block overlaps the one before it.
+        self.pixel_blocks = -(-self.lines.tiles // tiling.pixels)
+        self.vector_blocks = -(-self.vectors // tiling.vectors)
+
+    def emit(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
+        """Emit the whole function."""
+        g, tiling = self.g, self.tiling
+        padded = g.groups * self.vectors * LANES
+        x = T.arg("x", T.Buffer(in_shape, "uint8"))
+        w = T.arg("w", T.Buffer((padded * self.pieces * self.depth.size,), "int8"))
+        bias = T.arg("bias", T.Buffer((padded,), "int32"))
+        multiplier = T.arg("multiplier", T.Buffer((padded,), "float32"))
+        added = self.epilogue.residual
+        residual = T.arg("residual", T.Buffer(out_shape, self.epilogue.output)) if added else None
+        y = flat(T.arg("y", T.Buffer(out_shape, self.epilogue.output)))
+        x = flat(x)
+        residual = flat(residual) if residual is not None else None
+        output = Output(multiplier, residual, y, g.group_outputs)
+        chunks = -(-g.out_height // tiling.rows)
+        tasks = T.parallel if tiling.parallel else T.serial
+        with tasks(0, g.batch * chunks * tiling.parts) as task:
+            part = T.bind(task % tiling.parts)
+            chunk = T.bind(task // tiling.parts % chunks)
+            image = T.bind(task // (tiling.parts * chunks))
+            first_row = T.bind(T.min(chunk * tiling.rows, g.out_height - tiling.rows))
+            source, base = self._source(x, image, first_row)
+            out = T.bind((image * g.out_height + first_row) * g.out_width)
+            block = Block(tiling.pixels, tiling.vectors)
+            unit = TileUnit(block, self.lines.rows, self.depth.size, self.isa.dot is None)
+            scratch = T.alloc_buffer((tiling.pixels * tiling.vectors * self.lines.rows * LANES,), "int32")
+            unit.configure()
+            self._emit_blocks(unit, (source, base, w, bias), scratch, output, out, part)
+            unit.release()
+
+    def _source(self, x: Expr, image: Expr, first_row: Expr) -> tuple[Expr, Expr]:
+        """Give the buffer that tiles read and the offset of the first output row's input in it."""
+        g, window = self.g, self.window
+        if not window.size:
+            return x, T.bind(image * (g.height * g.width * g.channels) + first_row * window.row_step)
+        scratch = T.alloc_buffer((window.size,), "uint8")
+        emit_staging(g, window, self.tiling.rows, x, scratch, image, first_row, self.input_zero_point)
+        return scratch, T.int32(0)
+
+    def _emit_blocks(
+        self,
+        unit: TileUnit,
+        sources: tuple[Expr, Expr, Expr, Expr],
+        scratch: Expr,
+        output: Output,
+        out: Expr,
+        part: Expr,
+    ) -> None:
+        """Walk over blocks of channels, and in each over blocks of pixels, finishing each a block later."""
+        share = -(-self.vector_blocks // self.tiling.parts)
+        blocks = self.g.groups * share * self.pixel_blocks
+        first = T.bind(T.min(part * share, self.vector_blocks - share))
+        rows = self.tiling.pixels * self.lines.rows
+        slice_rows = -(-rows // self.pieces)
+        with T.serial(0, blocks) as b:
+            place = self._place(first, share, b)
+            before = self._place(first, share, T.max(b - 1, 0))
+            ready = T.bind(T.if_then_else(b > 0, rows, 0))
+
+            def finish(piece: Expr, ready: Expr = ready, before: _Place = before) -> None:
+                start = T.bind(piece * slice_rows)
+                with T.serial(0, T.max(0, T.min(slice_rows, ready - start))) as row:
+                    self._emit_row(scratch, output, out, before, start + row)
+
+            self._emit_sums(unit, sources, place, finish)
+            unit.store(scratch)
+        last = self._place(first, share, T.int32(blocks - 1))
+        with T.serial(0, rows) as row:
+            self._emit_row(scratch, output, out, last, row)
+
+    def _place(self, first: Expr, share: int, index: Expr) -> _Place:
+        """Give a task's block at `index`; of each group's channels it has `share` blocks, from `first` on."""
+        tiling = self.tiling
+        column = T.bind(index // self.pixel_blocks)
+        tile = T.min(index % self.pixel_blocks * tiling.pixels, self.lines.tiles - tiling.pixels)
+        vector = T.min((first + column % share) * tiling.vectors, self.vectors - tiling.vectors)
+        return _Place(T.bind(tile), T.bind(column // share), T.bind(vector))
+
+    def _emit_sums(
+        self, unit: TileUnit, sources: tuple[Expr, Expr, Expr, Expr], place: _Place, finish: Any
+    ) -> None:
+        """Accumulate a block over window and input channels, with a call of `finish` in each step."""
+        g, window, depth = self.g, self.window, self.depth
+        source, base, w, bias = sources
+        vector = T.bind(place.group * self.vectors + place.vector)
+        unit.start(bias, T.bind(vector * LANES))
+        tile_bytes = depth.size * LANES
+        pixels = [self._pixel(place, base, i) for i in range(self.tiling.pixels)]
+        channels = [T.bind((vector + v) * (self.pieces * tile_bytes)) for v in range(self.tiling.vectors)]
+        rows, columns = g.window[0], 1 if g.merges_columns else g.window[1]
+        with T.serial(0, rows) as r, T.serial(0, columns) as s, T.serial(0, depth.pieces) as piece:
+            offset = T.min(piece * depth.size, depth.last)
+            at = T.bind(r * window.tap_row + s * window.tap_column + offset)
+            step = T.bind((r * columns + s) * depth.pieces + piece)
+            unit.multiply(
+                source,
+                [pixel + at for pixel in pixels],
+                window.column_step,
+                w,
+                [channel + step * tile_bytes for channel in channels],
+            )
+            finish(step)
+
+    def _pixel(self, place: _Place, base: Expr, i: int) -> Expr:
+        """Give the offset of the first pixel of a block's tile `i` in the input."""
+        line, first = self._position(place.tile + i)
+        inside = line * self.lines.step + first * self.window.column_step
+        return T.bind(base + place.group * self.g.depth + inside)
+
+    def _position(self, tile: Expr) -> tuple[Expr, Expr]:
+        """Give the line of a tile and its first pixel in the line."""
+        lines = self.lines
+        first = T.min(tile % lines.line_tiles * lines.rows, lines.length - lines.rows)
+        return T.bind(tile // lines.line_tiles), T.bind(first)
+
+    def _emit_row(self, scratch: Expr, output: Output, out: Expr, place: _Place, row: Expr) -> None:
+        """Finish one row of the stored sums: a pixel, unless it lies between two rows of the output."""
+        g, lines = self.g, self.lines
+        line, first = self._position(T.bind(place.tile + row // lines.rows))
+        pixel = T.bind(first + row % lines.rows)
+        if lines.pitch <= g.out_width:
+            self._emit_pixel(scratch, output, out + line * g.out_width + pixel, place, row)
+            return
+        column = T.bind(pixel % lines.pitch)
+        with T.If(column < g.out_width), T.Then():
+            place_in_image = pixel // lines.pitch * g.out_width + column
+            self._emit_pixel(scratch, output, out + place_in_image, place, row)
+
+    def _emit_pixel(self, scratch: Expr, output: Output, pixel: Expr, place: _Place, row: Expr) -> None:
+        g, width = self.g, self.tiling.vectors
+        at = T.bind(row * (width * LANES))
+        registers = [scratch[T.ramp(at + v * LANES, 1, LANES)] for v in range(width)]
+        channel = T.bind(place.vector * LANES)
+        position = T.bind(pixel * g.outputs + place.group * g.group_outputs + channel)
+        padded = T.bind(place.group * (self.vectors * LANES) + channel)
+        emit_pixel(self.epilogue, self.isa, output, registers, padded, position, channel)
