@@ -28,11 +28,14 @@ from tersor.passes.extract import extract, tensor_names
 from tersor.passes.fallbacks import find_fallbacks
 from tersor.passes.quantization.imported import as_float, came_quantized
 from tersor.plan import Plan
+from tersor.race import may_race
+from tersor.race import race as run_race
 from tersor.replace import replacing
 from tersor.report import LayerReport, Report, Totals
 from tersor.runner import Runner
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
+from tersor.stopwatch import Stopwatch
 from tersor.targets.cpu.detect import detect, host_of
 from tersor.targets.cpu.detect import hardware as describe
 from tersor.targets.cpu.lowering import Lowered
@@ -129,12 +132,15 @@ def compile(
     labels: Array | None = None,
     progress: Progress = silent,
     measure: bool = True,
+    race: bool = True,
 ) -> Compiled:
     """Compress a network and report on it.
 
     `data` yields dictionaries of input arrays by name; the first `calibration_samples` calibrate. The report
     compares with fp32 on `evaluation`, by default on the calibration samples; `labels` [samples] add
-    accuracies. Raises UserError for data that does not fit the model.
+    accuracies. With `race`, where `measure` allows it and `tersor.race.may_race` holds, layers or a network
+    that integers make slower on this machine stay in fp32. Raises UserError for data that does not fit the
+    model.
     """
     model = model if isinstance(model, Model) else load_model(model)
     if calibration_samples < 1:
@@ -147,9 +153,13 @@ def compile(
 
     plan, statistics = _plan(model, config, calibrated, progress)
     progress("compiling", 0, None)
-    lowered = model.lowered_alike([compress(mod, plan, statistics) for mod in model.mods], plan.mappings)
-    executable = model.build(lowered)
-    runner = Runner(executable, model.buckets)
+    mods = [compress(mod, plan, statistics) for mod in model.mods]
+    build, raced = model.compiled(mods, plan.mappings), ""
+    if race and measure and may_race(model, config):
+        progress("racing", 0, None)
+        result = run_race(model, plan, statistics, build, Stopwatch())
+        plan, build, raced = result.plan, result.build, result.said
+    lowered, runner = build.lowered, build.runner
     progress("comparing layers", 0, None)
     layers = _layer_reports(model, plan, statistics, lowered, inspected)
     if evaluation is None:
@@ -160,8 +170,8 @@ def compile(
         reference, compressed = latencies([model.float_runner, runner], inspected[0])
         totals = replace(totals, latency_ms_fp32=reference, latency_ms=compressed)
     report = Report(model.name, describe(model.host).name, model.buckets, layers, totals)
-    report = replace(report, fallbacks=find_fallbacks(model.mod))
-    return Compiled(executable, runner, plan, statistics, report)
+    report = replace(report, fallbacks=find_fallbacks(model.mod), race=raced)
+    return Compiled(build.executable, runner, plan, statistics, report)
 
 
 def _plan(

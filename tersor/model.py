@@ -1,7 +1,7 @@
 """Model: an imported network on a host, in the shapes of every bucket, and its float build."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,15 @@ from tersor.targets.cpu.planned import check_planned
 
 Array = npt.NDArray[Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]  # inputs by name -> tensors by name
+
+
+@dataclass(frozen=True)
+class Build:
+    """A network compiled: its kernels in every bucket, the executable made of them, and what runs it."""
+
+    lowered: tuple[Lowered, ...]
+    executable: Any
+    runner: Runner
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Model:
     @cached_property
     def buckets(self) -> Buckets:
         """The shapes of inputs and outputs; which of them may be padded is found out by running them."""
-        return self.known or check_padding(self._unchecked, self._unpadded.run_in)
+        return self.known or check_padding(self._unchecked, self._unpadded.runner.run_in)
 
     @property
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -63,13 +72,26 @@ class Model:
         """The outputs in the model's order, the largest; numbered where the model has no names for them."""
         return self._unchecked.largest.outputs
 
-    @cached_property
+    @property
     def float_runner(self) -> Runner:
+        """The uncompressed build as something that runs."""
+        return self.float_build.runner
+
+    @cached_property
+    def float_build(self) -> Build:
         """The uncompressed build: the baseline of speed and accuracy.
 
         Of a model that came quantized it computes in float what that rounds, as other tools define it.
         """
-        return self._unpadded.with_buckets(self.buckets)
+        return replace(self._unpadded, runner=self._unpadded.runner.with_buckets(self.buckets))
+
+    def compiled(
+        self, mods: Sequence[tvm.IRModule], mappings: Mapping[str, Sequence[LoopMapping]] | None = None
+    ) -> Build:
+        """Lower and compile the modules of all buckets; `mappings` as of `lowered_alike`."""
+        lowered = self.lowered_alike(mods, mappings)
+        executable = self.build(lowered)
+        return Build(lowered, executable, Runner(executable, self.buckets))
 
     def lowered_alike(
         self, mods: Sequence[tvm.IRModule], mappings: Mapping[str, Sequence[LoopMapping]] | None = None
@@ -130,9 +152,10 @@ class Model:
         return buckets_of(inputs, outputs, self.batched)
 
     @cached_property
-    def _unpadded(self) -> Runner:
+    def _unpadded(self) -> Build:
         lowered = self.lowered_alike([as_float(mod) for mod in self.mods])
-        return Runner(self.build(lowered), self._unchecked)
+        executable = self.build(lowered)
+        return Build(lowered, executable, Runner(executable, self._unchecked))
 
 
 def observable(mod: tvm.IRModule) -> dict[str, Any]:

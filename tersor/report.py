@@ -38,7 +38,7 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class Totals:
-    """The whole network; latencies are measured on the machine that compiled it, everything else repeats.
+    """The whole network; latencies are measured on the machine that compiled it, all else follows the plan.
 
     `bytes` and `bytes_fp32` are stored constants, `file_bytes` is the library; `agreement` is the share of
     samples whose largest output is fp32's, `snr_db` over all samples that of the output that has the least.
@@ -70,6 +70,7 @@ class Report:
     layers: tuple[LayerReport, ...]
     totals: Totals
     fallbacks: tuple[Fallback, ...] = ()  # what multiplies or holds a weight and is no layer
+    race: str = ""  # what was raced, what each took and what was emitted
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -137,4 +138,5 @@ class Report:
     def _refusals(self) -> list[RenderableType]:
         reasons = [f"{layer.name} is {layer.scheme}: {layer.reason}" for layer in self.layers if layer.reason]
         reasons += [f"{each.name} ({each.operator}) stays fp32: {each.reason}" for each in self.fallbacks]
+        reasons += [f"race: {self.race}"] if self.race else []
         return [Text(line) for line in reasons]

@@ -1,6 +1,7 @@
 """Runner: a compiled network as a Python function of named arrays."""
 
 import os
+import time
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Runner:
 
     def __init__(self, executable: Any, inputs: Inputs | Buckets) -> None:
         device: Any = tvm.cpu()
-        self._machine = relax.VirtualMachine(executable, device)
+        self._machine: Any = relax.VirtualMachine(executable, device)
         self.buckets = inputs if isinstance(inputs, Buckets) else Buckets.single(inputs)
 
     @classmethod
@@ -91,6 +92,26 @@ class Runner:
         """Run on prepared tensors and give the outputs as tensors: what is measured."""
         result = self._machine[prepared.entry](*prepared.tensors)
         return [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+
+    def trace(self, prepared: Prepared) -> list[tuple[str, float]]:
+        """Run once and give the functions that were called, in order, with the seconds that each took.
+
+        From then on every call of this runner is watched, which makes it slower: trace a runner of its own.
+        """
+        seen: list[tuple[str, float]] = []
+        start = 0.0
+
+        def watch(_function: object, name: str, before: bool, _result: object, *_arguments: object) -> int:
+            nonlocal start
+            now = time.perf_counter()
+            if not before:
+                seen.append((name, now - start))
+            start = time.perf_counter()
+            return 0  # the machine goes on
+
+        self._machine.set_instrument(watch)
+        self.run(prepared)
+        return seen
 
     def _place_once(self, arrays: Mapping[str, Array]) -> Placed:
         placed, *more = self.buckets.place(arrays)

@@ -60,7 +60,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     command = [sys.executable, "-m", "tersor", "compress", "mlp.onnx", "--data", "data.npz", "--out", "out"]
     result = subprocess.run(
-        [*command, "--calibration-samples", "8"], cwd=path, env=_environment(), capture_output=True, text=True
+        [*command, "--calibration-samples", "8", "--no-race"],
+        cwd=path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -76,8 +80,9 @@ def test_compress_writes_a_library_its_plan_and_its_report(folder: Path) -> None
     assert {file.name for file in (folder / "out").iterdir()} == FILES
     report = json.loads((folder / "out" / "report.json").read_text())
     assert set(report) >= {"model", "hardware", "layers", "totals"}
-    assert set(report["layers"][0]) == {"name", "scheme", "kernel", "bytes", "snr_db", "reason"}
+    assert set(report["layers"][0]) == {"name", "scheme", "kernel", "mapping", "bytes", "snr_db", "reason"}
     totals = report["totals"]
+    assert report["race"] == ""
     assert totals["bytes"] < 0.35 * totals["bytes_fp32"]
     assert totals["file_bytes"] == (folder / "out" / "model.so").stat().st_size
     for name in ("agreement", "snr_db", "latency_ms_fp32", "latency_ms", "accuracy_fp32", "accuracy"):
@@ -163,7 +168,7 @@ def test_images_are_labelled_by_their_names_and_evaluated_where_there_are_no_oth
         pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}_{index + 3}.png")
     options = "--labels", "filename", "--resize", 18, "--crop", 16, "--mean", "127", "--std", "128,127,126"
-    arguments = "--data", tmp_path / "photos", "--out", tmp_path / "out", *options
+    arguments = "--data", tmp_path / "photos", "--out", tmp_path / "out", "--no-race", *options
     result = tersor("compress", tmp_path / "net.onnx", *arguments)
     assert (result.code, result.err) == (0, "")
     assert "accuracy" in result.out

@@ -81,7 +81,7 @@ def test_progress_tells_every_step(model: Model) -> None:
     def progress(what: str, done: int, total: int | None) -> None:
         seen[what] = done, total
 
-    tersor.compile(model, samples(), evaluation=samples(3), progress=progress)
+    tersor.compile(model, samples(), evaluation=samples(3), progress=progress, race=False)
     assert seen["calibrating"] == (4, 4)
     assert seen["evaluating"] == (3, 3)
     assert {"planning", "compiling", "comparing layers", "measuring"} <= seen.keys()

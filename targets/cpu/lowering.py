@@ -4,11 +4,21 @@ Kernels read and write NHWC. Every tensor of rank 4 is kept in the layout in whi
 to the other one only where something needs it there; operators that do not care follow their operand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
+from tersor.ir.graph import (
+    Builder,
+    Expr,
+    Graph,
+    Module,
+    bindings_of,
+    operands,
+    operator,
+    rebind,
+    shape_of,
+)
 from tersor.ir.operators import (
     Add,
     AveragePool,
@@ -55,13 +65,27 @@ ELEMENTWISE = (
 
 
 @dataclass(frozen=True)
+class KernelCall:
+    """Where a layer's kernel runs: in which binding of `main`, from which dtype of activations to which."""
+
+    layer: str
+    binding: int
+    reads: str
+    gives: str
+
+
+@dataclass(frozen=True)
 class Lowered:
-    """A module of kernels, the name of the kernel that each layer got, and how its weight is packed."""
+    """A module of kernels, the name of the kernel that each layer got, and how its weight is packed.
+
+    `calls` are the layers' kernels in the order in which they run.
+    """
 
     mod: Module
     kernels: dict[str, str] = field(default_factory=dict)
     packing: dict[str, Packing] = field(default_factory=dict)
     mappings: PlannedMappings = field(default_factory=lambda: PlannedMappings({}))  # and which of them ran
+    calls: tuple[KernelCall, ...] = ()
 
 
 def lower(
@@ -101,6 +125,7 @@ class _Lowering:
         self.first: dict[Expr, Expr] = {var: var for var in self.graph.inputs}  # channels first, or any rank
         self.last: dict[Expr, Expr] = {}  # channels last
         self.kernels: dict[str, str] = {}
+        self.made: dict[Expr, str] = {}  # the layer of each kernel's result
         self.packing = dict(packing)
         self.mappings = mappings
 
@@ -120,7 +145,9 @@ class _Lowering:
                 replacements = {operand: self._channels_first(operand) for operand in operands(value)}
                 self.first[var] = self.builder.emit(rebind(value, replacements), var.name)
         outputs = [self._channels_first(output) for output in self.graph.outputs]
-        return Lowered(self.builder.finish(outputs), self.kernels, self.packing, self.mappings)
+        mod = self.builder.finish(outputs)
+        calls = tuple(_kernel_calls(mod, self.made))
+        return Lowered(mod, self.kernels, self.packing, self.mappings, calls)
 
     # Layouts
 
@@ -256,7 +283,9 @@ class _Lowering:
         x = self._channels_last(composite.data)
         residual = [] if composite.residual is None else [self._channels_last(composite.residual)]
         weight = self.builder.weight(composite.layer, kernel.pack_weight(composite.weight))
-        self.last[composite.result] = self._call_kernel(kernel, composite, x, weight, residual, out)
+        result = self._call_kernel(kernel, composite, x, weight, residual, out)
+        self.last[composite.result] = result
+        self.made[result] = composite.layer
 
     def _emit_dense(self, composite: Composite) -> None:
         out = shape_of(composite.result)
@@ -269,7 +298,9 @@ class _Lowering:
             weight = self.builder.weight(composite.layer, packed)
         else:
             weight = self._emit_decoded(kernel, composite)
-        self.first[composite.result] = self._call_kernel(kernel, composite, x, weight, residual, out)
+        result = self._call_kernel(kernel, composite, x, weight, residual, out)
+        self.first[composite.result] = result
+        self.made[result] = composite.layer
 
     def _emit_product(self, composite: ProductComposite) -> None:
         kernel = ProductKernel(
@@ -288,9 +319,9 @@ class _Lowering:
             packed = pack_channels(self.vectors, kernel.geometry, composite.multiplier)
             arguments.append(self.builder.weight(f"{composite.layer}|multiplier", packed))
         shape, dtype = shape_of(composite.result), composite.epilogue.output
-        self.first[composite.result] = self.builder.call(
-            kernel.prim_func(), "product", arguments, shape, dtype
-        )
+        result = self.builder.call(kernel.prim_func(), "product", arguments, shape, dtype)
+        self.first[composite.result] = result
+        self.made[result] = composite.layer
 
     def _choose_kernel(self, geometry: Geometry, composite: Composite) -> Kernel:
         """Choose the kernel; however often a weight is used, it is packed in one way."""
@@ -321,7 +352,10 @@ class _Lowering:
             function = recurrent_kernel(self.vectors, cell, steps, batch)
             packed = pack_recurrent_weight(self.vectors, self.graph.weights[recurrence.weight])
             arguments[1] = self.builder.weight(recurrence.layer, packed)
-        self.first[recurrence.variable] = call_cell(self.builder, cell, arguments, function)
+        result = call_cell(self.builder, cell, arguments, function)
+        self.first[recurrence.variable] = result
+        if function is not None:
+            self.made[result] = recurrence.layer
 
     def _emit_decoded(self, kernel: Kernel, composite: Composite) -> Expr:
         """Decode a stored weight and bring it to the kernel's layout, at run time."""
@@ -358,6 +392,15 @@ class _Lowering:
             composite.encoded is not None and composite.encoded.same_as(value)
             for composite in self.composites.values()
         )
+
+
+def _kernel_calls(mod: Module, made: Mapping[Expr, str]) -> Iterator[KernelCall]:
+    """Give the calls whose results are in `made`."""
+    for index, (var, value) in enumerate(bindings_of(mod, "main")):
+        if var in made:
+            given = var.ty.fields[0] if isinstance(var.ty, relax.TupleType) else var.ty
+            reads = value.args[1].fields[0].ty
+            yield KernelCall(made[var], index, str(reads.dtype), str(given.dtype))
 
 
 def _is_image(tensor: Expr) -> bool:

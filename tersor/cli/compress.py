@@ -78,6 +78,9 @@ def compress(
         str | None, typer.Option(metavar="NAME", help="Instruction set, at most the CPU's own (default).")
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Cores to share the work (default: all).")] = None,
+    race: Annotated[
+        bool, typer.Option(help="Leave in fp32 what integers make slower on this machine, by timing it.")
+    ] = True,
     resize: Resize = None,
     crop: Crop = None,
     mean: Mean = "0",
@@ -103,6 +106,7 @@ def compress(
             evaluation=evaluation,
             labels=evaluation.labels,
             progress=show,
+            race=race,
         )
         show("writing", 0, None)
         report = compiled.save(out)

@@ -28,9 +28,7 @@ class Graph:
         self.weights: dict[Expr, Array] = {
             var: tensor.numpy() for var, tensor in zip(function.params[count:], stored, strict=True)
         }
-        bindings = [
-            (binding.var, binding.value) for block in function.body.blocks for binding in block.bindings
-        ]
+        bindings = bindings_of(mod, "main")
         # The builder ends a function with `gv = lv` for each output: another name for the same value.
         aliases = {var: value for var, value in bindings if isinstance(value, relax.Var)}
         result = aliases.get(function.body.body, function.body.body)
@@ -123,6 +121,12 @@ class Builder:
         self._function.__exit__(None, None, None)
         mod = self._block.finalize()
         return _attach(mod, len(self._inputs), {var.name: value for var, value in self._weights.values()})
+
+
+def bindings_of(mod: Module, name: str) -> list[tuple[Expr, Expr]]:
+    """Give all bindings of a function as they are written: variable and expression."""
+    blocks = mod[name].body.blocks
+    return [(binding.var, binding.value) for block in blocks for binding in block.bindings]
 
 
 def operands(expr: Expr) -> list[Expr]:

@@ -1,0 +1,161 @@
+"""Race: what is emitted is never slower than the float network that came in.
+
+    int8  ->  layers that lose by it in fp32  ->  the fastest of int8, that, and fp32
+
+Layers are timed in their networks, in integers and in float. Those that lose stay float if that pays for the
+conversions around them, and then whole networks are timed: they decide. The result is an ordinary plan with
+its reasons, so that carrying it out again needs no clock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from tersor.config import Config
+from tersor.lowering import compress
+from tersor.model import Build, Model
+from tersor.network import Network
+from tersor.passes.extract import extract
+from tersor.passes.quantization.imported import came_quantized
+from tersor.plan import LayerPlan, Plan
+from tersor.scheduler.precision import Times, better_in_float
+from tersor.scheme import FP32, W8A32, Scheme
+from tersor.statistics import Statistics
+from tersor.stopwatch import Stopwatch
+from tersor.targets.cpu.detect import detect
+
+# A shorter time only counts if it is shorter by this share: less is noise.
+MARGIN = 0.02  # of a network
+LAYER_MARGIN = 0.05
+# What a tensor costs that changes between codes and floats. Nominal: whole networks have the last word.
+CONVERSION = 1e-6  # s
+CONVERSION_OF_ONE = 0.3e-9  # s, for each element
+
+
+@dataclass(frozen=True)
+class Raced:
+    """The plan and the build that won, and the sentence that says by what times."""
+
+    plan: Plan
+    build: Build
+    said: str
+
+
+def may_race(model: Model, request: Plan | Config | str) -> bool:
+    """Whether a plan for a request may be changed by timing.
+
+    Not one that a person wrote or that another tool's model came with, not where smaller constants are what
+    was asked for (sparsity, low rank, the objective `size`), and not for another CPU than this one.
+    """
+    if isinstance(request, Plan) or came_quantized(model.mod) or model.host.isa != detect().isa:
+        return False
+    config = request if isinstance(request, Config) else Config(scheme=request)
+    if config.scheme == "auto":
+        return config.objective == "seconds"
+    scheme = Scheme.parse(config.scheme)
+    return scheme.quantization is not None and not scheme.low_rank and not scheme.sparsity
+
+
+def race(model: Model, plan: Plan, statistics: Statistics, build: Build, stopwatch: Stopwatch) -> Raced:
+    """Give the fastest of `build`, which carries out `plan`, of it with some layers in float, and of fp32.
+
+    Of what is equally fast the first of these.
+    """
+    if not any(layer.scheme.quantization for layer in plan.layers.values()):
+        return Raced(plan, build, "")
+    name = _name_of(plan)
+    runners = {name: (plan, build)}
+    amended = amend(model, plan, build, *stopwatch.layers([build, model.float_build]))
+    if changed := sum(amended.layers[each] != plan.layers[each] for each in plan.layers):
+        mods = [compress(mod, amended, statistics) for mod in model.mods]
+        what = f"{name} but for {changed} layer{'s' if changed > 1 else ''}"
+        runners[what] = amended, model.compiled(mods, amended.mappings)
+    runners["fp32"] = all_float(plan), model.float_build
+    seconds = stopwatch.networks([each for _, each in runners.values()])
+    return _decided(runners, seconds)
+
+
+def _decided(runners: Mapping[str, tuple[Plan, Build]], seconds: Sequence[float]) -> Raced:
+    times = dict(zip(runners, seconds, strict=True))
+    said = "the network took " + ", ".join(f"{time * 1e3:.3f} ms in {name}" for name, time in times.items())
+    won = fastest(times)
+    plan, build = runners[won]
+    if won == "fp32":
+        plan = all_float(plan, said)
+    return Raced(plan, build, f"{said}: it is emitted in {won}")
+
+
+def fastest(seconds: Mapping[str, float]) -> str:
+    """Name the fastest; a later one has to be faster than an earlier one by more than noise."""
+    names = list(seconds)
+    won = names[0]
+    for name in names[1:]:
+        if seconds[name] < (1 - MARGIN) * seconds[won]:
+            won = name
+    return won
+
+
+def all_float(plan: Plan, reason: str = "") -> Plan:
+    """Give the plan with every layer in fp32, for the reason."""
+    return replace(plan, layers={name: LayerPlan(FP32, reason=reason) for name in plan.layers})
+
+
+def amend(
+    model: Model, plan: Plan, build: Build, integer: Mapping[str, float], floating: Mapping[str, float]
+) -> Plan:
+    """Give the plan with the layers in fp32 that lose by their integers, each with the times as its reason.
+
+    `integer` and `floating` are the seconds of layers within `build` and within the float build. It stays
+    as it is if too little would be gained to be more than noise.
+    """
+    raced = {
+        name
+        for name, layer in plan.layers.items()
+        if layer.scheme.quantization and name in integer and name in floating
+    }
+    own, between = _conversions(extract(model.mod), build, raced)
+    times = {
+        name: Times(integer[name] + own.get(name, 0.0), (1 + LAYER_MARGIN) * floating[name]) for name in raced
+    }
+    floats = better_in_float({name: times[name] for name in plan.layers if name in raced}, between)
+    cut = sum(s for (one, other), s in between.items() if (one in floats) != (other in floats))
+    gained = sum(times[name].integer - times[name].floating for name in floats) - cut
+    if gained < MARGIN * sum(integer.values()):
+        return plan
+    layers = dict(plan.layers)
+    for name in floats:
+        before = layers[name]
+        said = f"{before.scheme} took {integer[name] * 1e6:.1f} us, fp32 {floating[name] * 1e6:.1f} us"
+        layers[name] = LayerPlan(FP32, reason="; ".join(filter(None, (before.reason, said))))
+    return replace(plan, layers=layers)
+
+
+def _conversions(
+    network: Network, build: Build, raced: set[str]
+) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
+    """Give the seconds of conversions: those that a layer needs in integers, and those between two layers.
+
+    A tensor that comes as floats is rounded for a layer in integers. One that comes as codes changes only
+    between layers of two formats.
+    """
+    calls = build.lowered[-1].calls
+    reads = {call.layer for call in calls if call.reads != "float32"}
+    gives = {call.layer for call in calls if call.gives != "float32"}
+    own: dict[str, float] = {}
+    between: dict[tuple[str, str], float] = {}
+    for edge in network.edges:
+        seconds = CONVERSION + CONVERSION_OF_ONE * prod(edge.shape)
+        if edge.consumer in raced & reads:
+            if edge.producer in raced & gives:
+                pair = edge.producer, edge.consumer
+                between[pair] = between.get(pair, 0.0) + seconds
+            else:
+                own[edge.consumer] = own.get(edge.consumer, 0.0) + seconds
+    return own, between
+
+
+def _name_of(plan: Plan) -> str:
+    """Name a plan by the one scheme of its layers in integers, if it is one."""
+    schemes = {str(layer.scheme) for layer in plan.layers.values() if layer.scheme.quantization}
+    schemes -= {str(W8A32)} if len(schemes) > 1 else set()
+    return schemes.pop() if len(schemes) == 1 else "mixed schemes"
