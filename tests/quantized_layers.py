@@ -12,6 +12,7 @@ from tersor import arithmetic as A
 from tersor.ir import operators
 from tersor.targets.cpu import epilogue as cpu
 from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.halo import Halo, Halos, Image
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import Kernel, choose_kernel
 from tersor.targets.cpu.tile_tiling import BLOCKS, layout_of, lines_of
@@ -105,32 +106,41 @@ class QuantizedLayer:
         g = self.geometry
         if self.is_dense:
             return kernel.prim_func((g.width, g.channels), (g.width, g.outputs))
-        return kernel.prim_func(
-            (g.batch, g.height, g.width, g.channels), (g.batch, g.out_height, g.out_width, g.outputs)
-        )
+        source = Image(g.height, g.width, g.channels, kernel.halos.input)
+        target = Image(g.out_height, g.out_width, g.outputs, kernel.halos.output)
+        return kernel.prim_func((g.batch, *source.shape), (g.batch, *target.shape))
 
     def run(self, function: Any, kernel: Kernel) -> Array:
-        """Call a compiled kernel; the result is brought to NKPQ."""
+        """Call a compiled kernel; the result is brought to NKPQ, without the halo that it has to fill."""
         x, weight, _, multiplier, residual = self.numbers
         g = self.geometry
 
-        def placed(array: Array) -> Array:
-            last = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
-            return last.reshape(last.shape[2:]) if self.is_dense else last
+        def placed(array: Array, halo: Halo, border: int = 0) -> Array:
+            last = array.transpose(0, 2, 3, 1)
+            top, left, bottom, right = halo.sides
+            around = ((0, 0), (top, bottom), (left, right), (0, 0))
+            padded = np.ascontiguousarray(np.pad(last, around, constant_values=border))
+            return padded.reshape(padded.shape[2:]) if self.is_dense else padded
 
-        output = placed(np.zeros_like(self.expected))
+        output = placed(np.full_like(self.expected, 7), kernel.halos.output, 9)
         arguments = [
-            placed(x),
+            placed(x, kernel.halos.input, self.zero_point),
             kernel.pack_weight(weight),
             kernel.pack_channels(self.folded_bias),
             kernel.pack_channels(multiplier),
-            *([placed(residual)] if self.residual else []),
+            *([placed(residual, kernel.halos.residual)] if self.residual else []),
             output,
         ]
         tensors = [tvm.runtime.tensor(argument) for argument in arguments]
         function(*tensors)
-        result = tensors[-1].numpy().reshape(g.batch, g.out_height, g.out_width, g.outputs)
-        return result.transpose(0, 3, 1, 2)
+        image = Image(g.out_height, g.out_width, g.outputs, kernel.halos.output)
+        result = tensors[-1].numpy().reshape(g.batch, *image.shape)
+        top, left, _, _ = image.halo.sides
+        inside = np.s_[:, top : top + g.out_height, left : left + g.out_width]
+        border = result.copy()
+        border[inside] = kernel.epilogue.zero_point
+        assert (border == kernel.epilogue.zero_point).all(), "the halo is not filled"
+        return result[inside].transpose(0, 3, 1, 2)
 
     # In Relax
 
@@ -176,6 +186,17 @@ class QuantizedLayer:
 
     def _rows(self, array: Array) -> Array:
         return np.ascontiguousarray(array[0, :, 0, :].T) if self.is_dense else array
+
+
+def draw_halos(layer: QuantizedLayer) -> Halos:
+    """Draw halos around the images of a layer: of what it reads they cover the padding, or there is none."""
+    rng = np.random.default_rng(layer.seed)
+
+    def halo() -> Halo:
+        return Halo(tuple(int(side) for side in rng.integers(0, 3, 4)))  # type: ignore[arg-type]
+
+    source = halo().widened(layer.geometry.padding) if rng.integers(3) else Halo()
+    return Halos(source, halo(), halo())
 
 
 def draw(seed: int) -> QuantizedLayer:

@@ -8,7 +8,7 @@ emitted together, so that the unit works while the vectors finish what it made.
 Weights are packed at compile time, each tile as it is loaded, the same for every tiling.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.conv2d import flat
-from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
+from tersor.targets.cpu.epilogue import Epilogue, Output, Place, emit_pixel
 from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.halo import NO_HALOS, Halos, Image, emit_border
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
 from tersor.targets.cpu.packing import channel_vectors
 from tersor.targets.cpu.staging import emit_staging
@@ -52,26 +53,27 @@ def tile_conv2d(
     tiling: Tiling,
     epilogue: Epilogue,
     input_zero_point: int,
-    in_shape: tuple[int, ...],
-    out_shape: tuple[int, ...],
+    in_shape: tuple[int, ...] | None,
+    out_shape: tuple[int, ...] | None,
+    halos: Halos = NO_HALOS,
     layout: Layout | None = None,
 ) -> Any:
     """Build the PrimFunc ``(x NHWC, packed weight, bias, multiplier, [residual NHWC]) -> y NHWC``.
 
-    `in_shape` and `out_shape` name the axes of x and y (a dense layer's are [M, C] and [M, K]); the `layout`
-    is by default the one of the fewest tiles.
+    `in_shape` and `out_shape` name the axes of x and y (a dense layer's are [M, C] and [M, K]); images are
+    stored with `halos`. The `layout` is by default the one of the fewest tiles.
     """
     with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
         T.func_name("conv2d")
         T.func_attr(dict(KERNEL_ATTRIBUTES))
-        layout = layout or layout_of(g, tiling.rows)
-        TileGemm(isa, g, tiling, layout, epilogue, input_zero_point).emit(in_shape, out_shape)
+        gemm = TileGemm(isa, g, tiling, epilogue, input_zero_point, halos, layout)
+        gemm.emit(in_shape, out_shape)
     return builder.get()
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A block: its first tile of pixels, its group, and its first tile of channels within the group."""
+class _Corner:
+    """Where a block begins: its first tile of pixels, its group, and its first tile of channels in it."""
 
     tile: Expr
     group: Expr
@@ -86,9 +88,10 @@ class TileGemm:
         isa: Isa,
         g: Geometry,
         tiling: Tiling,
-        layout: Layout,
         epilogue: Epilogue,
-        input_zero_point: int,
+        input_zero_point: int = 0,
+        halos: Halos = NO_HALOS,
+        layout: Layout | None = None,
     ) -> None:
         self.isa = isa
         self.g = g
@@ -96,25 +99,35 @@ class TileGemm:
         self.epilogue = epilogue
         self.input_zero_point = input_zero_point
         self.depth = Depth(g.run_length)
-        self.window = window_of(g, tiling.rows, layout)
-        self.lines = lines_of(g, tiling.rows, layout)
+        layout = layout or layout_of(g, tiling.rows, halos.input)
+        self.source = Image(g.height, g.width, g.channels, halos.input)
+        self.target = Image(g.out_height, g.out_width, g.outputs, halos.output)
+        self.added = replace(self.target, halo=halos.residual)
+        self.window = window_of(g, tiling.rows, layout, halos.input)
+        self.lines = lines_of(g, tiling.rows, layout, halos.input)
         self.vectors = channel_vectors(isa, g)
         self.pieces = len(g.runs) * self.depth.pieces  # of one sum
         # Where tiles do not divide into blocks, the last block overlaps the one before it.
         self.pixel_blocks = -(-self.lines.tiles // tiling.pixels)
         self.vector_blocks = -(-self.vectors // tiling.vectors)
 
-    def emit(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether tiles read the input where it is."""
+        return self.window.size == 0
+
+    def emit(self, in_shape: tuple[int, ...] | None, out_shape: tuple[int, ...] | None) -> None:
         """Emit the whole function."""
         g, tiling = self.g, self.tiling
         padded = g.groups * self.vectors * LANES
-        x = T.arg("x", T.Buffer(in_shape, "uint8"))
+        x = T.arg("x", T.Buffer(in_shape or (g.batch, *self.source.shape), "uint8"))
         w = T.arg("w", T.Buffer((padded * self.pieces * self.depth.size,), "int8"))
         bias = T.arg("bias", T.Buffer((padded,), "int32"))
         multiplier = T.arg("multiplier", T.Buffer((padded,), "float32"))
-        added = self.epilogue.residual
-        residual = T.arg("residual", T.Buffer(out_shape, self.epilogue.output)) if added else None
-        y = flat(T.arg("y", T.Buffer(out_shape, self.epilogue.output)))
+        dtype, residual = self.epilogue.output, None
+        if self.epilogue.residual:
+            residual = T.arg("residual", T.Buffer(out_shape or (g.batch, *self.added.shape), dtype))
+        y = flat(T.arg("y", T.Buffer(out_shape or (g.batch, *self.target.shape), dtype)))
         x = flat(x)
         residual = flat(residual) if residual is not None else None
         output = Output(multiplier, residual, y, g.group_outputs)
@@ -126,21 +139,29 @@ class TileGemm:
             image = T.bind(task // (tiling.parts * chunks))
             first_row = T.bind(T.min(chunk * tiling.rows, g.out_height - tiling.rows))
             source, base = self._source(x, image, first_row)
-            out = T.bind((image * g.out_height + first_row) * g.out_width)
+            start = T.bind(image * self.target.size)
+            out, added = (
+                T.bind(image * each.size + first_row * each.pitch + each.place(0, 0))
+                for each in (self.target, self.added)
+            )
             block = Block(tiling.pixels, tiling.vectors)
             unit = TileUnit(block, self.lines.rows, self.depth.size, self.isa.dot is None)
             scratch = T.alloc_buffer((tiling.pixels * tiling.vectors * self.lines.rows * LANES,), "int32")
             unit.configure()
-            self._emit_blocks(unit, (source, base, w, bias), scratch, output, out, part)
+            self._emit_blocks(unit, (source, base, w, bias), scratch, output, Place(out, added), part)
             unit.release()
+            if self.target.halo:
+                with T.If(part == 0), T.Then():
+                    emit_border(y, self.target, start, first_row, tiling.rows, self.epilogue.zero_point)
 
     def _source(self, x: Expr, image: Expr, first_row: Expr) -> tuple[Expr, Expr]:
         """Give the buffer that tiles read and the offset of the first output row's input in it."""
         g, window = self.g, self.window
         if not window.size:
-            return x, T.bind(image * (g.height * g.width * g.channels) + first_row * window.row_step)
+            return x, T.bind(image * self.source.size + first_row * window.row_step + window.start)
         scratch = T.alloc_buffer((window.size,), "uint8")
-        emit_staging(g, window, self.tiling.rows, x, scratch, image, first_row, self.input_zero_point)
+        rows, fill = self.tiling.rows, self.input_zero_point
+        emit_staging(g, self.source, window, rows, x, scratch, image, first_row, fill)
         return scratch, T.int32(0)
 
     def _emit_blocks(
@@ -149,7 +170,7 @@ class TileGemm:
         sources: tuple[Expr, Expr, Expr, Expr],
         scratch: Expr,
         output: Output,
-        out: Expr,
+        out: Place,
         part: Expr,
     ) -> None:
         """Walk over blocks of channels, and in each over blocks of pixels, finishing each a block later."""
@@ -159,39 +180,39 @@ class TileGemm:
         rows = self.tiling.pixels * self.lines.rows
         slice_rows = -(-rows // self.pieces)
         with T.serial(0, blocks) as b:
-            place = self._place(first, share, b)
-            before = self._place(first, share, T.max(b - 1, 0))
+            corner = self._corner(first, share, b)
+            before = self._corner(first, share, T.max(b - 1, 0))
             ready = T.bind(T.if_then_else(b > 0, rows, 0))
 
-            def finish(piece: Expr, ready: Expr = ready, before: _Place = before) -> None:
+            def finish(piece: Expr, ready: Expr = ready, before: _Corner = before) -> None:
                 start = T.bind(piece * slice_rows)
                 with T.serial(0, T.max(0, T.min(slice_rows, ready - start))) as row:
                     self._emit_row(scratch, output, out, before, start + row)
 
-            self._emit_sums(unit, sources, place, finish)
+            self._emit_sums(unit, sources, corner, finish)
             unit.store(scratch)
-        last = self._place(first, share, T.int32(blocks - 1))
+        last = self._corner(first, share, T.int32(blocks - 1))
         with T.serial(0, rows) as row:
             self._emit_row(scratch, output, out, last, row)
 
-    def _place(self, first: Expr, share: int, index: Expr) -> _Place:
+    def _corner(self, first: Expr, share: int, index: Expr) -> _Corner:
         """Give a task's block at `index`; of each group's channels it has `share` blocks, from `first` on."""
         tiling = self.tiling
         column = T.bind(index // self.pixel_blocks)
         tile = T.min(index % self.pixel_blocks * tiling.pixels, self.lines.tiles - tiling.pixels)
         vector = T.min((first + column % share) * tiling.vectors, self.vectors - tiling.vectors)
-        return _Place(T.bind(tile), T.bind(column // share), T.bind(vector))
+        return _Corner(T.bind(tile), T.bind(column // share), T.bind(vector))
 
     def _emit_sums(
-        self, unit: TileUnit, sources: tuple[Expr, Expr, Expr, Expr], place: _Place, finish: Any
+        self, unit: TileUnit, sources: tuple[Expr, Expr, Expr, Expr], corner: _Corner, finish: Any
     ) -> None:
         """Accumulate a block over window and input channels, with a call of `finish` in each step."""
         g, window, depth = self.g, self.window, self.depth
         source, base, w, bias = sources
-        vector = T.bind(place.group * self.vectors + place.vector)
+        vector = T.bind(corner.group * self.vectors + corner.vector)
         unit.start(bias, T.bind(vector * LANES))
         tile_bytes = depth.size * LANES
-        pixels = [self._pixel(place, base, i) for i in range(self.tiling.pixels)]
+        pixels = [self._pixel(corner, base, i) for i in range(self.tiling.pixels)]
         channels = [T.bind((vector + v) * (self.pieces * tile_bytes)) for v in range(self.tiling.vectors)]
         rows, columns = g.window[0], 1 if g.merges_columns else g.window[1]
         with T.serial(0, rows) as r, T.serial(0, columns) as s, T.serial(0, depth.pieces) as piece:
@@ -207,11 +228,11 @@ class TileGemm:
             )
             finish(step)
 
-    def _pixel(self, place: _Place, base: Expr, i: int) -> Expr:
+    def _pixel(self, corner: _Corner, base: Expr, i: int) -> Expr:
         """Give the offset of the first pixel of a block's tile `i` in the input."""
-        line, first = self._position(place.tile + i)
+        line, first = self._position(corner.tile + i)
         inside = line * self.lines.step + first * self.window.column_step
-        return T.bind(base + place.group * self.g.depth + inside)
+        return T.bind(base + corner.group * self.g.depth + inside)
 
     def _position(self, tile: Expr) -> tuple[Expr, Expr]:
         """Give the line of a tile and its first pixel in the line."""
@@ -219,24 +240,32 @@ class TileGemm:
         first = T.min(tile % lines.line_tiles * lines.rows, lines.length - lines.rows)
         return T.bind(tile // lines.line_tiles), T.bind(first)
 
-    def _emit_row(self, scratch: Expr, output: Output, out: Expr, place: _Place, row: Expr) -> None:
+    def _emit_row(self, scratch: Expr, output: Output, out: Place, corner: _Corner, row: Expr) -> None:
         """Finish one row of the stored sums: a pixel, unless it lies between two rows of the output."""
-        g, lines = self.g, self.lines
-        line, first = self._position(T.bind(place.tile + row // lines.rows))
+        lines = self.lines
+        line, first = self._position(T.bind(corner.tile + row // lines.rows))
         pixel = T.bind(first + row % lines.rows)
-        if lines.pitch <= g.out_width:
-            self._emit_pixel(scratch, output, out + line * g.out_width + pixel, place, row)
+        if not lines.pitch:
+            self._emit_pixel(scratch, output, out, line, pixel, corner, row)
             return
-        column = T.bind(pixel % lines.pitch)
-        with T.If(column < g.out_width), T.Then():
-            place_in_image = pixel // lines.pitch * g.out_width + column
-            self._emit_pixel(scratch, output, out + place_in_image, place, row)
+        line, column = T.bind(pixel // lines.pitch), T.bind(pixel % lines.pitch)
+        if lines.pitch <= self.g.out_width:
+            self._emit_pixel(scratch, output, out, line, column, corner, row)
+            return
+        with T.If(column < self.g.out_width), T.Then():
+            self._emit_pixel(scratch, output, out, line, column, corner, row)
 
-    def _emit_pixel(self, scratch: Expr, output: Output, pixel: Expr, place: _Place, row: Expr) -> None:
+    def _emit_pixel(
+        self, scratch: Expr, output: Output, out: Place, line: Expr, column: Expr, corner: _Corner, row: Expr
+    ) -> None:
         g, width = self.g, self.tiling.vectors
         at = T.bind(row * (width * LANES))
         registers = [scratch[T.ramp(at + v * LANES, 1, LANES)] for v in range(width)]
-        channel = T.bind(place.vector * LANES)
-        position = T.bind(pixel * g.outputs + place.group * g.group_outputs + channel)
-        padded = T.bind(place.group * (self.vectors * LANES) + channel)
-        emit_pixel(self.epilogue, self.isa, output, registers, padded, position, channel)
+        channel = T.bind(corner.vector * LANES)
+        inside = T.bind(column * g.outputs + corner.group * g.group_outputs + channel)
+        place = Place(
+            T.bind(out.y + line * self.target.pitch + inside),
+            T.bind(out.residual + line * self.added.pitch + inside),
+        )
+        padded = T.bind(corner.group * (self.vectors * LANES) + channel)
+        emit_pixel(self.epilogue, self.isa, output, registers, padded, place, channel)

@@ -8,15 +8,16 @@ copy, see `staging`) at its own base address, and a window position is one offse
 Weights are packed at compile time in exactly the order in which the tile consumes them, see `packing`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
+from tersor.targets.cpu.epilogue import Epilogue, Output, Place, emit_pixel
 from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.halo import NO_HALOS, Halos, Image, emit_border
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa, dot_broadcast
 from tersor.targets.cpu.packing import channel_vectors, dot_group
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged, subsamples
@@ -32,14 +33,14 @@ def conv2d(
     input_zero_point: int = 0,
     in_shape: tuple[int, ...] | None = None,
     out_shape: tuple[int, ...] | None = None,
+    halos: Halos = NO_HALOS,
 ) -> Any:
     """Build the PrimFunc ``(x NHWC, packed weight, bias, [multiplier], [residual NHWC]) -> y NHWC``.
 
-    `in_shape` and `out_shape` rename the axes of x and y (a dense layer's are [M, C] and [M, K]).
+    `in_shape` and `out_shape` rename the axes of x and y (a dense layer's are [M, C] and [M, K]); images are
+    stored with `halos`.
     """
-    kernel = Gemm(isa, g, tiling, epilogue, input_zero_point)
-    in_shape = in_shape or (g.batch, g.height, g.width, g.channels)
-    out_shape = out_shape or (g.batch, g.out_height, g.out_width, g.outputs)
+    kernel = Gemm(isa, g, tiling, epilogue, input_zero_point, halos)
     with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
         T.func_name("conv2d")
         T.func_attr(dict(KERNEL_ATTRIBUTES))
@@ -51,7 +52,8 @@ def conv2d(
 class Gemm:
     """The loops of one convolution, and the register tile inside them.
 
-    `pitch` is the distance of neighbouring output pixels in elements, by default the number of outputs.
+    `pitch` is the distance of neighbouring output pixels in elements, by default the number of outputs; then
+    there is no halo.
     """
 
     isa: Isa
@@ -59,6 +61,7 @@ class Gemm:
     tiling: Tiling
     epilogue: Epilogue
     input_zero_point: int = 0
+    halos: Halos = NO_HALOS
     pitch: int | None = None
 
     @property
@@ -87,31 +90,52 @@ class Gemm:
         return self.isa.staged if self.dtype == "uint8" else "float32"
 
     @property
-    def _needs_staging(self) -> bool:
+    def reads_in_place(self) -> bool:
+        """Whether tiles read the input where it is."""
         overreads = self.g.run_length % self.group != 0
         strided = subsamples(self.g) and self.dtype == "uint8"
-        return any(self.g.padding) or self.staged_dtype != self.dtype or overreads or strided
+        padded = self.source.halo.covers(self.g.padding)
+        return padded and self.staged_dtype == self.dtype and not overreads and not strided
 
     @property
     def window(self) -> Window:
         """Where tiles find their input."""
-        return staged(self.g, self.tiling.rows, self.group) if self._needs_staging else direct(self.g)
+        if self.reads_in_place:
+            return direct(self.g, self.source)
+        return staged(self.g, self.tiling.rows, self.group)
 
-    def emit(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
+    @property
+    def source(self) -> Image:
+        """How the input lies in memory."""
+        return Image(self.g.height, self.g.width, self.g.channels, self.halos.input)
+
+    @property
+    def target(self) -> Image:
+        """How the output lies in memory."""
+        return Image(self.g.out_height, self.g.out_width, self.g.outputs, self.halos.output)
+
+    @property
+    def added(self) -> Image:
+        """How the residual lies in memory."""
+        return replace(self.target, halo=self.halos.residual)
+
+    def emit(self, in_shape: tuple[int, ...] | None, out_shape: tuple[int, ...] | None) -> None:
         """Emit the whole function."""
         g, lanes = self.g, self.isa.lanes
         vectors = channel_vectors(self.isa, g)
         padded = g.groups * vectors * lanes
         size = padded * len(g.runs) * self.steps * self.group
-        x = T.arg("x", T.Buffer(in_shape, self.dtype))
+        x = T.arg("x", T.Buffer(in_shape or (g.batch, *self.source.shape), self.dtype))
         w = T.arg("w", T.Buffer((size,), self.weight_dtype))
         bias = T.arg("bias", T.Buffer((padded,), self.epilogue.accumulator))
         multiplier = (
             T.arg("multiplier", T.Buffer((padded,), "float32")) if self.epilogue.has_multiplier else None
         )
-        added = self.epilogue.residual
-        residual = T.arg("residual", T.Buffer(out_shape, self.epilogue.output)) if added else None
-        y = flat(T.arg("y", T.Buffer(out_shape, self.epilogue.output)))
+        dtype = self.epilogue.output
+        residual = None
+        if self.epilogue.residual:
+            residual = T.arg("residual", T.Buffer(out_shape or (g.batch, *self.added.shape), dtype))
+        y = flat(T.arg("y", T.Buffer(out_shape or (g.batch, *self.target.shape), dtype)))
         x = flat(x)
         residual = flat(residual) if residual is not None else None
         chunks = -(-g.out_height // self.tiling.rows)
@@ -122,26 +146,33 @@ class Gemm:
             image = T.bind(task // (self.tiling.parts * chunks))
             first_row = T.bind(T.min(chunk * self.tiling.rows, g.out_height - self.tiling.rows))
             source, base = self._source(x, image, first_row)
-            out = (image * (g.out_height * g.out_width) + first_row * g.out_width) * g.outputs
             buffers = (source, w, bias, multiplier, residual, y)
-            self.emit_blocks(buffers, base, T.bind(out), part)
+            start = T.bind(image * self.target.size)
+            out, added = (
+                T.bind(image * each.size + first_row * each.pitch + each.place(0, 0))
+                for each in (self.target, self.added)
+            )
+            self.emit_blocks(buffers, base, Place(out, added), part)
+            if self.target.halo:
+                with T.If(part == 0), T.Then():
+                    emit_border(y, self.target, start, first_row, self.tiling.rows, self.epilogue.zero_point)
 
     def _source(self, x: Expr, image: Expr, first_row: Expr) -> tuple[Expr, Expr]:
         """Give the buffer that tiles read and the offset of the first output row's input in it."""
         g, window = self.g, self.window
         if not window.size:
-            start = image * (g.height * g.width * g.channels) + first_row * window.row_step
-            return x, T.bind(start)
+            return x, T.bind(image * self.source.size + first_row * window.row_step + window.start)
         scratch = T.alloc_buffer((window.size,), self.staged_dtype)
         if self.group > 1:
             # What a run's last step reads beyond the input meets zero weights, but must be initialised.
             with T.serial(0, self.group) as i:
                 zero = T.cast(T.int32(0), self.staged_dtype)
                 T.buffer_store(scratch, zero, [window.size - self.group + i])
-        emit_staging(g, window, self.tiling.rows, x, scratch, image, first_row, self.input_zero_point)
+        rows, fill = self.tiling.rows, self.input_zero_point
+        emit_staging(g, self.source, window, rows, x, scratch, image, first_row, fill)
         return scratch, T.int32(0)
 
-    def emit_blocks(self, buffers: tuple[Expr, ...], base: Expr, out: Expr, part: Expr) -> None:
+    def emit_blocks(self, buffers: tuple[Expr, ...], base: Expr, out: Place, part: Expr) -> None:
         """Walk over blocks of output channels: the parts share whole ones, the last takes the rest.
 
         `buffers` are the input, packed weight, bias, multiplier, residual and output, all flat; the first
@@ -161,7 +192,7 @@ class Gemm:
                     self._emit_pixels(buffers, base, out, group, T.int32(whole * width), rest)
 
     def _emit_pixels(
-        self, buffers: tuple[Expr, ...], base: Expr, out: Expr, group: Expr, vector: Expr, width: int
+        self, buffers: tuple[Expr, ...], base: Expr, out: Place, group: Expr, vector: Expr, width: int
     ) -> None:
         """Walk over the pixels of the staged rows; all of the reduction happens in registers."""
         block = _Block(self, buffers, base, out, group, vector, width)
@@ -186,7 +217,7 @@ class _Block:
         gemm: Gemm,
         buffers: tuple[Expr, ...],
         base: Expr,
-        out: Expr,
+        out: Place,
         group: Expr,
         vector: Expr,
         width: int,
@@ -202,7 +233,8 @@ class _Block:
         self.channel = T.bind(padded_vector * lanes)
         self.weights = T.bind(padded_vector * (lanes * gemm.group * len(g.runs) * gemm.steps))
         self.first = T.bind(vector * lanes)
-        self.out = T.bind(out + group * g.group_outputs + vector * lanes)
+        channel = T.bind(group * g.group_outputs + vector * lanes)
+        self.out = out + channel
 
     def start(self) -> Expr:
         """Begin the accumulators of a tile with the bias."""
@@ -245,11 +277,24 @@ class _Block:
         gemm = self.gemm
         _, _, _, multiplier, residual, y = self.buffers
         output = Output(multiplier, residual, y, gemm.g.group_outputs)
-        pitch = gemm.pitch or gemm.g.outputs
-        for i, offset in enumerate(self._offsets(t, pitch * gemm.g.out_width, pitch)):
+        for i, place in enumerate(self._places(t)):
             registers = [acc[self._register(i, v)] for v in range(self.width)]
-            position = T.bind(self.out + offset)
-            emit_pixel(gemm.epilogue, gemm.isa, output, registers, self.channel, position, self.first)
+            emit_pixel(gemm.epilogue, gemm.isa, output, registers, self.channel, place, self.first)
+
+    def _places(self, t: Expr) -> list[Place]:
+        """Give where each pixel of tile `t` is written, and where what is added to it is read."""
+        gemm = self.gemm
+        if gemm.pitch:
+            written = self._offsets(t, gemm.pitch * gemm.g.out_width, gemm.pitch)
+        else:
+            written = self._offsets(t, gemm.target.pitch, gemm.g.outputs)
+        read = written
+        if gemm.epilogue.residual and gemm.added != gemm.target:
+            read = self._offsets(t, gemm.added.pitch, gemm.g.outputs)
+        return [
+            Place(T.bind(self.out.y + y), T.bind(self.out.residual + residual))
+            for y, residual in zip(written, read, strict=True)
+        ]
 
     def _register(self, i: int, v: int) -> Expr:
         lanes = self.gemm.isa.lanes

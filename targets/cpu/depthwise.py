@@ -4,7 +4,7 @@ Integer taps are taken in pairs of window rows: the codes of two rows at one col
 serve every output pixel whose window covers the column, each with one multiply-add of int16 pairs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.conv2d import flat
-from tersor.targets.cpu.epilogue import Epilogue, Output, emit_pixel
+from tersor.targets.cpu.epilogue import Epilogue, Output, Place, emit_pixel
 from tersor.targets.cpu.geometry import Geometry, Tiling, balanced_rows
+from tersor.targets.cpu.halo import NO_HALOS, Halos, Image, emit_border
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa, load_int16, madd
 from tersor.targets.cpu.staging import Window, direct, emit_staging, staged
 from tersor.targets.cpu.threads import worth_sharing
@@ -59,57 +60,100 @@ def default_depthwise_tiling(isa: Isa, g: Geometry, cores: int, integer: bool) -
     return Tiling(pixels, min(2, _blocks(isa, g)), rows, 1, parallel)
 
 
-def depthwise(isa: Isa, g: Geometry, tiling: Tiling, epilogue: Epilogue, input_zero_point: int = 0) -> Any:
-    """Build the PrimFunc ``(x NHWC, packed weight, bias, [multiplier], [residual NHWC]) -> y NHWC``."""
+def depthwise(
+    isa: Isa,
+    g: Geometry,
+    tiling: Tiling,
+    epilogue: Epilogue,
+    input_zero_point: int = 0,
+    halos: Halos = NO_HALOS,
+) -> Any:
+    """Build the PrimFunc ``(x NHWC, packed weight, bias, [multiplier], [residual NHWC]) -> y NHWC``.
+
+    Images are stored with `halos`.
+    """
     with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
         T.func_name("depthwise")
         T.func_attr(dict(KERNEL_ATTRIBUTES))
-        _Kernel(isa, g, tiling, epilogue, input_zero_point).emit()
+        Depthwise(isa, g, tiling, epilogue, input_zero_point, halos).emit()
     return builder.get()
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Depthwise:
+    """The loops of one depthwise convolution."""
+
     isa: Isa
     g: Geometry
     tiling: Tiling
     epilogue: Epilogue
-    input_zero_point: int
+    input_zero_point: int = 0
+    halos: Halos = NO_HALOS
 
     @property
     def integer(self) -> bool:
+        """Whether codes are multiplied, not floats."""
         return self.epilogue.accumulator == "int32"
 
     @property
     def group(self) -> int:
+        """Rows of the window that one step multiplies."""
         return 2 if self.integer else 1
 
     @property
     def pairs(self) -> int:
+        """Steps over the rows of the window."""
         return -(-self.g.window[0] // self.group)
 
     @property
     def block_size(self) -> int:
+        """Weights of one vector of channels."""
         return self.pairs * self.g.window[1] * self.isa.lanes * self.group
 
     @property
+    def source(self) -> Image:
+        """How the input lies in memory."""
+        return Image(self.g.height, self.g.width, self.g.channels, self.halos.input)
+
+    @property
+    def target(self) -> Image:
+        """How the output lies in memory."""
+        return Image(self.g.out_height, self.g.out_width, self.g.channels, self.halos.output)
+
+    @property
+    def added(self) -> Image:
+        """How the residual lies in memory."""
+        return replace(self.target, halo=self.halos.residual)
+
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether the input is read where it is.
+
+        A vector of channels may read beyond the last channel, so the last pixel needs slack behind it.
+        """
+        return self.source.halo.covers(self.g.padding) and self.g.channels % self.isa.lanes == 0
+
+    @property
     def window(self) -> Window:
-        # A vector of channels may read beyond the last channel, so the last pixel needs slack behind it.
-        needed = any(self.g.padding) or self.g.channels % self.isa.lanes != 0
-        return staged(self.g, self.tiling.rows, self.isa.lanes) if needed else direct(self.g)
+        """Where the taps find their input."""
+        if self.reads_in_place:
+            return direct(self.g, self.source)
+        return staged(self.g, self.tiling.rows, self.isa.lanes)
 
     def emit(self) -> None:
+        """Emit the whole function."""
         g, tiling, epilogue = self.g, self.tiling, self.epilogue
         blocks = _blocks(self.isa, g)
         dtype = "uint8" if self.integer else "float32"
-        out_shape = (g.batch, g.out_height, g.out_width, g.channels)
-        x = T.arg("x", T.Buffer((g.batch, g.height, g.width, g.channels), dtype))
+        x = T.arg("x", T.Buffer((g.batch, *self.source.shape), dtype))
         w = T.arg("w", T.Buffer((blocks * self.block_size,), "int8" if self.integer else dtype))
         bias = T.arg("bias", T.Buffer((blocks * self.isa.lanes,), epilogue.accumulator))
         scaled = epilogue.has_multiplier
         multiplier = T.arg("multiplier", T.Buffer((blocks * self.isa.lanes,), "float32")) if scaled else None
-        residual = T.arg("residual", T.Buffer(out_shape, epilogue.output)) if epilogue.residual else None
-        y = flat(T.arg("y", T.Buffer(out_shape, epilogue.output)))
+        residual = None
+        if epilogue.residual:
+            residual = T.arg("residual", T.Buffer((g.batch, *self.added.shape), epilogue.output))
+        y = flat(T.arg("y", T.Buffer((g.batch, *self.target.shape), epilogue.output)))
         x = flat(x)
         residual = None if residual is None else flat(residual)
         chunks = -(-g.out_height // tiling.rows)
@@ -117,7 +161,12 @@ class _Kernel:
             image = T.bind(task // chunks)
             first_row = T.bind(T.min(task % chunks * tiling.rows, g.out_height - tiling.rows))
             source, base = self._source(x, image, first_row, dtype)
-            out = T.bind((image * g.out_height + first_row) * g.out_width)
+            start = T.bind(image * self.target.size)
+            out, added = (
+                T.bind(image * each.size + first_row * each.pitch + each.place(0, 0))
+                for each in (self.target, self.added)
+            )
+            out = Place(out, added)
             buffers = (source, w, bias, multiplier, residual, y)
             whole, rest = divmod(blocks, tiling.vectors)
             if whole:
@@ -125,8 +174,10 @@ class _Kernel:
                     self._emit_rows(buffers, base, out, T.bind(block * tiling.vectors), tiling.vectors)
             if rest:
                 self._emit_rows(buffers, base, out, T.int32(whole * tiling.vectors), rest)
+            if self.target.halo:
+                emit_border(y, self.target, start, first_row, tiling.rows, epilogue.zero_point)
 
-    def _emit_rows(self, buffers: tuple[Expr, ...], base: Expr, out: Expr, vector: Expr, width: int) -> None:
+    def _emit_rows(self, buffers: tuple[Expr, ...], base: Expr, out: Place, vector: Expr, width: int) -> None:
         """Walk over the pixels of the staged rows with `width` vectors of channels."""
         g, tiling, window = self.g, self.tiling, self.window
         weights = self._load_weights(buffers[1], vector, width)
@@ -134,18 +185,22 @@ class _Kernel:
             column = T.bind(T.min(t * tiling.pixels, g.out_width - tiling.pixels))
             offset = row * window.row_step + column * window.column_step
             at = T.bind(base + offset + vector * self.isa.lanes)
-            position = T.bind((out + row * g.out_width + column) * g.channels)
-            self._emit_tile(buffers, weights, at, position, vector, width)
+            place = Place(
+                T.bind(out.y + row * self.target.pitch + column * g.channels),
+                T.bind(out.residual + row * self.added.pitch + column * g.channels),
+            )
+            self._emit_tile(buffers, weights, at, place, vector, width)
 
     def _source(self, x: Expr, image: Expr, first_row: Expr, dtype: str) -> tuple[Expr, Expr]:
         g, window = self.g, self.window
         if not window.size:
-            return x, T.bind(image * (g.height * g.width * g.channels) + first_row * window.row_step)
+            return x, T.bind(image * self.source.size + first_row * window.row_step + window.start)
         scratch = T.alloc_buffer((window.size,), dtype)
         with T.serial(0, self.isa.lanes) as i:
             zero = T.cast(T.int32(0), dtype)
             T.buffer_store(scratch, zero, [window.size - self.isa.lanes + i])
-        emit_staging(g, window, self.tiling.rows, x, scratch, image, first_row, self.input_zero_point)
+        rows, fill = self.tiling.rows, self.input_zero_point
+        emit_staging(g, self.source, window, rows, x, scratch, image, first_row, fill)
         return scratch, T.int32(0)
 
     def _load_weights(self, w: Expr, vector: Expr, width: int) -> Expr:
@@ -160,7 +215,7 @@ class _Kernel:
         return weights
 
     def _emit_tile(
-        self, buffers: tuple[Expr, ...], weights: Expr, at: Expr, position: Expr, vector: Expr, width: int
+        self, buffers: tuple[Expr, ...], weights: Expr, at: Expr, out: Place, vector: Expr, width: int
     ) -> None:
         source, _, bias, multiplier, residual, y = buffers
         lanes, pixels = self.isa.lanes, self.tiling.pixels
@@ -177,7 +232,7 @@ class _Kernel:
         output = Output(multiplier, residual, y, self.g.channels)
         for p in range(pixels):
             registers = [acc[register(p, v)] for v in range(width)]
-            place = T.bind(position + p * self.g.channels + first)
+            place = out + (first + p * self.g.channels)
             emit_pixel(self.epilogue, self.isa, output, registers, first, place, first)
 
     def _emit_taps(self, acc: Expr, register: Any, source: Expr, weights: Expr, at: Expr, v: int) -> None:

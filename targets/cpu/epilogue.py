@@ -94,6 +94,7 @@ class Rescale:
 
     accumulator = "int32"
     output = "float32"
+    zero_point = 0
     has_multiplier = True
     residual = None
     bounded = False
@@ -113,6 +114,7 @@ class Activation:
 
     accumulator = "float32"
     output = "float32"
+    zero_point = 0
     has_multiplier = False
     bounded = False
 
@@ -139,19 +141,30 @@ class Output:
     channels: int
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a vector of a pixel is written, and where what is added to it is read."""
+
+    y: Expr
+    residual: Expr
+
+    def __add__(self, elements: Expr) -> "Place":
+        return Place(self.y + elements, self.residual + elements)
+
+
 def emit_pixel(
     epilogue: Epilogue,
     isa: Isa,
     output: Output,
     registers: list[Expr],
     padded_channel: Expr,
-    position: Expr,
+    place: Place,
     first: Expr,
 ) -> None:
     """Finish the accumulators of one pixel and store those whose channel exists.
 
     `registers` are its vectors in order, the first of them at `padded_channel` of the packed constants, at
-    channel `first` of its group, and at `position` of the output.
+    channel `first` of its group, and at `place` of the output.
     """
     lanes, v = isa.lanes, 0
     ragged = output.channels % lanes != 0
@@ -159,51 +172,51 @@ def emit_pixel(
         pairs = isa.packs and epilogue.bounded and not ragged and v + 1 < len(registers)
         if isinstance(epilogue, Requantize) and pairs:
             _store_pair(
-                epilogue, isa, output, registers[v : v + 2], padded_channel + v * lanes, position + v * lanes
+                epilogue, isa, output, registers[v : v + 2], padded_channel + v * lanes, place + v * lanes
             )
             v += 2
             continue
         left = output.channels - first - v * lanes if ragged else None
-        _store(epilogue, isa, output, registers[v], padded_channel + v * lanes, position + v * lanes, left)
+        _store(epilogue, isa, output, registers[v], padded_channel + v * lanes, place + v * lanes, left)
         v += 1
 
 
 def _store_pair(
-    epilogue: Requantize, isa: Isa, output: Output, accs: list[Expr], channel: Expr, at: Expr
+    epilogue: Requantize, isa: Isa, output: Output, accs: list[Expr], channel: Expr, at: Place
 ) -> None:
     lanes = isa.lanes
     assert output.multiplier is not None
     places = [v * lanes for v in range(2)]
     multipliers = [output.multiplier[T.ramp(channel + v, 1, lanes)] for v in places]
     residual = output.residual
-    residuals = [] if residual is None else [residual[T.ramp(at + v, 1, lanes)] for v in places]
+    residuals = [] if residual is None else [residual[T.ramp(at.residual + v, 1, lanes)] for v in places]
     codes = epilogue.emit_pair(isa, accs, multipliers, residuals)
-    T.buffer_store(output.y, codes, [T.ramp(at, 1, lanes * 2)])
+    T.buffer_store(output.y, codes, [T.ramp(at.y, 1, lanes * 2)])
 
 
 def _store(
-    epilogue: Epilogue, isa: Isa, output: Output, acc: Expr, channel: Expr, at: Expr, left: Expr | None
+    epilogue: Epilogue, isa: Isa, output: Output, acc: Expr, channel: Expr, at: Place, left: Expr | None
 ) -> None:
     """Store one vector; with `left`, only the channels that are left."""
     lanes = isa.lanes
-    vector, place = T.ramp(0, 1, lanes), T.ramp(at, 1, lanes)
+    vector = T.ramp(0, 1, lanes)
     multiplier = None if output.multiplier is None else output.multiplier[T.ramp(channel, 1, lanes)]
     residual = output.residual
     if left is None:
-        other = None if residual is None else residual[place]
-        T.buffer_store(output.y, epilogue.emit(isa, acc, multiplier, other), [place])
+        other = None if residual is None else residual[T.ramp(at.residual, 1, lanes)]
+        T.buffer_store(output.y, epilogue.emit(isa, acc, multiplier, other), [T.ramp(at.y, 1, lanes)])
         return
     count = T.bind(T.min(left, lanes))
     other = None
     if residual is not None:
         edge = T.alloc_buffer((lanes,), epilogue.output, scope="local")
         with T.serial(0, count) as i:
-            T.buffer_store(edge, residual[at + i], [i])
+            T.buffer_store(edge, residual[at.residual + i], [i])
         other = edge[vector]
     result = T.alloc_buffer((lanes,), epilogue.output, scope="local")
     T.buffer_store(result, epilogue.emit(isa, acc, multiplier, other), [vector])
     with T.serial(0, count) as i:
-        T.buffer_store(output.y, result[i], [at + i])
+        T.buffer_store(output.y, result[i], [at.y + i])
 
 
 def _round(isa: Isa, value: Expr) -> Expr:

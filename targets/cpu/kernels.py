@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tersor.targets.cpu.amx import pack_tiles, tile_conv2d
-from tersor.targets.cpu.conv2d import conv2d
+from tersor.targets.cpu.amx import TileGemm, pack_tiles, tile_conv2d
+from tersor.targets.cpu.conv2d import Gemm, conv2d
 from tersor.targets.cpu.depthwise import (
+    Depthwise,
     default_depthwise_tiling,
     depthwise,
     pack_depthwise_channels,
@@ -17,6 +18,7 @@ from tersor.targets.cpu.depthwise import (
 )
 from tersor.targets.cpu.epilogue import Epilogue
 from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.halo import NO_HALOS, Halos, Image
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.mapping import Axes, Nest
 from tersor.targets.cpu.packing import pack_channels, pack_weight
@@ -43,6 +45,7 @@ class Kernel:
     tiling: Tiling
     epilogue: Epilogue
     zero_point: int
+    halos: Halos = NO_HALOS
 
     @property
     def name(self) -> str:
@@ -67,13 +70,28 @@ class Kernel:
         return self.geometry.height > 1 or self.geometry.window != (1, 1)
 
     def prim_func(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> Any:
-        """Build the PrimFunc for operands of these shapes (NHWC, or [..., C] of a dense layer)."""
-        g = self.geometry
-        if self.isa.tiles:
-            return tile_conv2d(self.isa, g, self.tiling, self.epilogue, self.zero_point, in_shape, out_shape)
+        """Build the PrimFunc for operands of these shapes (NHWC with halos, or [..., C] of a dense layer)."""
+        g, tiling, epilogue = self.geometry, self.tiling, self.epilogue
         if g.is_depthwise:
-            return depthwise(self.isa, g, self.tiling, self.epilogue, self.zero_point)
-        return conv2d(self.isa, g, self.tiling, self.epilogue, self.zero_point, in_shape, out_shape)
+            return depthwise(self.isa, g, tiling, epilogue, self.zero_point, self.halos)
+        shapes = (in_shape, out_shape) if self.halos == NO_HALOS else (None, None)
+        build = tile_conv2d if self.isa.tiles else conv2d
+        return build(self.isa, g, tiling, epilogue, self.zero_point, *shapes, self.halos)
+
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether it reads its input where it is, and copies nothing."""
+        return self._loops.reads_in_place
+
+    @property
+    def target(self) -> Image:
+        """How its output lies in memory."""
+        return self._loops.target
+
+    @property
+    def _loops(self) -> Gemm | Depthwise | TileGemm:
+        loops = TileGemm if self.isa.tiles else Depthwise if self.geometry.is_depthwise else Gemm
+        return loops(self.isa, self.geometry, self.tiling, self.epilogue, self.zero_point, self.halos)
 
     def pack_weight(self, weight: Array) -> Array:
         """Pack a weight [K, C/groups, R, S]."""

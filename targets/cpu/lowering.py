@@ -35,6 +35,8 @@ from tersor.ir.recurrent import Recurrence, call_cell, find_recurrences
 from tersor.ir.untyped import relax, te, tirx
 from tersor.mapping import Mapping as LoopMapping
 from tersor.targets.cpu.geometry import Geometry
+from tersor.targets.cpu.halo import Halo, Halos
+from tersor.targets.cpu.halo_plan import plan_halos
 from tersor.targets.cpu.interleave import can_interleave, interleave
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.kernels import (
@@ -128,6 +130,12 @@ class _Lowering:
         self.made: dict[Expr, str] = {}  # the layer of each kernel's result
         self.packing = dict(packing)
         self.mappings = mappings
+        self.convolutions = {
+            var: self._choose_convolution(composite)
+            for var, composite in self.composites.items()
+            if composite.operator == "nn.conv2d"
+        }
+        self.halos = plan_halos(self.graph, self.composites, self.convolutions)
 
     def rewrite(self) -> Lowered:
         """Emit every binding in its layout."""
@@ -275,17 +283,23 @@ class _Lowering:
 
     def _emit_conv2d(self, composite: Composite) -> None:
         assert composite.weight is not None
-        geometry = conv_geometry(
-            shape_of(composite.data), composite.weight.shape, composite.attributes, composite.padding
-        )
-        kernel = self._choose_kernel(geometry, composite)
-        out = (geometry.batch, geometry.out_height, geometry.out_width, geometry.outputs)
+        found = (composite.data, composite.residual, composite.result)
+        halos = Halos(*(self.halos.get(var, Halo()) if var is not None else Halo() for var in found))
+        kernel = replace(self.convolutions[composite.result], halos=halos)
+        out = (kernel.geometry.batch, *kernel.target.shape)
         x = self._channels_last(composite.data)
         residual = [] if composite.residual is None else [self._channels_last(composite.residual)]
         weight = self.builder.weight(composite.layer, kernel.pack_weight(composite.weight))
         result = self._call_kernel(kernel, composite, x, weight, residual, out)
         self.last[composite.result] = result
         self.made[result] = composite.layer
+
+    def _choose_convolution(self, composite: Composite) -> Kernel:
+        assert composite.weight is not None
+        geometry = conv_geometry(
+            shape_of(composite.data), composite.weight.shape, composite.attributes, composite.padding
+        )
+        return self._choose_kernel(geometry, composite)
 
     def _emit_dense(self, composite: Composite) -> None:
         out = shape_of(composite.result)

@@ -15,12 +15,12 @@ from tvm.script.ir_builder import tirx as T
 
 from tersor.arithmetic import SYMMETRIC_ZERO
 from tersor.targets.cpu.conv2d import Gemm, flat
-from tersor.targets.cpu.epilogue import Epilogue
+from tersor.targets.cpu.epilogue import Epilogue, Place
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
 from tersor.targets.cpu.mapping import PRODUCT, Nest
+from tersor.targets.cpu.moves import copy_run
 from tersor.targets.cpu.packing import channel_vectors
-from tersor.targets.cpu.staging import copy_run
 from tersor.targets.cpu.threads import worth_sharing
 from tersor.targets.cpu.tiling import default_tiling
 from tersor.targets.cpu.views import View
@@ -121,7 +121,8 @@ class ProductKernel:
             start = self._base(self.left, entry) + first * self.left.strides[-2]
             staged = self._emit_staged(gemm, left, T.bind(start))
             out = T.bind(self._base(self.out, entry) + first * self.out.strides[-2])
-            gemm.emit_blocks((staged, packed, sums, multiplier, None, y), T.int32(0), out, T.int32(0))
+            place = Place(out, out)
+            gemm.emit_blocks((staged, packed, sums, multiplier, None, y), T.int32(0), place, T.int32(0))
 
     def _base(self, view: View, entry: Expr) -> Expr:
         """Give the offset of one entry of the batch in the tensor behind a view."""

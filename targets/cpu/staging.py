@@ -6,11 +6,10 @@ from typing import Any
 from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.geometry import Geometry
+from tersor.targets.cpu.halo import Image
+from tersor.targets.cpu.moves import copy_run, fill_run
 
 Expr = Any
-
-# Elements moved by one vector copy; the buffers behind are byte-sized, so this is one or two registers.
-COPY_LANES = 16
 
 
 @dataclass(frozen=True)
@@ -23,18 +22,19 @@ class Window:
     tap_row: int  # distance between window rows
     tap_column: int  # distance between window columns
     size: int  # elements of the scratch buffer; 0 when the input is read in place
+    start: int = 0  # where in an image the first window begins
 
 
-def direct(g: Geometry) -> Window:
-    """Read the input in place."""
-    pitch = g.width * g.channels
+def direct(g: Geometry, source: Image) -> Window:
+    """Read the input in place, as `source` lies in memory."""
     return Window(
-        pitch,
-        pitch * g.stride[0],
+        source.pitch,
+        source.pitch * g.stride[0],
         g.channels * g.stride[1],
-        pitch * g.dilation[0],
+        source.pitch * g.dilation[0],
         g.channels * g.dilation[1],
         0,
+        source.place(-g.padding[0], -g.padding[1]),
     )
 
 
@@ -65,65 +65,36 @@ def staged_rows(g: Geometry, rows: int) -> int:
 
 
 def emit_staging(
-    g: Geometry, window: Window, rows: int, x: Expr, scratch: Expr, image: Expr, first_row: Expr, fill: float
+    g: Geometry,
+    source: Image,
+    window: Window,
+    rows: int,
+    x: Expr,
+    scratch: Expr,
+    image: Expr,
+    first_row: Expr,
+    fill: float,
 ) -> None:
-    """Copy the input rows of the output rows from `first_row` on into `scratch`."""
+    """Copy the input rows of the output rows from `first_row` on into `scratch`; `source` is how x lies."""
     dtype = str(scratch.dtype)
-    image_base = image * (g.height * g.width * g.channels)
+    base = T.bind(image * source.size)
     top, left, _, right = g.padding
     with T.serial(0, staged_rows(g, rows)) as r:
         at = r * window.row_pitch
+        row = first_row * g.stride[0] + (r * g.stride[0] if subsamples(g) else r) - top
+        start = base + row * source.pitch + source.place(0, 0)
+        inside = g.width * g.channels
         if subsamples(g):
-            source = image_base + (first_row + r) * (g.stride[0] * g.width * g.channels)
             with T.serial(0, g.out_width) as q:
                 step = g.channels * g.stride[1]
-                copy_run(scratch, at + q * g.channels, x, source + q * step, g.channels, dtype)
-            return
-        row = first_row * g.stride[0] + r - top
-        source = image_base + row * (g.width * g.channels)
-        inside = g.width * g.channels
-        if not any(g.padding):
-            copy_run(scratch, at, x, source, inside, dtype)
-            return
-        with T.If(T.And(row >= 0, row < g.height)):
-            with T.Then():
-                _fill(scratch, at, left * g.channels, fill, dtype)
-                copy_run(scratch, at + left * g.channels, x, source, inside, dtype)
-                _fill(scratch, at + (left + g.width) * g.channels, right * g.channels, fill, dtype)
-            with T.Else():
-                _fill(scratch, at, window.row_pitch, fill, dtype)
-
-
-def copy_run(target: Expr, at: Expr, source: Expr, source_at: Expr, count: int, dtype: str) -> None:
-    """Copy `count` elements as `dtype`; the last vector overlaps the one before: no scalar tail."""
-
-    def move(offset: Expr, lanes: int) -> None:
-        value = source[T.ramp(source_at + offset, 1, lanes)] if lanes > 1 else source[source_at + offset]
-        value = T.cast(value, f"{dtype}x{lanes}" if lanes > 1 else dtype)
-        T.buffer_store(target, value, [T.ramp(at + offset, 1, lanes) if lanes > 1 else at + offset])
-
-    _cover(count, move)
-
-
-def _fill(target: Expr, at: Expr, count: int, value: float, dtype: str) -> None:
-    def store(offset: Expr, lanes: int) -> None:
-        constant = T.float32(value) if dtype == "float32" else T.cast(T.int32(int(value)), dtype)
-        if lanes > 1:
-            T.buffer_store(target, T.broadcast(constant, lanes), [T.ramp(at + offset, 1, lanes)])
+                copy_run(scratch, at + q * g.channels, x, start + q * step, g.channels, dtype)
+        elif source.halo.covers(g.padding):
+            copy_run(scratch, at, x, start - left * g.channels, window.row_pitch, dtype)
         else:
-            T.buffer_store(target, constant, [at + offset])
-
-    _cover(count, store)
-
-
-def _cover(count: int, step: Any) -> None:
-    if count == 0:
-        return
-    if count < COPY_LANES:
-        with T.serial(0, count) as i:
-            step(i, 1)
-        return
-    with T.serial(0, count // COPY_LANES) as i:
-        step(i * COPY_LANES, COPY_LANES)
-    if count % COPY_LANES:
-        step(T.int32(count - COPY_LANES), COPY_LANES)
+            with T.If(T.And(row >= 0, row < g.height)):
+                with T.Then():
+                    fill_run(scratch, at, left * g.channels, fill, dtype)
+                    copy_run(scratch, at + left * g.channels, x, start, inside, dtype)
+                    fill_run(scratch, at + (left + g.width) * g.channels, right * g.channels, fill, dtype)
+                with T.Else():
+                    fill_run(scratch, at, window.row_pitch, fill, dtype)

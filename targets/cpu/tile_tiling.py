@@ -8,6 +8,7 @@ after 52; a load of a tile every 8.
 from dataclasses import dataclass
 
 from tersor.targets.cpu.geometry import Geometry, Tiling
+from tersor.targets.cpu.halo import NO_HALO, Halo, Image
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.staging import Window, direct, staged, subsamples
 from tersor.targets.cpu.threads import worth_sharing
@@ -96,32 +97,32 @@ class Lines:
         return self.count * self.line_tiles
 
 
-def must_stage(g: Geometry) -> bool:
+def must_stage(g: Geometry, halo: Halo = NO_HALO) -> bool:
     """Whether tiles cannot read the input in place: it has borders to fill, or ends within a lane."""
-    return any(g.padding) or Depth(g.run_length).overread > 0
+    return not halo.covers(g.padding) or Depth(g.run_length).overread > 0
 
 
-def window_of(g: Geometry, rows: int, layout: Layout) -> Window:
+def window_of(g: Geometry, rows: int, layout: Layout, halo: Halo = NO_HALO) -> Window:
     """Say where tiles find the input of `rows` output rows."""
-    if layout.staged or must_stage(g):
+    if layout.staged or must_stage(g, halo):
         return staged(g, rows, Depth(g.run_length).overread)
-    return direct(g)
+    return direct(g, Image(g.height, g.width, g.channels, halo))
 
 
-def lines_of(g: Geometry, rows: int, layout: Layout) -> Lines:
+def lines_of(g: Geometry, rows: int, layout: Layout, halo: Halo = NO_HALO) -> Lines:
     """Lay the pixels of `rows` output rows out; rows that are no whole number of pixels apart stay lines."""
-    window = window_of(g, rows, layout)
+    window = window_of(g, rows, layout, halo)
     pitch, uneven = divmod(window.row_step, window.column_step)
     if layout.flat and not uneven and rows > 1:
         return Lines(1, (rows - 1) * pitch + g.out_width, 0, pitch)
     return Lines(rows, g.out_width, window.row_step, 0)
 
 
-def layout_of(g: Geometry, rows: int) -> Layout:
+def layout_of(g: Geometry, rows: int, halo: Halo = NO_HALO) -> Layout:
     """Choose the layout of tasks of `rows` output rows: that of the fewest tiles."""
-    stagings = (True,) if must_stage(g) else (False, True) if subsamples(g) else (False,)
+    stagings = (True,) if must_stage(g, halo) else (False, True) if subsamples(g) else (False,)
     layouts = [Layout(flat, copies) for copies in stagings for flat in (False, True)]
-    return min(layouts, key=lambda layout: _layout_cost(g, rows, layout))
+    return min(layouts, key=lambda layout: _layout_cost(g, rows, layout, halo))
 
 
 def default_tile_tiling(isa: Isa, g: Geometry, cores: int) -> Tiling:
@@ -161,11 +162,11 @@ def why_not_tiles(isa: Isa, g: Geometry, cores: int) -> str | None:
     return f"tiles take about {tiled:.0f} cycles, vectors {by_vectors:.0f}"
 
 
-def _layout_cost(g: Geometry, rows: int, layout: Layout) -> float:
+def _layout_cost(g: Geometry, rows: int, layout: Layout, halo: Halo) -> float:
     """Tiles, and as a part of one what copying the inputs of a tile takes where that can be avoided."""
-    lines = lines_of(g, rows, layout)
+    lines = lines_of(g, rows, layout, halo)
     waste = lines.tiles * lines.rows - rows * g.out_width
-    copied = 0.25 if layout.staged and not must_stage(g) else 0.0
+    copied = 0.25 if layout.staged and not must_stage(g, halo) else 0.0
     return lines.tiles * (1 + copied) + waste / (16 * ROWS)
 
 

@@ -63,7 +63,7 @@ def codes(layer: QuantizedLayer, ways: list[tuple[Tiling, Layout]]) -> list[np.n
     kernels = [replace(layer.kernel(isa), tiling=tiling) for tiling, _ in ways]
     shapes = (g.batch, g.height, g.width, g.channels), (g.batch, g.out_height, g.out_width, g.outputs)
     functions = {
-        f"f{i}": tile_conv2d(isa, g, tiling, layer.epilogue, layer.zero_point, *shapes, layout)
+        f"f{i}": tile_conv2d(isa, g, tiling, layer.epilogue, layer.zero_point, *shapes, layout=layout)
         for i, (tiling, layout) in enumerate(ways)
     }
     named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tersor.targets.cpu.geometry import Geometry
+from tersor.targets.cpu.halo import Halo
 from tersor.targets.cpu.isa import AMX
 from tersor.targets.cpu.tile_tiling import (
     Depth,
@@ -116,6 +117,7 @@ def test_input_with_borders_or_an_end_within_a_lane_must_be_copied() -> None:
     assert must_stage(Geometry(1, 8, 8, 5, 16))
     assert not must_stage(Geometry(1, 8, 8, 65, 16))
     assert not must_stage(replace(RESNET, padding=(0, 0, 0, 0)))
+    assert not must_stage(RESNET, Halo(RESNET.padding))
 
 
 def test_small_layers_run_in_one_thread() -> None:
