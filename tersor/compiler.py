@@ -143,15 +143,8 @@ def compile(
     model.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    if calibration_samples < 1:
-        raise UserError(f"calibration needs at least 1 sample, got {calibration_samples}")
     inspected = list(islice(data, INSPECTED))
-    total = min(calibration_samples, len(data)) if isinstance(data, Sized) else None
-
-    def calibrated(mods: Sequence[tvm.IRModule]) -> Statistics:
-        return _calibrate(model, mods, _chained(inspected, data, calibration_samples), progress, total)
-
-    plan, statistics = _plan(model, config, calibrated, progress)
+    plan, statistics = calibrated_plan(model, data, inspected, config, calibration_samples, progress)
     progress("compiling", 0, None)
     mods = [compress(mod, plan, statistics) for mod in model.mods]
     build, raced = model.compiled(mods, plan.mappings), ""
@@ -172,6 +165,28 @@ def compile(
     report = Report(model.name, describe(model.host).name, model.buckets, layers, totals)
     report = replace(report, fallbacks=find_fallbacks(model.mod), race=raced)
     return Compiled(build.executable, runner, plan, statistics, report)
+
+
+def calibrated_plan(
+    model: Model,
+    data: Samples,
+    inspected: list[Mapping[str, Array]],
+    config: Config | Plan | str,
+    calibration_samples: int,
+    progress: Progress,
+) -> tuple[Plan, Statistics]:
+    """Plan with statistics of the first samples, of which `inspected` have been read already.
+
+    Raises UserError for samples that do not fit the model.
+    """
+    if calibration_samples < 1:
+        raise UserError(f"calibration needs at least 1 sample, got {calibration_samples}")
+    total = min(calibration_samples, len(data)) if isinstance(data, Sized) else None
+
+    def calibrated(mods: Sequence[tvm.IRModule]) -> Statistics:
+        return _calibrate(model, mods, _chained(inspected, data, calibration_samples), progress, total)
+
+    return _plan(model, config, calibrated, progress)
 
 
 def _plan(

@@ -12,6 +12,7 @@ _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 _SIZES = {f"{prefix}B": factor for prefix, factor in (_DECIMAL | _BINARY).items()}
 _BANDWIDTHS = {f"{unit}/s": factor for unit, factor in _SIZES.items()}
 _FREQUENCIES = {f"{prefix}Hz": factor for prefix, factor in _DECIMAL.items()}
+_DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _ENERGIES = {"fJ": 1e-3, "pJ": 1e0, "nJ": 1e3}
 
 
@@ -48,6 +49,11 @@ def parse_frequency(text: object) -> float:
 def parse_energy(text: object) -> float:
     """Read an energy in pJ. Raises ValueError."""
     return _quantity(text, _ENERGIES, "0.2 pJ")
+
+
+def parse_duration(text: object) -> float:
+    """Read a time in seconds. Raises ValueError."""
+    return _quantity(text, _DURATIONS, "90 s")
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]

@@ -95,6 +95,15 @@ _MACS_PER_CYCLE = {
 }
 
 
+def cpu_name() -> str:
+    """Give what the kernel calls this CPU, or its architecture where it says nothing."""
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
 def macs_per_cycle(isa: Isa, precision: str) -> float:
     """Give the multiply-accumulates that the kernels sustain per cycle and core."""
     return _MACS_PER_CYCLE[isa.name][precision]

@@ -47,7 +47,7 @@ from tersor.targets.cpu.kernels import (
     dense_geometry,
     dense_weight,
 )
-from tersor.targets.cpu.mapping import CONVOLUTION, DENSE
+from tersor.targets.cpu.mapping import CONVOLUTION, DENSE, Nest
 from tersor.targets.cpu.packing import pack_channels
 from tersor.targets.cpu.partition import (
     Composite,
@@ -59,6 +59,7 @@ from tersor.targets.cpu.partition import (
 from tersor.targets.cpu.planned import PlannedMappings
 from tersor.targets.cpu.product import ProductKernel
 from tersor.targets.cpu.recurrent import has_kernel, kernel_name, pack_recurrent_weight, recurrent_kernel
+from tersor.targets.cpu.tile_mapping import TileNest
 
 ELEMENTWISE = (
     "nn.relu", "nn.relu6", "clip", "sigmoid", "tanh", "exp", "add", "multiply", "subtract", "divide",
@@ -77,6 +78,17 @@ class KernelCall:
 
 
 @dataclass(frozen=True)
+class Use:
+    """One kernel of a layer, the loops that its tiling is one of, and the shapes of operand and result."""
+
+    layer: str
+    kernel: Kernel | ProductKernel
+    nest: Nest | TileNest
+    in_shape: tuple[int, ...] = ()
+    out_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A module of kernels, the name of the kernel that each layer got, and how its weight is packed.
 
@@ -88,6 +100,7 @@ class Lowered:
     packing: dict[str, Packing] = field(default_factory=dict)
     mappings: PlannedMappings = field(default_factory=lambda: PlannedMappings({}))  # and which of them ran
     calls: tuple[KernelCall, ...] = ()
+    uses: tuple[Use, ...] = ()
 
 
 def lower(
@@ -130,6 +143,7 @@ class _Lowering:
         self.made: dict[Expr, str] = {}  # the layer of each kernel's result
         self.packing = dict(packing)
         self.mappings = mappings
+        self.uses: list[Use] = []
         self.convolutions = {
             var: self._choose_convolution(composite)
             for var, composite in self.composites.items()
@@ -155,7 +169,7 @@ class _Lowering:
         outputs = [self._channels_first(output) for output in self.graph.outputs]
         mod = self.builder.finish(outputs)
         calls = tuple(_kernel_calls(mod, self.made))
-        return Lowered(mod, self.kernels, self.packing, self.mappings, calls)
+        return Lowered(mod, self.kernels, self.packing, self.mappings, calls, tuple(self.uses))
 
     # Layouts
 
@@ -328,6 +342,7 @@ class _Lowering:
         )
         kernel = replace(kernel, given=self.mappings.tiling(composite.layer, kernel.nest, kernel.tiling))
         self.kernels[composite.layer] = kernel.name
+        self.uses.append(Use(composite.layer, kernel, kernel.nest))
         arguments = [self._channels_first(operand) for operand in composite.operands]
         if composite.multiplier is not None:
             packed = pack_channels(self.vectors, kernel.geometry, composite.multiplier)
@@ -349,7 +364,7 @@ class _Lowering:
             packing,
             composite.weight is None,
         )
-        nest = kernel.nest(DENSE if composite.operator == "matmul" else CONVOLUTION)
+        nest = _nest(kernel, composite)
         vectors = packing.vectors if packing is not None else None
         tiling = self.mappings.tiling(composite.layer, nest, kernel.tiling, vectors)
         kernel = replace(kernel, tiling=tiling)
@@ -396,6 +411,7 @@ class _Lowering:
         if composite.multiplier is not None:
             packed = kernel.pack_channels(composite.multiplier)
             constants.append(self.builder.weight(f"{use}.multiplier", packed))
+        self.uses.append(Use(composite.layer, kernel, _nest(kernel, composite), shape_of(x), out))
         function = kernel.prim_func(shape_of(x), out)
         name = kernel.name.replace(" ", "_").replace("-", "_")
         arguments = [x, weight, *constants, *residual]
@@ -415,6 +431,10 @@ def _kernel_calls(mod: Module, made: Mapping[Expr, str]) -> Iterator[KernelCall]
             given = var.ty.fields[0] if isinstance(var.ty, relax.TupleType) else var.ty
             reads = value.args[1].fields[0].ty
             yield KernelCall(made[var], index, str(reads.dtype), str(given.dtype))
+
+
+def _nest(kernel: Kernel, composite: Composite) -> Nest | TileNest:
+    return kernel.nest(DENSE if composite.operator == "matmul" else CONVOLUTION)
 
 
 def _is_image(tensor: Expr) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from tersor.cli import bench, compress, export, inspect, run
+from tersor.cli import bench, compress, export, inspect, run, tune
 from tersor.error import UserError
 
 # The base of every error in how a command is called; typer keeps the class itself private.
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("compress")(compress.compress)
+app.command("tune")(tune.tune)
 app.command("export")(export.export)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)

@@ -88,10 +88,10 @@ def compress(
     layout: Layout = "NCHW",
 ) -> None:
     """Compress an ONNX model: writes model.so, plan.json and a report, and prints the report."""
-    request = _request(plan, scheme, min_snr, objective, calibration)
+    request = request_of(plan, scheme, min_snr, objective, calibration)
     preprocessing = parse_preprocessing(resize, crop, mean, std, layout)
     shapes, batches = parse_shapes(shape), parse_batch(batch)
-    host = _hardware(isa, cores)
+    host = host_hardware(isa, cores)
     check_writable(out)
     with progress_bar() as show:
         show("importing", 0, None)
@@ -116,13 +116,14 @@ def compress(
     console.print(f"written to {out}", highlight=False)
 
 
-def _request(
+def request_of(
     plan: Path | None,
     scheme: str | None,
     min_snr: float | None,
     objective: Objective | None,
     calibration: Calibration | None,
 ) -> Plan | Config:
+    """Read what is to be done to each layer. Raises UserError for options that contradict one another."""
     if plan is not None:
         given = {"scheme": scheme, "min-snr": min_snr, "objective": objective, "calibration": calibration}
         if both := [name for name, value in given.items() if value is not None]:
@@ -142,7 +143,8 @@ def _request(
         raise UserError(f"--scheme: {error}") from error
 
 
-def _hardware(isa: str | None, cores: int | None) -> Hardware:
+def host_hardware(isa: str | None, cores: int | None) -> Hardware:
+    """Describe this CPU, or as much of it as is to be used. Raises UserError."""
     return hardware(detect(isa, cores))
 
 

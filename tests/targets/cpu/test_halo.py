@@ -46,13 +46,17 @@ def failures(isa: Isa, seeds: range) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("isa", [NATIVE, AVX512_VNNI.described(), AMX.described()], ids=["native", "in place", "tiles"])
+@pytest.mark.parametrize(
+    "isa", [NATIVE, AVX512_VNNI.described(), AMX.described()], ids=["native", "in place", "tiles"]
+)
 def test_layers_read_and_fill_halos(isa: Isa) -> None:
     assert failures(isa, range(30)) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", [NATIVE, PLAIN, AVX512_VNNI.described(), AMX.described()], ids=lambda isa: isa.name)
+@pytest.mark.parametrize(
+    "isa", [NATIVE, PLAIN, AVX512_VNNI.described(), AMX.described()], ids=lambda isa: isa.name
+)
 def test_many_layers_read_and_fill_halos(isa: Isa) -> None:
     assert failures(isa, range(30, 250)) == []
 
