@@ -11,6 +11,7 @@ from tersor.targets.cpu.isa import AMX, AVX512_VNNI, PLAIN, Isa
 from tests.quantized_layers import draw, draw_halos
 
 NATIVE = detect().isa
+READ_IN_PLACE = (AVX512_VNNI.described(), AMX.described())
 
 
 def test_an_image_with_a_halo_has_rows_and_columns_around_it() -> None:
@@ -46,17 +47,25 @@ def failures(isa: Isa, seeds: range) -> list[str]:
     ]
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     "isa", [NATIVE, AVX512_VNNI.described(), AMX.described()], ids=["native", "in place", "tiles"]
 )
+=======
+@pytest.mark.parametrize("isa", [NATIVE, *READ_IN_PLACE], ids=["native", "vectors", "tiles"])
+>>>>>>> 9946f0c (tests: which images have a halo)
 def test_layers_read_and_fill_halos(isa: Isa) -> None:
     assert failures(isa, range(30)) == []
 
 
 @pytest.mark.slow
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     "isa", [NATIVE, PLAIN, AVX512_VNNI.described(), AMX.described()], ids=lambda isa: isa.name
 )
+=======
+@pytest.mark.parametrize("isa", [NATIVE, PLAIN, *READ_IN_PLACE], ids=lambda isa: isa.name)
+>>>>>>> 9946f0c (tests: which images have a halo)
 def test_many_layers_read_and_fill_halos(isa: Isa) -> None:
     assert failures(isa, range(30, 250)) == []
 
