@@ -1,10 +1,11 @@
 """Elementary functions as arithmetic that vectorises: TVM's end in one call of libm for each element.
 
-Errors are those of float32 itself, or a few of its steps: 1e-7 of the result, of erf 5e-7 absolutely.
+They take scalars and vectors. Errors are those of float32 itself, or a few of its steps: 2e-7 of the result,
+of erf and tanh 5e-7. The coefficients are minimax: linear programs on Chebyshev points found them.
 """
 
 from collections.abc import Callable
-from math import factorial, log, pi, sqrt
+from math import log, pi, sqrt
 from typing import Any
 
 from tersor.ir.graph import Expr
@@ -12,77 +13,81 @@ from tersor.ir.untyped import te, tirx, tvm
 
 Legalize = Callable[[Any, Any], Expr]
 
-# Beyond these exp is infinite or no normal number.
-LEAST, MOST = -86.6, 88.7228
+# Beyond these exp is infinite or no normal number; the bounds let the arithmetic below say so by itself.
+LEAST, MOST = -87.4, 89.0
 # ln 2 in two parts: the first has few enough digits for its products with small integers to be exact.
 LN2_HIGH = 355 / 512
 LN2_LOW = log(2) - LN2_HIGH
-EXP_TERMS = 7
-# Below this magnitude a series gives tanh, above it exp: there little cancels.
-TANH_SERIES = 0.6
-TANH_TERMS = (1.0, -1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155925, 21844 / 6081075, -929569 / 638512875)
-# Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
-ERF_P = 0.3275911
-ERF_TERMS = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+# Of e^r for |r| <= ln 2 / 2, to 2e-9.
+EXP_TERMS = (
+    1.0, 1.0, 0.49999991059303284, 0.16666418313980103, 0.04166821390390396, 0.008374911732971668,
+    0.001383748953230679,
+)  # fmt: skip
+# A float32 sum with this is rounded to a whole number, which the last bits of the sum hold, 126 more.
+ROUNDING = 1.5 * 2**23 + 126
+# Of tanh x / x in x^2, to 2e-8 where |x| is at most this; beyond, tanh is 1.
+TANH_MOST = 9.01
+TANH_ABOVE = (1.0, 0.13380371034145355, 0.003494811011478305, 2.0596275135176256e-05, 1.3336850734901873e-08)
+TANH_BELOW = (1.0, 0.46713685989379883, 0.025874026119709015, 0.00032843631925061345, 7.769284025016532e-07)
+# Of erf x / x in x^2, likewise.
+ERF_MOST = 3.92
+ERF_ABOVE = (
+    1.1283791065216064, 0.1904071867465973, 0.052748825401067734, 0.003765649860724807,
+    0.00028488380485214293, 2.050086095550796e-06,
+)  # fmt: skip
+ERF_BELOW = (
+    1.0, 0.5020767450332642, 0.11410941928625107, 0.01496928185224533, 0.0011625441256910563,
+    3.809175905189477e-05,
+)  # fmt: skip
 
 
 def exp(x: Expr) -> Expr:
-    """Give e^x: 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2, e^r by its series."""
+    """Give e^x: 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2, e^r by a polynomial.
+
+    Where 2^n is no normal number the result is zero or infinite.
+    """
 
     def of_bounded(x: Expr) -> Expr:
-        n = tirx.nearbyint(x * _float(1 / log(2)))
-        return _let(n, lambda n: _let(_remainder(x, n), lambda r: power(n, r)))
+        return _let(x * _float(1 / log(2), x) + _float(ROUNDING, x), lambda sum: of_sum(x, sum))
 
-    def power(n: Expr, r: Expr) -> Expr:
-        # Twice the series times 2^(n - 1): the largest results need an n whose 2^n is no float.
-        exponent = (n.astype("int32") + tirx.const(126, "int32")) << tirx.const(23, "int32")
-        series = _polynomial(r, [2 / factorial(k) for k in range(EXP_TERMS + 1)])
-        return series * tirx.reinterpret("float32", exponent)
+    def of_sum(x: Expr, sum: Expr) -> Expr:
+        n = sum - _float(ROUNDING, x)
+        remainder = _let(n, lambda n: x - n * _float(LN2_HIGH, x) - n * _float(LN2_LOW, x))
+        return _let(remainder, lambda r: power(sum, r))
 
-    bounded = _let(tirx.min(tirx.max(x, _float(LEAST)), _float(MOST)), of_bounded)
-    small = tirx.Select(x < _float(LEAST), _float(0.0), bounded)
-    return tirx.Select(x > _float(MOST), _float(float("inf")), small)
+    def power(sum: Expr, r: Expr) -> Expr:
+        # Twice the polynomial times 2^(n - 1): the largest results need an n whose 2^n is no float.
+        integer = _retyped(r, "int32")
+        exponent = tirx.reinterpret(integer, sum) << tirx.const(23, integer)
+        return _polynomial(r, [2 * term for term in EXP_TERMS]) * tirx.reinterpret(_dtype(r), exponent)
+
+    return _let(tirx.min(tirx.max(x, _float(LEAST, x)), _float(MOST, x)), of_bounded)
 
 
 def sigmoid(x: Expr) -> Expr:
     """Give 1 / (1 + e^-x)."""
-    return _float(1.0) / (_float(1.0) + exp(-x))
+    return _float(1.0, x) / (_float(1.0, x) + exp(-x))
 
 
 def tanh(x: Expr) -> Expr:
-    """Give tanh x: near zero its series, else 1 - 2 / (e^2|x| + 1) with the sign of x."""
-
-    def of_magnitude(a: Expr) -> Expr:
-        return _float(1.0) - _float(2.0) / (exp(a * _float(2.0)) + _float(1.0))
-
-    def near_zero(x: Expr) -> Expr:
-        return x * _let(x * x, lambda square: _polynomial(square, TANH_TERMS))
-
-    far = _let(of_magnitude(tirx.abs(x)), lambda y: tirx.Select(x < _float(0.0), -y, y))
-    return tirx.Select(tirx.abs(x) < _float(TANH_SERIES), near_zero(x), far)
+    """Give tanh x as a ratio of polynomials."""
+    return _ratio(x, TANH_MOST, TANH_ABOVE, TANH_BELOW)
 
 
 def erf(x: Expr) -> Expr:
-    """Give erf x: 1 - (a1 t + ... + a5 t^5) e^-x^2 with t = 1 / (1 + p |x|), and the sign of x."""
-
-    def of_magnitude(a: Expr) -> Expr:
-        t = _float(1.0) / (_float(1.0) + a * _float(ERF_P))
-        tail = _let(t, lambda t: _polynomial(t, (0.0, *ERF_TERMS)))
-        return _float(1.0) - tail * exp(-(a * a))
-
-    positive = _let(tirx.abs(x), of_magnitude)
-    return _let(positive, lambda y: tirx.Select(x < _float(0.0), -y, y))
+    """Give erf x as a ratio of polynomials."""
+    return _ratio(x, ERF_MOST, ERF_ABOVE, ERF_BELOW)
 
 
 def gelu(x: Expr) -> Expr:
     """Give x times the normal distribution below x (Hendrycks and Gimpel, GELUs, 2016)."""
-    return x * _float(0.5) * (_float(1.0) + erf(x * _float(1 / sqrt(2))))
+    return x * _float(0.5, x) * (_float(1.0, x) + erf(x * _float(1 / sqrt(2), x)))
 
 
 def gelu_tanh(x: Expr) -> Expr:
     """Give the same by the approximation of its authors."""
-    inner = x * _float(sqrt(2 / pi)) * (_float(1.0) + _float(0.044715) * x * x)
-    return x * _float(0.5) * (_float(1.0) + _let(inner, tanh))
+    inner = x * _float(sqrt(2 / pi), x) * (_float(1.0, x) + _float(0.044715, x) * x * x)
+    return x * _float(0.5, x) * (_float(1.0, x) + tanh(inner))
 
 
 def silu(x: Expr) -> Expr:
@@ -148,13 +153,18 @@ def _default(name: str, builder: Any, call: Any) -> Expr:
     return tvm.ir.Op.get(name).get_attr("FLegalize")(builder, call)
 
 
-def _remainder(x: Expr, n: Expr) -> Expr:
-    return x - n * _float(LN2_HIGH) - n * _float(LN2_LOW)
+def _ratio(x: Expr, most: float, above: Any, below: Any) -> Expr:
+    """Give x above(x^2) / below(x^2) for x clipped to +-most."""
+
+    def of_bounded(x: Expr) -> Expr:
+        return _let(x * x, lambda square: x * _polynomial(square, above) / _polynomial(square, below))
+
+    return _let(tirx.min(tirx.max(x, _float(-most, x)), _float(most, x)), of_bounded)
 
 
 def _polynomial(x: Expr, terms: Any) -> Expr:
     """Evaluate terms[0] + terms[1] x + ... by Horner's rule."""
-    *others, value = (_float(term) for term in terms)
+    *others, value = (_float(term, x) for term in terms)
     for term in reversed(others):
         value = value * x + term
     return value
@@ -162,9 +172,19 @@ def _polynomial(x: Expr, terms: Any) -> Expr:
 
 def _let(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
     """Name a value that is read several times."""
-    var = tirx.Var("v", "float32")
+    var = tirx.Var("v", _dtype(value))
     return tirx.Let(var, value, body(var))
 
 
-def _float(value: float) -> Expr:
-    return tirx.const(value, "float32")
+def _float(value: float, like: Expr) -> Expr:
+    """Give a constant with as many lanes as `like`."""
+    return tirx.const(value, _dtype(like))
+
+
+def _dtype(value: Expr) -> str:
+    return str(value.ty.dtype)
+
+
+def _retyped(value: Expr, kind: str) -> str:
+    """Give the dtype of `kind` with as many lanes as a float32 value."""
+    return _dtype(value).replace("float32", kind)
