@@ -8,6 +8,9 @@ from collections.abc import Callable
 from math import log, pi, sqrt
 from typing import Any
 
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
 from tersor.ir.graph import Expr
 from tersor.ir.untyped import te, tirx, tvm
 
@@ -48,7 +51,9 @@ def exp(x: Expr) -> Expr:
     """
 
     def of_bounded(x: Expr) -> Expr:
-        return _let(x * _float(1 / log(2), x) + _float(ROUNDING, x), lambda sum: of_sum(x, sum))
+        # Not written as a sum: of vectors, TVM would cancel what is added with what is subtracted.
+        terms = x, _float(1 / log(2), x), _float(ROUNDING, x)
+        return _let(tirx.call_llvm_pure_intrin(_dtype(x), "llvm.fmuladd", *terms), lambda s: of_sum(x, s))
 
     def of_sum(x: Expr, sum: Expr) -> Expr:
         n = sum - _float(ROUNDING, x)
@@ -171,7 +176,9 @@ def _polynomial(x: Expr, terms: Any) -> Expr:
 
 
 def _let(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
-    """Name a value that is read several times."""
+    """Name a value that is read several times: in a kernel that is being built by a statement of its own."""
+    if IRBuilder.is_in_scope():
+        return body(T.bind(value))
     var = tirx.Var("v", _dtype(value))
     return tirx.Let(var, value, body(var))
 

@@ -34,6 +34,7 @@ from tersor.ir.operators import (
 from tersor.ir.recurrent import Recurrence, call_cell, find_recurrences
 from tersor.ir.untyped import relax, te, tirx
 from tersor.mapping import Mapping as LoopMapping
+from tersor.targets.cpu.fusion import fuse_rows
 from tersor.targets.cpu.geometry import Geometry
 from tersor.targets.cpu.halo import Halo, Halos
 from tersor.targets.cpu.halo_plan import plan_halos
@@ -115,7 +116,8 @@ def lower(
     Layers in `packing` get their weights packed so, as in another module that they are to share them with;
     those in `mappings` run in the first of theirs that covers them (see `planned`).
     """
-    return _Lowering(mod, isa, cores, packing or {}, PlannedMappings(mappings or {})).rewrite()
+    lowered = _Lowering(mod, isa, cores, packing or {}, PlannedMappings(mappings or {})).rewrite()
+    return replace(lowered, mod=fuse_rows(lowered.mod, isa))
 
 
 class _Lowering:

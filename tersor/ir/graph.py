@@ -111,6 +111,21 @@ class Builder:
         target = self.add_func(function, name)
         return self.emit(relax.call_tir(target, list(arguments), relax.TensorType(tuple(shape), dtype)))
 
+    def call_several(
+        self,
+        function: Any,
+        name: str,
+        arguments: Sequence[Expr],
+        types: Sequence[tuple[tuple[int, ...], str]],
+    ) -> list[Expr]:
+        """Emit a call of a PrimFunc with one or more results of given shapes and dtypes, and give them."""
+        if len(types) == 1:
+            return [self.call(function, name, arguments, *types[0])]
+        target = self.add_func(function, name)
+        described = [relax.TensorType(shape, dtype) for shape, dtype in types]
+        results = self.emit(relax.call_tir(target, list(arguments), described))
+        return [self.emit(relax.TupleGetItem(results, i)) for i in range(len(types))]
+
     def finish(self, outputs: Sequence[Expr], as_tuple: bool = False) -> Module:
         """Close the function; it returns a tuple if its source did, if `as_tuple`, or of several outputs."""
         as_tuple = as_tuple or self._returns_tuple or len(outputs) > 1
