@@ -47,25 +47,13 @@ def failures(isa: Isa, seeds: range) -> list[str]:
     ]
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-    "isa", [NATIVE, AVX512_VNNI.described(), AMX.described()], ids=["native", "in place", "tiles"]
-)
-=======
 @pytest.mark.parametrize("isa", [NATIVE, *READ_IN_PLACE], ids=["native", "vectors", "tiles"])
->>>>>>> 9946f0c (tests: which images have a halo)
 def test_layers_read_and_fill_halos(isa: Isa) -> None:
     assert failures(isa, range(30)) == []
 
 
 @pytest.mark.slow
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-    "isa", [NATIVE, PLAIN, AVX512_VNNI.described(), AMX.described()], ids=lambda isa: isa.name
-)
-=======
 @pytest.mark.parametrize("isa", [NATIVE, PLAIN, *READ_IN_PLACE], ids=lambda isa: isa.name)
->>>>>>> 9946f0c (tests: which images have a halo)
 def test_many_layers_read_and_fill_halos(isa: Isa) -> None:
     assert failures(isa, range(30, 250)) == []
 
