@@ -42,21 +42,29 @@ class Isa:
 
     @property
     def packs(self) -> bool:
-        """Whether two vectors of int32 become one of codes by saturating packs (AVX-512 has a conversion)."""
-        return self.dot is not None and self.lanes == 8
+        """Whether two vectors of int32 become one of codes by saturating packs."""
+        return self.dot is not None
 
     def pack_words(self, low: Expr, high: Expr) -> Expr:
-        """Saturate two vectors int32x8 to int16x16, in the order in which the unit packs: by halves."""
-        return T.call_llvm_pure_intrin("int16x16", "llvm.x86.avx2.packssdw", low, high)
+        """Saturate two vectors of int32 to one of int16, in the order in which the unit packs."""
+        return T.call_llvm_pure_intrin(f"int16x{self.lanes * 2}", _PACKS[self.lanes][0], low, high)
 
     def pack_bytes(self, words: Expr) -> Expr:
-        """Saturate int16x16 in the order of `pack_words` to uint8x16 in the order of the channels."""
-        codes = T.call_llvm_pure_intrin("int8x32", "llvm.x86.avx2.packuswb", words, words)
-        quads = T.reinterpret("int32x8", codes)
-        ordered = T.Shuffle([quads], [T.int32(i) for i in (0, 4, 1, 5)])
-        return T.reinterpret("uint8x16", ordered)
+        """Saturate int16 in the order of `pack_words` to uint8 in the order of the channels.
+
+        The unit packs 128 bits at a time, so each four of the first vector are next to four of the second.
+        """
+        codes = T.call_llvm_pure_intrin(f"int8x{self.lanes * 4}", _PACKS[self.lanes][1], words, words)
+        quads = T.reinterpret(f"int32x{self.lanes}", codes)
+        order = [half + quad for half in (0, 1) for quad in range(0, self.lanes, 4)]
+        ordered = T.Shuffle([quads], [T.int32(i) for i in order])
+        return T.reinterpret(f"uint8x{self.lanes * 2}", ordered)
 
 
+_PACKS = {
+    8: ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb"),
+    16: ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512"),
+}
 _AVX2 = ("avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe", "popcnt")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
 

@@ -93,3 +93,29 @@ def test_a_dot_product_of_extremes_does_not_saturate() -> None:
     mod = tvm.IRModule({"f": layer.prim_func(kernel).with_attr("global_symbol", "f")})
     result = layer.run(tvm.tirx.build(mod, target=Host(isa, 1).target)["f"], kernel)
     np.testing.assert_array_equal(result, np.full((1, 32, 4, 4), -255 * 127 * 16, np.float32))
+
+
+def packed_by_halves(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """What vpackssdw and vpackuswb do: in each 128 bits the first operand's elements, then the second's."""
+    count = 16 // low.dtype.itemsize
+    pairs = [each.reshape(-1, count) for each in (low, high)]
+    narrow = np.dtype(np.int16 if low.dtype == np.int32 else np.uint8)
+    limits = np.iinfo(narrow)
+    return np.clip(np.concatenate(pairs, axis=1).ravel(), limits.min, limits.max).astype(narrow)
+
+
+@pytest.mark.parametrize("isa", [AVX2, AVX512], ids=lambda isa: isa.name)
+def test_packed_codes_come_back_in_the_order_of_the_channels(isa: Isa) -> None:
+    codes = np.arange(2 * isa.lanes, dtype=np.int32)
+    words = packed_by_halves(codes[: isa.lanes], codes[isa.lanes :])
+    quads = packed_by_halves(words, words).reshape(-1, 4)
+    shuffle: Any = isa.pack_bytes(tvm.tirx.Var("words", f"int16x{2 * isa.lanes}")).args[0]
+    order = [int(index) for index in shuffle.indices]
+    np.testing.assert_array_equal(quads[order].ravel(), codes)
+
+
+@pytest.mark.parametrize("isa", [AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2], ids=lambda isa: isa.name)
+def test_two_vectors_of_sums_are_packed_at_once(isa: Isa) -> None:
+    text = assembly(isa, POINTWISE)
+    assert "vpackssdw" in text
+    assert "vpackuswb" in text
