@@ -16,7 +16,7 @@ def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool, vectors: in
     vectors = vectors or _tile_vectors(isa, g, integer)
     rows = _staged_rows(isa, g, cores, integer)
     taken = vectors + (2 if integer else 1)
-    pixels = _tile_pixels((isa.registers - taken) // vectors, rows * g.out_width)
+    pixels = _tile_pixels(max(1, (isa.registers - taken) // vectors), rows * g.out_width)
     chunks = g.batch * -(-g.out_height // rows)
     blocks = channel_vectors(isa, g) // vectors
     parts = 1 if chunks >= cores else max(1, min(cores, blocks))
@@ -39,7 +39,8 @@ def _tile_vectors(isa: Isa, g: Geometry, integer: bool) -> int:
     """
     count = channel_vectors(isa, g)
     if g.out_height * g.out_width == 1:
-        return min(count, 4)
+        # Each step of a sum waits for the one before: five cycles where the unit multiplies and adds at once.
+        return min(count, 8 if integer and isa.group == 4 else 4)
     if integer:
         return 3 if count % 3 == 0 and count % 2 else min(count, 2)
     return 5 if count == 5 else 3 if count % 3 == 0 else min(count, 2)

@@ -13,6 +13,8 @@ def test_default_tilings_fit_the_registers_and_the_image(isa: Isa, cores: int) -
         for integer in (False, True):
             tiling = default_tiling(isa, g, cores, integer)
             assert 1 <= tiling.pixels <= g.out_height * g.out_width
-            assert tiling.pixels * tiling.vectors + tiling.vectors < isa.registers
+            # One pixel takes its weights from memory, several keep them in registers.
+            weights = tiling.vectors if tiling.pixels > 1 else 0
+            assert tiling.pixels * tiling.vectors + weights < isa.registers
             assert 1 <= tiling.rows <= g.out_height
             assert tiling.parts >= 1
