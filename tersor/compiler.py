@@ -150,7 +150,7 @@ def compile(
     build, raced = model.compiled(mods, plan.mappings), ""
     if race and measure and may_race(model, config):
         progress("racing", 0, None)
-        result = run_race(model, plan, statistics, build, Stopwatch())
+        result = run_race(model, plan, statistics, build, Stopwatch.for_cores(model.host.cores))
         plan, build, raced = result.plan, result.build, result.said
     lowered, runner = build.lowered, build.runner
     progress("comparing layers", 0, None)

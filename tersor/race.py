@@ -7,9 +7,11 @@ conversions around them, and then whole networks are timed: they decide. The res
 its reasons, so that carrying it out again needs no clock.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
+
+import numpy as np
 
 from tersor.config import Config
 from tersor.lowering import compress
@@ -21,7 +23,7 @@ from tersor.plan import LayerPlan, Plan
 from tersor.scheduler.precision import Times, better_in_float
 from tersor.scheme import FP32, W8A32, Scheme
 from tersor.statistics import Statistics
-from tersor.stopwatch import Stopwatch
+from tersor.stopwatch import Seconds, Stopwatch
 from tersor.targets.cpu.detect import detect
 
 # A shorter time only counts if it is shorter by this share: less is noise.
@@ -71,26 +73,28 @@ def race(model: Model, plan: Plan, statistics: Statistics, build: Build, stopwat
         what = f"{name} but for {changed} layer{'s' if changed > 1 else ''}"
         runners[what] = amended, model.compiled(mods, amended.mappings)
     runners["fp32"] = all_float(plan), model.float_build
-    seconds = stopwatch.networks([each for _, each in runners.values()])
-    return _decided(runners, seconds)
+    rounds = stopwatch.networks([each for _, each in runners.values()])
+    return _decided(runners, dict(zip(runners, rounds, strict=True)))
 
 
-def _decided(runners: Mapping[str, tuple[Plan, Build]], seconds: Sequence[float]) -> Raced:
-    times = dict(zip(runners, seconds, strict=True))
-    said = "the network took " + ", ".join(f"{time * 1e3:.3f} ms in {name}" for name, time in times.items())
-    won = fastest(times)
+def _decided(runners: Mapping[str, tuple[Plan, Build]], rounds: Mapping[str, Seconds]) -> Raced:
+    times = ", ".join(f"{np.median(each) * 1e3:.3f} ms in {name}" for name, each in rounds.items())
+    said = f"the network took {times}"
+    won = fastest(rounds)
     plan, build = runners[won]
     if won == "fp32":
         plan = all_float(plan, said)
     return Raced(plan, build, f"{said}: it is emitted in {won}")
 
 
-def fastest(seconds: Mapping[str, float]) -> str:
-    """Name the fastest; a later one has to be faster than an earlier one by more than noise."""
-    names = list(seconds)
-    won = names[0]
-    for name in names[1:]:
-        if seconds[name] < (1 - MARGIN) * seconds[won]:
+def fastest(rounds: Mapping[str, Seconds]) -> str:
+    """Name the fastest by its seconds in each round, [rounds].
+
+    A later one has to be faster than an earlier one by more than noise, in the median of all rounds.
+    """
+    won, *others = rounds
+    for name in others:
+        if np.median(rounds[name] / rounds[won]) < 1 - MARGIN:
             won = name
     return won
 
@@ -125,7 +129,9 @@ def amend(
     layers = dict(plan.layers)
     for name in floats:
         before = layers[name]
-        said = f"{before.scheme} took {integer[name] * 1e6:.1f} us, fp32 {floating[name] * 1e6:.1f} us"
+        rounding = f" and rounding its input about {own[name] * 1e6:.1f} us" if name in own else ""
+        took = f"{before.scheme} took {integer[name] * 1e6:.1f} us{rounding}"
+        said = f"{took}, fp32 {floating[name] * 1e6:.1f} us"
         layers[name] = LayerPlan(FP32, reason="; ".join(filter(None, (before.reason, said))))
     return replace(plan, layers=layers)
 

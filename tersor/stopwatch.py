@@ -1,13 +1,13 @@
 """Stopwatch: how long builds take on this machine, as a whole and layer by layer.
 
-Others' work only ever adds to a time, so the least of many runs counts; builds run in turn, so that all have
-the same chances.
+Builds run in turn, so that what else the machine does hits all alike, and medians forget the rounds that it
+hit hardest. One thread is timed by the processor time of this process, which counts nothing else at all.
 """
 
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,73 +15,94 @@ import numpy.typing as npt
 from tersor.ir.graph import bindings_of
 from tersor.ir.join import join
 from tersor.model import Build
-from tersor.runner import Runner
+from tersor.runner import Prepared, Runner
 
 Seconds = npt.NDArray[np.float64]
+Clock = Callable[[], float]  # s
 
-# Rounds are enough when so many of them together have not made a sum of least times so much shorter.
-STABLE_ROUNDS = 10
-STABLE = 0.005
+# It is enough when even and odd rounds have the same medians up to this share.
+STABLE = 0.01
+FEWEST, ENOUGH = 11, 31  # rounds: of what is slow, and of all else
 
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Measures in rounds until the least times are stable, for at most `limit` seconds of `clock`."""
+    """Measures by `clock` in rounds, until they are stable or have taken `limit` seconds."""
 
-    limit: float = 4.0  # s
-    clock: Callable[[], float] = field(default=time.perf_counter)
+    clock: Clock = time.perf_counter
+    limit: float = 5.0  # s
 
-    def networks(self, builds: Sequence[Build]) -> list[float]:
-        """Give the seconds of one run of each build, added over its buckets."""
-        prepared = [[each.runner.prepare(x.draw()) for x in each.runner.buckets.shapes] for each in builds]
+    @classmethod
+    def for_cores(cls, cores: int) -> "Stopwatch":
+        """Give the stopwatch for what runs on so many cores: threads that wait would count as work."""
+        return cls(time.process_time if cores == 1 else time.perf_counter)
 
-        def timed(runner: Runner, inputs: list) -> Seconds:
-            times = []
-            for one in inputs:
-                start = self.clock()
-                runner.run(one)
-                times.append(self.clock() - start)
-            return np.array(times)
-
-        pairs = zip(builds, prepared, strict=True)
-        found = self.least([lambda b=build, x=inputs: timed(b.runner, x) for build, inputs in pairs])
-        return [float(times.sum()) for times in found]
+    def networks(self, builds: Sequence[Build]) -> list[Seconds]:
+        """Give the seconds of a run of each build in each round, [rounds], added over its buckets."""
+        runs = [_Run(build, self.clock) for build in builds]
+        return [times.sum(axis=1) for times in self.rounds([run.times for run in runs])]
 
     def layers(self, builds: Sequence[Build]) -> list[dict[str, float]]:
         """Give the seconds of each layer's kernel within each build, added over its uses and the buckets."""
-        traces = [_Trace(build) for build in builds]
-        found = self.least([trace.times for trace in traces])
-        return [trace.by_layer(times) for trace, times in zip(traces, found, strict=True)]
+        traces = [_Trace(build, self.clock) for build in builds]
+        found = self.rounds([trace.times for trace in traces])
+        return [trace.by_layer(np.median(times, axis=0)) for trace, times in zip(traces, found, strict=True)]
 
-    def least(self, measures: Sequence[Callable[[], Seconds]]) -> list[Seconds]:
-        """Call all in turn, until it is enough, and give the least of every time that each gives."""
+    def rounds(self, measures: Sequence[Callable[[], Seconds]]) -> list[Seconds]:
+        """Call all in turn, until it is enough, and give what each gave, [rounds, parts]."""
         for measure in measures:
             measure()  # warms up
-        least = [measure() for measure in measures]
-        start, steady, before = self.clock(), 0, _sums(least)
-        while steady < STABLE_ROUNDS and self.clock() - start < self.limit:
-            least = [np.minimum(known, measure()) for known, measure in zip(least, measures, strict=True)]
-            now = _sums(least)
-            steady += 1
-            if (now < (1 - STABLE) * before).any():
-                steady, before = 0, now
-        return least
+        start, seen = time.perf_counter(), [[] for _ in measures]
+        while not _enough(seen, time.perf_counter() - start > self.limit):
+            for times, measure in zip(seen, measures, strict=True):
+                times.append(measure())
+        return [np.array(times) for times in seen]
+
+
+def _enough(seen: Sequence[Sequence[Seconds]], late: bool) -> bool:
+    count = len(seen[0])
+    if count < ENOUGH:
+        return late and count >= FEWEST
+    return late or all(_is_stable(np.array([times.sum() for times in each])) for each in seen)
+
+
+def _is_stable(times: Seconds) -> bool:
+    even, odd = np.median(times[::2]), np.median(times[1::2])
+    return bool(abs(even - odd) <= STABLE * max(even, odd))
+
+
+class _Run:
+    """A build that is run as a whole, in all buckets."""
+
+    def __init__(self, build: Build, clock: Clock) -> None:
+        self.runner, self.clock = build.runner, clock
+        self.prepared = [self.runner.prepare(bucket.draw()) for bucket in self.runner.buckets.shapes]
+
+    def times(self) -> Seconds:
+        return np.array([self._timed(inputs) for inputs in self.prepared])
+
+    def _timed(self, inputs: Prepared) -> float:
+        start = self.clock()
+        self.runner.run(inputs)
+        return self.clock() - start
 
 
 class _Trace:
     """A build that is watched: the calls of its functions, in all buckets."""
 
-    def __init__(self, build: Build) -> None:
-        self.runner = Runner(build.executable, build.runner.buckets)
+    def __init__(self, build: Build, clock: Clock) -> None:
+        self.runner, self.clock = Runner(build.executable, build.runner.buckets), clock
         shapes = self.runner.buckets.shapes
         self.prepared = [self.runner.prepare(bucket.draw()) for bucket in shapes]
         kernels = _kernels(build, [bucket.entry for bucket in shapes])
         self.layers: list[str | None] = []
         for names, inputs in zip(kernels, self.prepared, strict=True):
-            self.layers += _matched(names, [name for name, _ in self.runner.trace(inputs)])
+            self.layers += _matched(names, [name for name, _ in self.runner.trace(inputs, self.clock)])
 
     def times(self) -> Seconds:
-        return np.array([seconds for inputs in self.prepared for _, seconds in self.runner.trace(inputs)])
+        return np.array(
+            [seconds for inputs in self.prepared for _, seconds in self.runner.trace(inputs, self.clock)]
+        )
 
     def by_layer(self, times: Seconds) -> dict[str, float]:
         sums: dict[str, float] = defaultdict(float)
@@ -111,7 +132,3 @@ def _matched(kernels: Sequence[tuple[str, str]], called: Sequence[str]) -> list[
         layers.append(known[seen[name]] if seen[name] < len(known) else None)
         seen[name] += 1
     return layers
-
-
-def _sums(times: Sequence[Seconds]) -> Seconds:
-    return np.array([each.sum() for each in times])

@@ -1,6 +1,7 @@
-"""The stopwatch: least times until they are stable, and whose kernel is whose."""
+"""The stopwatch: rounds until they are stable, and whose kernel is whose."""
 
 import itertools
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,44 +9,37 @@ import pytest
 
 import tersor
 from tersor.compiler import Model
-from tersor.stopwatch import STABLE_ROUNDS, Seconds, Stopwatch
+from tersor.stopwatch import ENOUGH, FEWEST, Seconds, Stopwatch
 from tests.models import masked_attention, mlp
 
 
-def still() -> float:
-    """A clock that stands: only stability ends what it times."""
-    return 0.0
-
-
-def ticking() -> Iterator[float]:
-    """A second passes whenever somebody looks."""
-    return map(float, itertools.count())
-
-
-def test_the_least_of_every_part_counts_however_the_rest_is_disturbed() -> None:
-    random = np.random.default_rng(0)
-    exact = np.array([3.0, 1.0, 2.0])
-    (found,) = Stopwatch(clock=still).least([lambda: exact * (1 + random.choice([0, 0, 5], 3))])
-    assert np.array_equal(found, exact)
-
-
-def test_all_have_their_turn_until_nothing_becomes_faster() -> None:
+def test_all_have_their_turn_until_even_and_odd_rounds_agree() -> None:
     order: list[str] = []
 
     def measure(name: str, times: Iterator[float]) -> Seconds:
         order.append(name)
-        return np.array([next(times)])
+        return np.array([next(times), 1.0])
 
-    slow, improving = itertools.repeat(4.0), itertools.chain([9.0, 8.0, 7.0, 6.0], itertools.repeat(5.0))
-    found = Stopwatch(clock=still).least([lambda: measure("a", slow), lambda: measure("b", improving)])
-    assert [times.item() for times in found] == [4.0, 5.0]
-    assert order == ["a", "b"] * (5 + STABLE_ROUNDS)  # four that improve and the one before them
+    changing = itertools.chain(itertools.islice(itertools.cycle([1.0, 2.0]), 40), itertools.repeat(1.5))
+    found = Stopwatch(limit=60).rounds(
+        [lambda: measure("a", itertools.repeat(4.0)), lambda: measure("b", changing)]
+    )
+    count = len(found[0])
+    assert count > ENOUGH
+    assert order == ["a", "b"] * (count + 1)  # one of each warms up
+    assert [times.shape for times in found] == [(count, 2)] * 2
+    assert set(found[0][:, 0]) == {4.0}
 
 
 def test_what_never_becomes_stable_ends_with_the_time() -> None:
-    clock, faster = ticking(), (2.0**-n for n in itertools.count())
-    (found,) = Stopwatch(limit=6, clock=lambda: next(clock)).least([lambda: np.array([next(faster)])])
-    assert found.item() == pytest.approx(2.0**-6, rel=0.99)
+    changing = itertools.cycle([1.0, 2.0])
+    (found,) = Stopwatch(limit=0.0).rounds([lambda: np.array([next(changing)])])
+    assert len(found) == FEWEST
+
+
+def test_one_core_is_timed_by_what_the_process_uses() -> None:
+    assert Stopwatch.for_cores(1).clock is time.process_time
+    assert Stopwatch.for_cores(2).clock is time.perf_counter
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +55,9 @@ def test_every_layer_has_the_time_of_its_kernels(model: Model) -> None:
 
 
 def test_layers_take_a_part_of_the_network(model: Model) -> None:
-    (network,) = Stopwatch(limit=0.1).networks([model.float_build])
-    assert 0 < network < 1
+    ((first, *others),) = Stopwatch(limit=0.1).networks([model.float_build])
+    assert 0 < first < 1
+    assert len(others) >= FEWEST - 1
 
 
 def test_layers_of_several_buckets_are_added_up() -> None:
