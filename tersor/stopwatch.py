@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tersor.ir.graph import bindings_of
+from tersor.ir.graph import function_calls
 from tersor.ir.join import join
 from tersor.model import Build
 from tersor.runner import Prepared, Runner
@@ -116,8 +116,8 @@ def _kernels(build: Build, entries: Sequence[str]) -> Iterator[list[tuple[str, s
     """Give, for each bucket, the functions of the layers' kernels in order, each with its layer."""
     joined = join({entry: each.mod for entry, each in zip(entries, build.lowered, strict=True)})
     for entry, each in zip(entries, build.lowered, strict=True):
-        bindings = bindings_of(joined, entry)
-        yield [(bindings[call.binding][1].args[0].name_hint, call.layer) for call in each.calls]
+        calls = [value.args[0].name_hint for _, value in function_calls(joined, entry)]
+        yield [(calls[call.position], call.layer) for call in each.calls]
 
 
 def _matched(kernels: Sequence[tuple[str, str]], called: Sequence[str]) -> list[str | None]:

@@ -13,7 +13,7 @@ from tersor.ir.graph import (
     Expr,
     Graph,
     Module,
-    bindings_of,
+    function_calls,
     operands,
     operator,
     rebind,
@@ -70,10 +70,10 @@ ELEMENTWISE = (
 
 @dataclass(frozen=True)
 class KernelCall:
-    """Where a layer's kernel runs: in which binding of `main`, from which dtype of activations to which."""
+    """Where a layer's kernel runs: in which of `main`'s calls, from which dtype of activations to which."""
 
     layer: str
-    binding: int
+    position: int
     reads: str
     gives: str
 
@@ -428,7 +428,7 @@ class _Lowering:
 
 def _kernel_calls(mod: Module, made: Mapping[Expr, str]) -> Iterator[KernelCall]:
     """Give the calls whose results are in `made`."""
-    for index, (var, value) in enumerate(bindings_of(mod, "main")):
+    for index, (var, value) in enumerate(function_calls(mod, "main")):
         if var in made:
             given = var.ty.fields[0] if isinstance(var.ty, relax.TupleType) else var.ty
             reads = value.args[1].fields[0].ty

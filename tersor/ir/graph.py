@@ -144,6 +144,11 @@ def bindings_of(mod: Module, name: str) -> list[tuple[Expr, Expr]]:
     return [(binding.var, binding.value) for block in blocks for binding in block.bindings]
 
 
+def function_calls(mod: Module, name: str) -> list[tuple[Expr, Expr]]:
+    """Give the bindings of a function that call PrimFuncs, in order."""
+    return [each for each in bindings_of(mod, name) if operator(each[1]) == "call_tir"]
+
+
 def operands(expr: Expr) -> list[Expr]:
     """Give the tensors an expression reads, in order, each as often as it is read."""
     match expr:
