@@ -29,6 +29,9 @@ from tersor.targets.cpu.tiles import GROUP, LANES, Block, TileUnit
 Array = npt.NDArray[Any]
 Expr = Any
 
+# Tiles of weights between the one that is multiplied and the one that is fetched: some 500 cycles.
+AHEAD = 8
+
 
 def pack_tiles(g: Geometry, weight: Array) -> Array:
     """Pack a weight int8 [K, C/groups, R, S] as tiles, flat.
@@ -226,6 +229,9 @@ class TileGemm:
                 w,
                 [channel + step * tile_bytes for channel in channels],
             )
+            if self.pixel_blocks == 1:
+                # Each weight is used once and comes from far; the packed tiles of a block follow one another.
+                unit.prefetch(w, [channel + (step + AHEAD) * tile_bytes for channel in channels])
             finish(step)
 
     def _pixel(self, corner: _Corner, base: Expr, i: int) -> Expr:

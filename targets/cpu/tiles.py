@@ -124,6 +124,20 @@ class TileUnit:
             for v, tile in enumerate(kept):
                 self._multiply(self._sum(i, v), passing, tile)
 
+    def prefetch(self, weights: Expr, channels: list[Expr]) -> None:
+        """Bring the tiles of `weights` at `channels` nearer, which may lie beyond its end."""
+        if self.described:
+            return
+        for at in channels:
+            for line in range(0, self.size * LANES, ROW_BYTES):
+                address = T.address_of(weights[at + line])
+                # To read, into the second-level cache, data.
+                T.evaluate(
+                    T.call_llvm_intrin(
+                        "void", "llvm.prefetch.p0", address, T.int32(0), T.int32(2), T.int32(1)
+                    )
+                )
+
     def store(self, scratch: Expr) -> None:
         """Store the sums as int32: all channels of a pixel, then the next pixel."""
         pitch = self.block.channels * LANES

@@ -115,6 +115,11 @@ def test_the_unit_is_configured_used_and_released() -> None:
     assert text.index("ldtilecfg") < text.index("tileloadd") < text.index("tdpbusd")
 
 
+def test_weights_that_are_used_once_are_fetched_ahead() -> None:
+    assert "prefetch" in assembly(Geometry(1, 7, 7, 128, 64, (3, 3), (1, 1), (1, 1, 1, 1)))
+    assert "prefetch" not in assembly(CONV)
+
+
 def test_a_described_kernel_uses_no_tile() -> None:
     layer = QuantizedLayer(CONV, False, 0, 0, (0, 255), None, False, 1)
     function = layer.prim_func(layer.kernel(AMX.described(), default_tiling=True))

@@ -36,7 +36,8 @@ def network(rows: int = 12) -> tvm.IRModule:
     y = net.emit(relax.op.nn.relu(conv(x, "b", 64, 96, 3, 2)))
     y = conv(y, "c", 96, 96, 3)
     x = net.emit(relax.op.nn.relu(net.emit(relax.op.add(y, conv(x, "down", 64, 96, 1, 2)))))
-    pixels = net.emit(relax.op.reshape(net.emit(relax.op.permute_dims(x, [0, 2, 3, 1])), (rows * 3, 96)))
+    last: Any = [rows * 3, 96]
+    pixels = net.emit(relax.op.reshape(net.emit(relax.op.permute_dims(x, [0, 2, 3, 1])), last))
     y = net.dense(pixels, "all", he(rng, 96, 80, fan_in=96), rng.normal(0, 0.1, 80).astype(np.float32))
     mean = net.emit(relax.op.mean(y, [0], keepdims=True))
     return net.finish(net.dense(mean, "fc", he(rng, 80, 10, fan_in=80)))
