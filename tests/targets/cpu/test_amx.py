@@ -116,7 +116,7 @@ def test_the_unit_is_configured_used_and_released() -> None:
 
 
 def test_weights_that_are_used_once_are_fetched_ahead() -> None:
-    assert "prefetch" in assembly(Geometry(1, 7, 7, 128, 64, (3, 3), (1, 1), (1, 1, 1, 1)))
+    assert "prefetch" in assembly(Geometry(1, 7, 7, 512, 512, (3, 3), (1, 1), (1, 1, 1, 1)))
     assert "prefetch" not in assembly(CONV)
 
 
