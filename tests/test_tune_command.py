@@ -1,19 +1,19 @@
 """tersor tune: a plan with mappings for compress, measured within a budget; mistakes in words."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from tersor.cli import main
 from tersor.plan import Plan
 from tersor.tuning.journal import RECORDS
-from tests.models import conv_net
+from tests.models import conv_net, random_inputs
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,20 +55,36 @@ def test_a_plan_is_written_and_no_data_is_needed(
     assert len((out / RECORDS).read_text().splitlines()) >= 1
 
 
-def test_a_killed_run_goes_on(model: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "tuned"
-    command = [sys.executable, "-m", "tersor", "tune", str(model), "--out", str(out), "--cores", "1"]
-    process = subprocess.Popen([*command, "--budget", "1h"], cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not _records(out) and time.monotonic() < deadline:
+    arguments = "tune", str(model), "--out", str(out), "--cores", "1", "--budget"
+    command = [sys.executable, "-m", "tersor", *arguments, "1h"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not _records(out) and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     before = _records(out)
     assert before
-    subprocess.run([*command, "--budget", "1s"], cwd=ROOT, check=True, capture_output=True)
+    assert call(monkeypatch, capfd, *arguments, "1s")[0] == 0
     assert _records(out)[: len(before)] == before
     assert Plan.load(out / "plan.json").layers
+
+
+def test_the_plan_is_one_that_compress_carries_out(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, **random_inputs(conv_net(), 0))
+    arguments = "tune", model, "--data", data, "--out", tmp_path / "tuned", "--budget", "1s"
+    assert call(monkeypatch, capfd, *arguments)[0] == 0
+    plan = tmp_path / "tuned" / "plan.json"
+    assert Plan.load(plan).statistics is not None
+    out = tmp_path / "compressed"
+    assert call(monkeypatch, capfd, "compress", model, "--data", data, "--plan", plan, "--out", out)[0] == 0
+    assert (out / "plan.json").read_bytes() == plan.read_bytes()
 
 
 def _records(out: Path) -> list[str]:
