@@ -18,13 +18,14 @@ from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.conv2d import flat
 from tersor.targets.cpu.epilogue import Epilogue, Output, Place, emit_pixel
+from tersor.targets.cpu.fold import emit_fold, fold_of, fold_weight, folded
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.halo import NO_HALOS, Halos, Image, emit_border
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
 from tersor.targets.cpu.packing import channel_vectors
-from tersor.targets.cpu.staging import emit_staging
+from tersor.targets.cpu.staging import emit_staging, staged, staged_rows
 from tersor.targets.cpu.tile_tiling import Depth, Layout, layout_of, lines_of, window_of
-from tersor.targets.cpu.tiles import GROUP, LANES, Block, TileUnit
+from tersor.targets.cpu.tiles import GROUP, LANES, ROW_BYTES, Block, TileUnit
 
 Array = npt.NDArray[Any]
 Expr = Any
@@ -38,6 +39,7 @@ def pack_tiles(g: Geometry, weight: Array) -> Array:
 
     Order: group, tile of 16 outputs, run of inputs, piece, four inputs, output, input within the four.
     """
+    weight, g = fold_weight(g, weight), folded(g)
     depth = Depth(g.run_length)
     runs, tiles = len(g.runs), -(-g.group_outputs // LANES)
     by_run = weight.transpose(0, 2, 3, 1).reshape(g.groups, g.group_outputs, runs, g.run_length)
@@ -101,7 +103,8 @@ class TileGemm:
         self.tiling = tiling
         self.epilogue = epilogue
         self.input_zero_point = input_zero_point
-        self.depth = Depth(g.run_length)
+        self.seen = folded(g)  # by the tiles
+        self.depth = Depth(self.seen.run_length)
         layout = layout or layout_of(g, tiling.rows, halos.input)
         self.source = Image(g.height, g.width, g.channels, halos.input)
         self.target = Image(g.out_height, g.out_width, g.outputs, halos.output)
@@ -109,7 +112,7 @@ class TileGemm:
         self.window = window_of(g, tiling.rows, layout, halos.input)
         self.lines = lines_of(g, tiling.rows, layout, halos.input)
         self.vectors = channel_vectors(isa, g)
-        self.pieces = len(g.runs) * self.depth.pieces  # of one sum
+        self.pieces = len(self.seen.runs) * self.depth.pieces  # of one sum
         # Where tiles do not divide into blocks, the last block overlaps the one before it.
         self.pixel_blocks = -(-self.lines.tiles // tiling.pixels)
         self.vector_blocks = -(-self.vectors // tiling.vectors)
@@ -164,7 +167,15 @@ class TileGemm:
             return x, T.bind(image * self.source.size + first_row * window.row_step + window.start)
         scratch = T.alloc_buffer((window.size,), "uint8")
         rows, fill = self.tiling.rows, self.input_zero_point
-        emit_staging(g, self.source, window, rows, x, scratch, image, first_row, fill)
+        fold, seen = fold_of(g), self.seen
+        if fold == 1:
+            emit_staging(g, self.source, window, rows, x, scratch, image, first_row, fill)
+            return scratch, T.int32(0)
+        # The last rows of this may stay as they are: they meet zero weights.
+        count = staged_rows(seen, rows)
+        plain = T.alloc_buffer((fold * count * seen.width * g.channels + ROW_BYTES,), "uint8")
+        emit_staging(g, self.source, staged(g, rows, 0), rows, x, plain, image, first_row, fill)
+        emit_fold(fold, count, seen.width, g.channels, plain, scratch)
         return scratch, T.int32(0)
 
     def _emit_blocks(
@@ -210,14 +221,14 @@ class TileGemm:
         self, unit: TileUnit, sources: tuple[Expr, Expr, Expr, Expr], corner: _Corner, finish: Any
     ) -> None:
         """Accumulate a block over window and input channels, with a call of `finish` in each step."""
-        g, window, depth = self.g, self.window, self.depth
+        seen, window, depth = self.seen, self.window, self.depth
         source, base, w, bias = sources
         vector = T.bind(corner.group * self.vectors + corner.vector)
         unit.start(bias, T.bind(vector * LANES))
         tile_bytes = depth.size * LANES
         pixels = [self._pixel(corner, base, i) for i in range(self.tiling.pixels)]
         channels = [T.bind((vector + v) * (self.pieces * tile_bytes)) for v in range(self.tiling.vectors)]
-        rows, columns = g.window[0], 1 if g.merges_columns else g.window[1]
+        rows, columns = seen.window[0], 1 if seen.merges_columns else seen.window[1]
         with T.serial(0, rows) as r, T.serial(0, columns) as s, T.serial(0, depth.pieces) as piece:
             offset = T.min(piece * depth.size, depth.last)
             at = T.bind(r * window.tap_row + s * window.tap_column + offset)

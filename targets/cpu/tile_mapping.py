@@ -8,6 +8,7 @@ P=2@cores, K=4@cache, Q=14@cache, R=3@cache, C=6@cache, Q=2@registers, K=2@regis
 from dataclasses import dataclass
 
 from tersor.mapping import Loop, Mapping
+from tersor.targets.cpu.fold import folded
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.mapping import CONVOLUTION, Axes, checked, read
 from tersor.targets.cpu.tile_tiling import Depth, Lines, layout_of, lines_of
@@ -46,7 +47,8 @@ class TileNest:
         """Write a tiling as loops; those of one iteration are left out."""
         g, t, axes, lines = self.geometry, tiling, self.axes, self._lines(tiling)
         at = "cores" if t.parallel else "dram"
-        depth = Depth(g.run_length)
+        seen = folded(g)
+        depth = Depth(seen.run_length)
         loops = (
             Loop(axes.image, g.batch, at),
             Loop(axes.row, -(-g.out_height // t.rows), at),
@@ -54,8 +56,8 @@ class TileNest:
             Loop("G", g.groups, "cache"),
             Loop("K", -(-self._vectors // (t.vectors * t.parts)), "cache"),
             Loop(axes.pixel, -(-lines.tiles // t.pixels), "cache"),
-            Loop("R", g.window[0], "cache"),
-            Loop("S", len(g.runs) // g.window[0], "cache"),
+            Loop("R", seen.window[0], "cache"),
+            Loop("S", len(seen.runs) // seen.window[0], "cache"),
             Loop("C", depth.pieces, "cache"),
             Loop(axes.pixel, t.pixels, "registers"),
             Loop("K", t.vectors, "registers"),

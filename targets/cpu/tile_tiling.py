@@ -7,6 +7,7 @@ after 52; a load of a tile every 8.
 
 from dataclasses import dataclass
 
+from tersor.targets.cpu.fold import fold_of, folded
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.halo import NO_HALO, Halo, Image
 from tersor.targets.cpu.isa import Isa
@@ -98,14 +99,15 @@ class Lines:
 
 
 def must_stage(g: Geometry, halo: Halo = NO_HALO) -> bool:
-    """Whether tiles cannot read the input in place: it has borders to fill, or ends within a lane."""
-    return not halo.covers(g.padding) or Depth(g.run_length).overread > 0
+    """Whether tiles cannot read the input in place: it is to be folded or padded, or ends within a lane."""
+    return fold_of(g) > 1 or not halo.covers(g.padding) or Depth(g.run_length).overread > 0
 
 
 def window_of(g: Geometry, rows: int, layout: Layout, halo: Halo = NO_HALO) -> Window:
     """Say where tiles find the input of `rows` output rows."""
     if layout.staged or must_stage(g, halo):
-        return staged(g, rows, Depth(g.run_length).overread)
+        seen = folded(g)
+        return staged(seen, rows, Depth(seen.run_length).overread)
     return direct(g, Image(g.height, g.width, g.channels, halo))
 
 
@@ -134,7 +136,7 @@ def default_tile_tiling(isa: Isa, g: Geometry, cores: int) -> Tiling:
     rows = default_tiling(isa.vector_unit, g, cores, integer=True).rows
     tiles, channels = lines_of(g, rows, layout_of(g, rows)).tiles, _channel_tiles(g)
     fitting = [block for block in BLOCKS if block.pixels <= tiles and block.channels <= channels]
-    block = min(fitting, key=lambda block: _block_cycles(g, block, tiles))
+    block = min(fitting, key=lambda block: _block_cycles(folded(g), block, tiles))
     tasks = g.batch * -(-g.out_height // rows)
     blocks = -(-channels // block.channels)
     parts = 1 if tasks >= cores else max(1, min(cores, blocks))
@@ -153,7 +155,7 @@ def why_not_tiles(isa: Isa, g: Geometry, cores: int) -> str | None:
     tasks = g.batch * -(-g.out_height // tiling.rows)
     tiles = lines_of(g, tiling.rows, layout_of(g, tiling.rows)).tiles
     block = Block(tiling.pixels, tiling.vectors)
-    tiled = tasks * (tiling.parts * TASK_CYCLES + _block_cycles(g, block, tiles))
+    tiled = tasks * (tiling.parts * TASK_CYCLES + _block_cycles(folded(g), block, tiles))
     steps = len(g.runs) * -(-g.run_length // GROUP)
     pixels = g.batch * g.out_height * g.out_width
     by_vectors = pixels * g.groups * _channel_tiles(g) * steps / VECTOR_RATE
@@ -175,7 +177,7 @@ def _channel_tiles(g: Geometry) -> int:
 
 
 def _block_cycles(g: Geometry, block: Block, tiles: int) -> float:
-    """Cycles of all blocks of a task with `tiles` tiles of pixels."""
+    """Cycles of all blocks of a task with `tiles` tiles of pixels, of a layer as the tiles see it."""
     depth = Depth(g.run_length)
     sums = block.pixels * block.channels
     pieces = len(g.runs) * depth.pieces

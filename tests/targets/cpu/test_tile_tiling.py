@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tersor.targets.cpu.fold import folded
 from tersor.targets.cpu.geometry import Geometry
 from tersor.targets.cpu.halo import Halo
 from tersor.targets.cpu.isa import AMX
@@ -57,9 +58,10 @@ def test_tiles_cover_every_pixel_and_read_inside_their_input(seed: int) -> None:
                 continue
             covered.add((row, column))
             assert base == row * window.row_step + column * window.column_step
-    last = (g.window[0] - 1) * window.tap_row
-    last += 0 if g.merges_columns else (g.window[1] - 1) * window.tap_column
-    depth = Depth(g.run_length)
+    seen = folded(g)
+    last = (seen.window[0] - 1) * window.tap_row
+    last += 0 if seen.merges_columns else (seen.window[1] - 1) * window.tap_column
+    depth = Depth(seen.run_length)
     end = lines.step * (lines.count - 1) + (lines.length - 1) * window.column_step
     assert end + (g.groups - 1) * g.depth + last + max(depth.last + depth.size, depth.size) <= size
     assert covered == {(p, q) for p in range(tiling.rows) for q in range(g.out_width)}
