@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import relax
-from tvm.relax.backend.cpu_generic.pipeline import dataflow_lower_passes, finalize_passes
+from tvm.relax.backend.cpu_generic.pipeline import dataflow_lower_passes
 from tvm_ffi import register_error
 
 from tersor.config import Config
@@ -44,6 +44,7 @@ from tersor.targets.cpu.detect import hardware as describe
 from tersor.targets.cpu.elementary import legalizations
 from tersor.targets.cpu.guard import guard
 from tersor.targets.cpu.lowering import Lowered, lower
+from tersor.targets.cpu.memory import plan_memory
 from tersor.targets.cpu.planned import check_planned
 from tersor.targets.cpu.schedule import schedule_module
 
@@ -234,10 +235,25 @@ def finish(mod: tvm.IRModule, host: Host) -> tvm.IRModule:
                 lambda m, _: schedule_module(m, host.isa.lanes), opt_level=0, name="tersor.schedule"
             ),
             *dataflow_lower_passes(host.target),
-            *finalize_passes(host.target),
+            *_machine_passes(),
             tvm.transform.module_pass(lambda m, _: guard(m, host.isa), opt_level=0, name="tersor.guard"),
         ]
         return tvm.transform.Sequential(passes)(mod)
+
+
+def _machine_passes() -> list[Any]:
+    """Give the passes from calls of kernels to the virtual machine's instructions.
+
+    TVM's own pipeline releases each tensor by an instruction of its own; here their blocks end with the run.
+    """
+    return [
+        tvm.transform.module_pass(lambda m, _: plan_memory(m), opt_level=0, name="tersor.plan_memory"),
+        relax.transform.LowerAllocTensor(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]
 
 
 def build(lowered: Lowered | Mapping[str, Lowered], host: Host) -> Any:
