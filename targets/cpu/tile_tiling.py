@@ -19,8 +19,10 @@ from tersor.targets.cpu.tiling import default_tiling
 PRODUCT_CYCLES = 16
 LATENCY_CYCLES = 52
 LOAD_CYCLES = 8
-# Storing the sums of a tile and reading them again.
+# Storing the sums of a tile and reading them again, while the products of the next block run.
 STORE_CYCLES = 32
+# Finishing a vector of sums: the same for tiles, beside products, and for vectors, after them.
+EPILOGUE_CYCLES = 2.5
 # Configuring the unit and releasing it, in every task.
 TASK_CYCLES = 300
 # Dot products of vectors that a core computes in a cycle.
@@ -146,8 +148,8 @@ def default_tile_tiling(isa: Isa, g: Geometry, cores: int) -> Tiling:
 def why_not_tiles(isa: Isa, g: Geometry, cores: int) -> str | None:
     """Say why the vector kernel is the faster one for `g`, or None if it is not.
 
-    What comes after the sums is the same on both. Few channels leave a tile mostly empty, and few pixels
-    fetch it for little: a vector kernel then takes no longer than the unit's fixed times.
+    Few channels leave a tile mostly empty, and few pixels fetch it for little: a vector kernel, whose sums
+    need not be stored to be finished, then takes no longer.
     """
     if g.is_depthwise:
         return "a depthwise convolution has one input for each sum"
@@ -158,7 +160,7 @@ def why_not_tiles(isa: Isa, g: Geometry, cores: int) -> str | None:
     tiled = tasks * (tiling.parts * TASK_CYCLES + _block_cycles(folded(g), block, tiles))
     steps = len(g.runs) * -(-g.run_length // GROUP)
     pixels = g.batch * g.out_height * g.out_width
-    by_vectors = pixels * g.groups * _channel_tiles(g) * steps / VECTOR_RATE
+    by_vectors = pixels * g.groups * _channel_tiles(g) * (steps / VECTOR_RATE + EPILOGUE_CYCLES)
     if tiled < by_vectors:
         return None
     return f"tiles take about {tiled:.0f} cycles, vectors {by_vectors:.0f}"
@@ -183,8 +185,10 @@ def _block_cycles(g: Geometry, block: Block, tiles: int) -> float:
     pieces = len(g.runs) * depth.pieces
     loads = (block.pixels + block.channels) * LOAD_CYCLES
     products = pieces * max(sums * PRODUCT_CYCLES, loads, LATENCY_CYCLES)
+    finished = sums * (STORE_CYCLES + ROWS * EPILOGUE_CYCLES)
     blocks = g.groups * -(-tiles // block.pixels) * -(-_channel_tiles(g) // block.channels)
-    return blocks * (max(products, _far_bytes(g, block, tiles) / FAR_RATE) + sums * STORE_CYCLES)
+    fetched = _far_bytes(g, block, tiles) / FAR_RATE
+    return blocks * (max(products, finished, fetched) + sums * LOAD_CYCLES)
 
 
 def _far_bytes(g: Geometry, block: Block, tiles: int) -> int:
