@@ -21,6 +21,7 @@ from tersor.config import Config
 from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.ir.chains import find_chains, find_gathers, find_products
+from tersor.ir.elementary import legalizations
 from tersor.ir.graph import Graph, bind_weights, weights_of
 from tersor.ir.join import join
 from tersor.ir.recurrent import find_recurrences
@@ -41,7 +42,6 @@ from tersor.statistics import Statistics
 from tersor.targets.cpu.cost import estimate, why_not
 from tersor.targets.cpu.detect import Host, host_of, host_of_target
 from tersor.targets.cpu.detect import hardware as describe
-from tersor.targets.cpu.elementary import legalizations
 from tersor.targets.cpu.guard import guard
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.memory import plan_memory

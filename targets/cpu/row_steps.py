@@ -18,6 +18,7 @@ from tersor.arithmetic import (
     TERM_LIMIT,
     UINT8,
 )
+from tersor.ir import elementary
 from tersor.ir.chains import activation_limits
 from tersor.ir.graph import Expr, Graph, operator, shape_of
 from tersor.ir.operators import (
@@ -32,7 +33,6 @@ from tersor.ir.operators import (
     read_operator,
 )
 from tersor.ir.untyped import tirx
-from tersor.targets.cpu import elementary
 from tersor.targets.cpu.isa import Isa
 from tersor.targets.cpu.rows import Map, Reduce, Value
 

@@ -16,6 +16,7 @@ from typing import Any
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
+from tersor.ir.elementary import held
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
 from tersor.targets.cpu.threads import VECTOR_CYCLES, worth_sharing_elements
 
@@ -277,16 +278,9 @@ class _Columns:
             case Map() if emitter.program.phases[value] < self.phase:
                 return T.bind(emitter.stashes[value][_ramp(self.at, self.width)])
             case Map(function, inputs, _):
-                return self._held(function(*(self.value(each) for each in inputs)), value.dtype)
+                return held(function(*(self.value(each) for each in inputs)))
             case Reduce():
                 raise AssertionError("a reduction is a value of the row once its phase is over")
-
-    def _held(self, value: Expr, dtype: str) -> Expr:
-        """Give a computed value a place: one that only has a name TVM writes out wherever it is read."""
-        place = _ramp(0, self.width)
-        held = T.alloc_buffer((self.width,), dtype, scope="local")
-        T.buffer_store(held, value, [place])
-        return held[place]
 
 
 def _inputs(value: Value) -> tuple[Value, ...]:

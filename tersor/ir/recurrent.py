@@ -16,6 +16,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tersor.arithmetic import STATE_LIMIT
+from tersor.ir.elementary import held, sigmoid, tanh
 from tersor.ir.graph import Expr, Graph, Module
 from tersor.ir.operators import ATTRIBUTE, read_marker
 from tersor.ir.untyped import relax
@@ -255,9 +256,9 @@ class Loop:
             i, f, g, o = (self._gate(n, at) + self._sum(n, at) for n in range(4))
             place = [self.row, self._units(at)]
             old = self.last_cell[*place]
-            cell = T.bind(T.sigmoid(f) * old + T.sigmoid(i) * T.tanh(g))
+            cell = held(sigmoid(f) * old + sigmoid(i) * tanh(g))
             T.buffer_store(self.last_cell, cell, place)
-            self._give(T.bind(T.sigmoid(o) * T.tanh(cell)), at)
+            self._give(held(sigmoid(o) * tanh(cell)), at)
 
         self._each(update)
 
@@ -265,8 +266,8 @@ class Loop:
         self.product(self, self.source, 0, 3 * self.hidden)
 
         def update(at: Expr) -> None:
-            r, z = (T.sigmoid(self._gate(n, at) + self._sum(n, at)) for n in range(2))
-            n = T.tanh(self._gate(2, at) + r * (self._sum(2, at) + self.bias[self._units(at)]))
+            r, z = (sigmoid(self._gate(n, at) + self._sum(n, at)) for n in range(2))
+            n = tanh(self._gate(2, at) + r * (self._sum(2, at) + self.bias[self._units(at)]))
             self._give(self._mixed(z, n, at), at)
 
         self._each(update)
@@ -275,22 +276,22 @@ class Loop:
         self.product(self, self.source, 0, 2 * self.hidden)
 
         def reset(at: Expr) -> None:
-            r = T.sigmoid(self._gate(0, at) + self._sum(0, at))
-            self._store_source(self.reset, T.bind(r * self.state[self._units(at)]), at)
+            r = sigmoid(self._gate(0, at) + self._sum(0, at))
+            self._store_source(self.reset, held(r * self.state[self._units(at)]), at)
 
         self._each(reset)
         self.product(self, self.reset, 2 * self.hidden, self.hidden)
 
         def update(at: Expr) -> None:
-            z = T.sigmoid(self._gate(1, at) + self._sum(1, at))
-            n = T.tanh(self._gate(2, at) + self._sum(2, at))
+            z = sigmoid(self._gate(1, at) + self._sum(1, at))
+            n = tanh(self._gate(2, at) + self._sum(2, at))
             self._give(self._mixed(z, n, at), at)
 
         self._each(update)
 
     def _mixed(self, z: Expr, n: Expr, at: Expr) -> Expr:
-        z = T.bind(z)
-        return T.bind((self._spread(T.float32(1)) - z) * n + z * self.state[self._units(at)])
+        z = held(z)
+        return held((self._spread(T.float32(1)) - z) * n + z * self.state[self._units(at)])
 
     def _each(self, body: Callable[[Expr], None]) -> None:
         """Emit `body` for all units, a vector of them at a time."""

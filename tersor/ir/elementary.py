@@ -175,10 +175,19 @@ def _polynomial(x: Expr, terms: Any) -> Expr:
     return value
 
 
+def held(value: Expr) -> Expr:
+    """Store a value of a kernel that is being built: TVM writes out a mere name wherever it is read."""
+    dtype, _, lanes = _dtype(value).partition("x")
+    place = T.alloc_buffer((int(lanes or 1),), dtype, scope="local")
+    index = T.ramp(0, 1, int(lanes)) if lanes else 0
+    T.buffer_store(place, value, [index])
+    return place[index]
+
+
 def _let(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
-    """Name a value that is read several times: in a kernel that is being built by a statement of its own."""
+    """Name a value that is read several times."""
     if IRBuilder.is_in_scope():
-        return body(T.bind(value))
+        return body(held(value))
     var = tirx.Var("v", _dtype(value))
     return tirx.Let(var, value, body(var))
 

@@ -6,8 +6,8 @@ import pytest
 import tvm
 from tvm import relax, te, tirx
 
+from tersor.ir import elementary
 from tersor.lowering import build
-from tersor.targets.cpu import elementary
 from tersor.targets.cpu.detect import detect
 from tersor.targets.cpu.lowering import lower
 from tests.relax_modules import Net
