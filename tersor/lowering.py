@@ -6,7 +6,7 @@ tvm.compile(mod, target, relax_pipeline=tersor.pipeline(plan, statistics=statist
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -46,10 +46,13 @@ from tersor.targets.cpu.guard import guard
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.memory import plan_memory
 from tersor.targets.cpu.planned import check_planned
-from tersor.targets.cpu.schedule import schedule_module
+from tersor.targets.cpu.schedule import compact, schedule_module
 
 Pass = Callable[[tvm.IRModule], tvm.IRModule]
 AS_IMPORTED = "as imported"
+# Passes of TVM's lowering that take a third of its time for nothing: the first has been done by then to all
+# that needs it (see `compact`), the others are for GPUs.
+IDLE_PASSES = ("s_tir.CompactBufferAllocation", "s_tir.InjectVirtualThread", "s_tir.InjectPermutedLayout")
 
 
 def pipeline(
@@ -260,8 +263,23 @@ def build(lowered: Lowered | Mapping[str, Lowered], host: Host) -> Any:
     """Compile modules of kernels to one executable with a function for each; of one it is `main`."""
     named = {"main": lowered} if isinstance(lowered, Lowered) else lowered
     mod = join({name: each.mod for name, each in named.items()})
-    backend = tvm.transform.module_pass(lambda m, _: finish(m, host), opt_level=0, name="tersor.finish")
-    return tvm.compile(mod, host.target, relax_pipeline=backend)
+    backend = tvm.transform.module_pass(
+        lambda m, _: compact(finish(m, host)), opt_level=0, name="tersor.finish"
+    )
+    with _without(IDLE_PASSES):
+        return tvm.compile(mod, host.target, relax_pipeline=backend)
+
+
+def _without(passes: Sequence[str]) -> Any:
+    """Give the surrounding context without some passes."""
+    context: Any = tvm.transform.PassContext.current()
+    return tvm.transform.PassContext(
+        opt_level=context.opt_level,
+        required_pass=list(context.required_pass),
+        disabled_pass=[*context.disabled_pass, *passes],
+        instruments=list(context.instruments),
+        config=dict(context.config),
+    )
 
 
 def model_hash(mod: tvm.IRModule) -> str:

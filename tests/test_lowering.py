@@ -10,12 +10,15 @@ from tvm import relax
 
 import tersor
 from tersor.error import UserError
-from tersor.lowering import compress, model_hash, plan_for
+from tersor.ir.join import join
+from tersor.lowering import compress, finish, model_hash, plan_for
+from tersor.model import Model
 from tersor.plan import LayerPlan, Plan
+from tersor.runner import Runner
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
 from tersor.targets.cpu.detect import detect
-from tests.models import mlp, random_inputs
+from tests.models import masked_attention, mlp, pool_net, random_inputs
 
 TARGET = {"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}
 SAMPLE = random_inputs(mlp())
@@ -122,3 +125,30 @@ def test_a_plan_that_the_target_cannot_carry_out_is_refused_not_approximated(
 def test_a_layer_that_a_plan_leaves_out_stays_as_it_is(mod: tvm.IRModule) -> None:
     plan = plan_for("fp32", mod, detect(), None)
     assert model_hash(compress(mod, replace(plan, layers={}), None)) == model_hash(mod)
+
+
+@pytest.mark.parametrize("network", [masked_attention, pool_net])
+def test_passes_that_are_left_out_change_no_result(network: Any) -> None:
+    shapes = {"x": (1, 6, 16), "mask": (1, 6)} if network is masked_attention else None
+    model = tersor.load_model(network(), shapes, check=False)
+    sample = model.buckets.largest.draw()
+    (lowered,) = model.lowered_alike([model.mod])
+    everything = tvm.transform.module_pass(lambda m, _: finish(m, model.host), opt_level=0)
+    complete = tvm.compile(join({"main": lowered.mod}), model.host.target, relax_pipeline=everything)
+    expected = Runner(complete, model.inputs)(sample)
+    for got, result in zip(model.float_runner(sample), expected, strict=True):
+        assert np.array_equal(got, result)
+
+
+def test_the_passes_of_the_context_around_a_build_are_watched(mod: tvm.IRModule) -> None:
+    seen: list[str] = []
+
+    @tvm.ir.instrument.pass_instrument
+    class Watching:
+        def run_before_pass(self, _mod: object, info: Any) -> None:
+            seen.append(info.name)
+
+    model = Model("mlp", mod, detect())
+    with tvm.transform.PassContext(instruments=[Watching()]):
+        model.compiled([mod])
+    assert "tersor.finish" in seen

@@ -12,8 +12,10 @@ from tvm.script.ir_builder import tirx as T
 Expr = Any  # a TIR expression or buffer; tvm ships no types
 
 
+# Of a kernel's PrimFunc: its buffers are as small as they have to be (see `schedule.compact`).
+KERNEL = "tersor.kernel"
 # Of every kernel's PrimFunc: it is scheduled, and nothing is to be fused into it (8: opaque to FuseOps).
-KERNEL_ATTRIBUTES = {"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8}
+KERNEL_ATTRIBUTES = {"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8, KERNEL: True}
 
 
 @dataclass(frozen=True)

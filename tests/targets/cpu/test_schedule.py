@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tvm
 from tvm import relax
+from tvm.script import tirx as T
 
 from tersor.ir.graph import shape_of
 from tersor.targets.cpu.detect import detect
-from tersor.targets.cpu.schedule import schedule_function, schedule_module
+from tersor.targets.cpu.isa import KERNEL
+from tersor.targets.cpu.schedule import compact, schedule_function, schedule_module
 from tests.relax_modules import Net
 
 op = relax.op
@@ -195,3 +197,22 @@ def test_a_call_of_the_runtime_stays_as_it_is() -> None:
     mod = relax.transform.LegalizeOps()(mod)
     (function,) = functions(mod)
     assert schedule_function(function, HOST.isa.lanes).same_as(function)
+
+
+def test_buffers_are_made_small_but_those_of_kernels() -> None:
+    @T.prim_func(s_tir=True)
+    def rows(x: T.Buffer((8, 64), "float32"), y: T.Buffer((8, 64), "float32")) -> None:
+        doubled = T.sblock_alloc_buffer((8, 64), "float32")
+        for i in range(8):
+            for j in range(64):
+                with T.sblock("double"):
+                    r, c = T.axis.remap("SS", [i, j])
+                    doubled[r, c] = x[r, c] * T.float32(2)
+            for j in range(64):
+                with T.sblock("add"):
+                    r, c = T.axis.remap("SS", [i, j])
+                    y[r, c] = doubled[r, c] + T.float32(1)
+
+    mod = compact(tvm.IRModule({"rows": rows, "kernel": rows.with_attr(KERNEL, True)}))
+    assert "alloc_buffer((1, 64))" in mod["rows"].script()
+    assert "alloc_buffer((8, 64))" in mod["kernel"].script()
