@@ -7,7 +7,12 @@ from tvm import relax
 
 from tersor import arithmetic
 from tersor.ir.operators import Add, Dequantize, Quantize, QuantizeRows, Rescale, RowScale
+from tersor.lowering import build
+from tersor.targets.cpu.detect import Host
+from tersor.targets.cpu.fusion import fuse_rows
+from tersor.targets.cpu.isa import ISAS as REAL_ISAS
 from tersor.targets.cpu.isa import Isa
+from tersor.targets.cpu.lowering import Lowered
 from tests.relax_modules import Net, run
 from tests.row_kernels import ISAS, fused, kernels_of
 
@@ -113,3 +118,13 @@ def test_softmax_norm_and_reductions_are_those_of_plain_llvm(columns: int) -> No
     for isa in ISAS:
         for got, expected in zip(fused(mod, isa, array), run(mod, array), strict=True):
             np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", REAL_ISAS, ids=lambda isa: isa.name)
+def test_rows_compile_for_every_instruction_set(isa: Isa) -> None:
+    """Compiled for the unit itself, not for its description; only a CPU that has it can run the result."""
+    net = Net((16, 1030))
+    total = net.emit(op.nn.softmax(net.emit(op.nn.gelu(net.inputs[0])), -1))
+    codes = net.call(Quantize(1 / 255, 0), total)
+    mod = net.finish(codes, net.call(Add(0.5, 0, 0.25, 0, 3), codes, codes))
+    assert build(Lowered(fuse_rows(mod, isa)), Host(isa, 2)) is not None
