@@ -262,15 +262,23 @@ class _Block:
     def _steps(self, acc: Expr, at: list[Expr], tap: Expr, run: Expr) -> None:
         """Accumulate over one run of inputs, which begins `tap` elements after the pixels' own."""
         gemm = self.gemm
+        written = gemm.tiling.steps
+        if gemm.steps % written:
+            raise ValueError(f"a run of {gemm.steps} steps cannot be written out {written} at a time")
+        with T.serial(0, gemm.steps // written) as turn:
+            for i in range(written):
+                self._step(acc, at, tap, run, turn * written + i)
+
+    def _step(self, acc: Expr, at: list[Expr], tap: Expr, run: Expr, k: Expr) -> None:
+        gemm = self.gemm
         vector = gemm.isa.lanes * gemm.group
-        with T.serial(0, gemm.steps) as k:
-            weights = T.bind(self.weights + (run * gemm.steps + k) * (self.width * vector))
-            for i in range(self.height):
-                for v in range(self.width):
-                    place = self._register(i, v)
-                    x_at, w_at = at[i] + tap + k * gemm.group, weights + v * vector
-                    value = gemm.dot(acc[place], self.buffers[0], x_at, self.buffers[1], w_at)
-                    T.buffer_store(acc, value, [place])
+        weights = T.bind(self.weights + (run * gemm.steps + k) * (self.width * vector))
+        for i in range(self.height):
+            for v in range(self.width):
+                place = self._register(i, v)
+                x_at, w_at = at[i] + tap + k * gemm.group, weights + v * vector
+                value = gemm.dot(acc[place], self.buffers[0], x_at, self.buffers[1], w_at)
+                T.buffer_store(acc, value, [place])
 
     def finish(self, acc: Expr, t: Expr) -> None:
         """Put tile `t` through the epilogue and store it."""

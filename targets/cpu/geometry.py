@@ -100,3 +100,4 @@ class Tiling:
     rows: int  # output rows whose input is staged together
     parts: int  # parts of the output channels, each a task of its own
     parallel: bool = True  # whether the tasks are shared among the cores
+    steps: int = 1  # steps of the reduction that are written out one after the other

@@ -4,7 +4,8 @@ P=8@cores, K=4@cache, Q=79@cache, R=3@cache, C=96@cache, Q=5@registers, K=2@regi
 
 Loops at `cores` are tasks shared among them, at `dram` the same tasks one after the other. A task stages the
 input of its rows in the `cache` and walks over blocks of output channels, tiles of pixels, the window and the
-input channels; `registers` hold a tile, `lanes` are those of a vector, with the inputs that one multiplies.
+input channels; `registers` hold a tile, and say how many steps over the inputs are written out at a time;
+`lanes` are those of a vector, with the inputs that one multiplies.
 
 A tile need not divide the layer: the last one overlaps the one before it, so the loops make at least as many
 iterations as the layer has. Pixels of a task's rows are one axis, and inputs that lie one behind the other
@@ -71,6 +72,7 @@ def read(mapping: Mapping, axes: Axes, out_height: int) -> Tiling:
         -(-out_height // chunks),
         sizes["K", at] or 1,
         at == "cores",
+        sizes["C", "registers"] or 1,
     )
 
 
@@ -103,8 +105,10 @@ class Nest:
         """Say why no kernel walks so, or None if one does."""
         g, isa = self.geometry, self.isa
         t = tiling
-        if min(t.pixels, t.vectors, t.rows, t.parts) < 1:
+        if min(t.pixels, t.vectors, t.rows, t.parts, t.steps) < 1:
             return "every loop makes at least one iteration"
+        if self._steps % t.steps:
+            return f"its {self._steps} steps over a run of inputs are no multiple of {t.steps}"
         if t.pixels * t.vectors >= isa.registers:
             return f"a tile of {t.pixels}x{t.vectors} vectors leaves none of {isa.registers} registers free"
         if t.vectors > self.vectors:
@@ -140,9 +144,10 @@ class Nest:
             Loop("G", 1 if g.is_depthwise else g.groups, "cache"),
             Loop("K", blocks, "cache"),
             *pixels,
-            *self._reduction,
+            *self._reduction(t),
             Loop(axes.pixel, t.pixels, "registers"),
             Loop("K", t.vectors, "registers"),
+            Loop("C", t.steps, "registers"),
             Loop("K", self.isa.lanes, "lanes"),
             Loop("R" if g.is_depthwise else "C", self._group, "lanes"),
         )
@@ -163,18 +168,22 @@ class Nest:
         return self.axes is not PRODUCT and not self.geometry.is_depthwise
 
     @property
+    def _steps(self) -> int:
+        """Steps over one run of inputs; a depthwise layer has only its window, which is written out."""
+        return 1 if self.geometry.is_depthwise else -(-self.geometry.run_length // self._group)
+
+    @property
     def _group(self) -> int:
         """Inputs that one lane multiplies at once: neighbouring ones, or rows of a depthwise window."""
         if not self.integer:
             return 1
         return min(2, self.geometry.window[0]) if self.geometry.is_depthwise else self.isa.group
 
-    @property
-    def _reduction(self) -> tuple[Loop, ...]:
+    def _reduction(self, t: Tiling) -> tuple[Loop, ...]:
         """The loops over what a tile sums up."""
         g = self.geometry
         rows, columns = g.window
         if g.is_depthwise:
             return Loop("R", -(-rows // self._group), "cache"), Loop("S", columns, "cache")
-        steps = -(-g.run_length // self._group)
-        return Loop("R", rows, "cache"), Loop("S", len(g.runs) // rows, "cache"), Loop("C", steps, "cache")
+        columns, turns = len(g.runs) // rows, self._steps // t.steps
+        return Loop("R", rows, "cache"), Loop("S", columns, "cache"), Loop("C", turns, "cache")

@@ -10,6 +10,8 @@ from tersor.targets.cpu.tile_mapping import TileNest
 SMALLER_TILES = 4
 # Vectors of output channels of a tile.
 MOST_VECTORS = 6
+# Steps of a reduction that are written out.
+WRITTEN_STEPS = (1, 2, 4)
 # Pixels of a tile; no CPU has more registers.
 MOST_PIXELS = 32
 
@@ -30,7 +32,7 @@ class Space:
         return tuple(dict.fromkeys((self.default, *filter(self._is_legal, found))))
 
     def tiles(self) -> tuple[Tiling, ...]:
-        """Give the default with other register tiles."""
+        """Give the default with other register tiles, and with other numbers of steps written out."""
         heights: dict[int, list[int]] = {}
         for vectors in [self.vectors] if self.vectors else range(1, MOST_VECTORS + 1):
             each = replace(self.default, vectors=vectors, parts=1, parallel=False)
@@ -44,6 +46,7 @@ class Space:
             for vectors, each in heights.items()
             for pixels in each
         ]
+        found += [replace(self.default, steps=steps) for steps in WRITTEN_STEPS]
         return tuple(dict.fromkeys((self.default, *filter(self._is_legal, found))))
 
     def tasks(self) -> tuple[Tiling, ...]:
@@ -70,4 +73,4 @@ class Space:
 
 def with_tile(tasks: Tiling, tile: Tiling) -> Tiling:
     """Give the tasks of one tiling with the register tile of another."""
-    return replace(tasks, pixels=tile.pixels, vectors=tile.vectors)
+    return replace(tasks, pixels=tile.pixels, vectors=tile.vectors, steps=tile.steps)

@@ -20,7 +20,8 @@ def default_tiling(isa: Isa, g: Geometry, cores: int, integer: bool, vectors: in
     chunks = g.batch * -(-g.out_height // rows)
     blocks = channel_vectors(isa, g) // vectors
     parts = 1 if chunks >= cores else max(1, min(cores, blocks))
-    return Tiling(pixels, vectors, rows, parts, parallel=cores > 1 and chunks * parts > 1)
+    parallel = cores > 1 and chunks * parts > 1
+    return Tiling(pixels, vectors, rows, parts, parallel, _written_steps(isa, g, integer))
 
 
 # Inputs that a task works on; as many bytes as fit where many weights would be streamed again for the rest.
@@ -29,6 +30,20 @@ STAGED_MOST = 448 * 1024
 MANY_WEIGHTS = 128 * 1024
 # Output pixels from which on the rows are shared among the cores; below, it is the output channels.
 PARALLEL_PIXELS = 196
+
+
+# Steps of a whole reduction that is so short that what comes after it is half of the work.
+SHORT = 16
+
+
+def _written_steps(isa: Isa, g: Geometry, integer: bool) -> int:
+    """Choose how many steps are written out: of a short reduction two.
+
+    In a loop of single steps LLVM can keep what the epilogue needs in registers, and an accumulator on the
+    stack.
+    """
+    steps = -(-g.run_length // (isa.group if integer else 1))
+    return 2 if steps % 2 == 0 and len(g.runs) * steps <= SHORT else 1
 
 
 def _tile_vectors(isa: Isa, g: Geometry, integer: bool) -> int:

@@ -53,6 +53,16 @@ def test_any_tiling_gives_the_same_codes() -> None:
         np.testing.assert_array_equal(each.run(function, kernel), each.expected, str(kernel.tiling))
 
 
+def test_steps_that_are_written_out_give_the_same_codes() -> None:
+    each = layer(Geometry(1, 5, 6, 16, 24, (3, 3), padding=(1, 1, 1, 1), dilation=(1, 2)), False, 3)
+    kernel = each.kernel(NATIVE)
+    kernels = [replace(kernel, tiling=replace(kernel.tiling, steps=steps)) for steps in (1, 2, 4)]
+    for function, written in zip(build(NATIVE, [each.prim_func(k) for k in kernels]), kernels, strict=True):
+        np.testing.assert_array_equal(each.run(function, written), each.expected, str(written.tiling))
+    with pytest.raises(ValueError, match="steps"):
+        replace(kernel, tiling=replace(kernel.tiling, steps=3)).prim_func((1, 5, 6, 16), (1, 5, 6, 24))
+
+
 def test_saturating_packs_and_conversions_give_the_same_codes() -> None:
     """Accumulators from far below to far above the codes, with every pair of bounds."""
     g = Geometry(1, 4, 4, 8, 32)

@@ -22,7 +22,13 @@ ATTENTION = Nest(AVX2, Geometry(12, 32, 1, 32, 32), integer=True, axes=PRODUCT)
 NESTS = [CONV, DEPTHWISE, MATMUL, ATTENTION]
 
 tilings = st.builds(
-    Tiling, st.integers(1, 12), st.integers(1, 6), st.integers(1, 56), st.integers(1, 8), st.booleans()
+    Tiling,
+    st.integers(1, 12),
+    st.integers(1, 6),
+    st.integers(1, 56),
+    st.integers(1, 8),
+    st.booleans(),
+    st.integers(1, 4),
 )
 
 
@@ -41,6 +47,9 @@ def test_a_tiling_reads_as_a_loop_nest() -> None:
     )
     assert str(MATMUL.mapping(Tiling(6, 2, 1, 2))) == (
         "K=2@cores, K=4@cache, N=8@cache, C=384@cache, N=6@registers, K=2@registers, K=8@lanes"
+    )
+    assert str(MATMUL.mapping(Tiling(6, 2, 1, 1, parallel=False, steps=4))) == (
+        "K=7@cache, N=8@cache, C=96@cache, N=6@registers, K=2@registers, C=4@registers, K=8@lanes"
     )
     assert str(ATTENTION.mapping(Tiling(6, 2, 16, 1))) == (
         "G=12@cores, N=2@cores, K=2@cache, N=3@cache, C=16@cache, "
@@ -95,6 +104,8 @@ def test_the_loops_cover_the_layer(nest: Nest, tiling: Tiling) -> None:
         (CONV, "P=60@cores", "with its tasks and its tile in registers the loops are P=56@cores"),
         (CONV, "K=9@cores", "its output channels do not make 9 tasks"),
         (CONV, "K=9@registers", "it has 8 vectors of 8 output channels, fewer than 9"),
+        (CONV, "C=5@registers", "its 96 steps over a run of inputs are no multiple of 5"),
+        (DEPTHWISE, "C=2@registers", "its 1 steps over a run of inputs are no multiple of 2"),
         (DEPTHWISE, "K=2@cores", "its output channels do not make 2 tasks"),
         (DEPTHWISE, "Q=15@registers, K=1@registers", "a task has 14 pixels in a row of tiles, fewer than 15"),
         (ATTENTION, "K=2@cores", "its output channels do not make 2 tasks"),

@@ -45,6 +45,7 @@ def test_tiles_differ_in_registers_only_and_tasks_in_nothing_there() -> None:
         (each.default.pixels, each.default.vectors)
     }
     assert len({tiling.vectors for tiling in each.tiles()}) == 6
+    assert {tiling.steps for tiling in each.tiles()} == {1, 2, 4}
     assert {tiling.parallel for tiling in each.tasks()} == {False, True}
 
 
@@ -61,5 +62,5 @@ def test_products_are_shared_by_their_rows() -> None:
 
 
 def test_a_tile_is_put_into_other_tasks() -> None:
-    a, b = Tiling(5, 2, 28, 1, parallel=False), Tiling(3, 4, 14, 2)
-    assert with_tile(b, a) == replace(b, pixels=5, vectors=2)
+    a, b = Tiling(5, 2, 28, 1, parallel=False, steps=2), Tiling(3, 4, 14, 2)
+    assert with_tile(b, a) == replace(b, pixels=5, vectors=2, steps=2)
