@@ -24,7 +24,7 @@ from tersor.targets.cpu.halo import NO_HALOS, Halos, Image, emit_border
 from tersor.targets.cpu.isa import KERNEL_ATTRIBUTES, Isa
 from tersor.targets.cpu.packing import channel_vectors
 from tersor.targets.cpu.staging import emit_staging, staged, staged_rows
-from tersor.targets.cpu.tile_tiling import Depth, Layout, layout_of, lines_of, window_of
+from tersor.targets.cpu.tile_tiling import Depth, Layout, layout_of, lines_of, passes_of, window_of
 from tersor.targets.cpu.tiles import GROUP, LANES, ROW_BYTES, Block, TileUnit
 
 Array = npt.NDArray[Any]
@@ -83,6 +83,8 @@ class _Corner:
     tile: Expr
     group: Expr
     vector: Expr
+    turn: Expr  # which pass over the inputs
+    kept: Expr  # where its sums are put down
 
 
 class TileGemm:
@@ -116,6 +118,8 @@ class TileGemm:
         # Where tiles do not divide into blocks, the last block overlaps the one before it.
         self.pixel_blocks = -(-self.lines.tiles // tiling.pixels)
         self.vector_blocks = -(-self.vectors // tiling.vectors)
+        self.block = Block(tiling.pixels, tiling.vectors)
+        self.passes = passes_of(self.seen, self.block, self.lines.tiles)
 
     @property
     def reads_in_place(self) -> bool:
@@ -150,9 +154,9 @@ class TileGemm:
                 T.bind(image * each.size + first_row * each.pitch + each.place(0, 0))
                 for each in (self.target, self.added)
             )
-            block = Block(tiling.pixels, tiling.vectors)
-            unit = TileUnit(block, self.lines.rows, self.depth.size, self.isa.dot is None)
-            scratch = T.alloc_buffer((tiling.pixels * tiling.vectors * self.lines.rows * LANES,), "int32")
+            unit = TileUnit(self.block, self.lines.rows, self.depth.size, self.isa.dot is None)
+            kept = self.pixel_blocks if self.passes > 1 else 1
+            scratch = T.alloc_buffer((kept * self._sums,), "int32")
             unit.configure()
             self._emit_blocks(unit, (source, base, w, bias), scratch, output, Place(out, added), part)
             unit.release()
@@ -189,22 +193,23 @@ class TileGemm:
     ) -> None:
         """Walk over blocks of channels, and in each over blocks of pixels, finishing each a block later."""
         share = -(-self.vector_blocks // self.tiling.parts)
-        blocks = self.g.groups * share * self.pixel_blocks
+        blocks = self.g.groups * share * self.passes * self.pixel_blocks
         first = T.bind(T.min(part * share, self.vector_blocks - share))
         rows = self.tiling.pixels * self.lines.rows
-        slice_rows = -(-rows // self.pieces)
+        slice_rows = -(-rows * self.passes // self.pieces)
         with T.serial(0, blocks) as b:
             corner = self._corner(first, share, b)
             before = self._corner(first, share, T.max(b - 1, 0))
-            ready = T.bind(T.if_then_else(b > 0, rows, 0))
+            ended = T.And(b > 0, before.turn == self.passes - 1)
+            ready = T.bind(T.if_then_else(ended, rows, 0))
 
             def finish(piece: Expr, ready: Expr = ready, before: _Corner = before) -> None:
                 start = T.bind(piece * slice_rows)
                 with T.serial(0, T.max(0, T.min(slice_rows, ready - start))) as row:
                     self._emit_row(scratch, output, out, before, start + row)
 
-            self._emit_sums(unit, sources, corner, finish)
-            unit.store(scratch)
+            self._emit_sums(unit, sources, scratch, corner, finish)
+            unit.store(scratch, corner.kept)
         last = self._corner(first, share, T.int32(blocks - 1))
         with T.serial(0, rows) as row:
             self._emit_row(scratch, output, out, last, row)
@@ -212,27 +217,53 @@ class TileGemm:
     def _corner(self, first: Expr, share: int, index: Expr) -> _Corner:
         """Give a task's block at `index`; of each group's channels it has `share` blocks, from `first` on."""
         tiling = self.tiling
-        column = T.bind(index // self.pixel_blocks)
-        tile = T.min(index % self.pixel_blocks * tiling.pixels, self.lines.tiles - tiling.pixels)
+        step = T.bind(index // self.pixel_blocks)
+        column = T.bind(step // self.passes)
+        number = T.bind(index % self.pixel_blocks)
+        tile = T.min(number * tiling.pixels, self.lines.tiles - tiling.pixels)
         vector = T.min((first + column % share) * tiling.vectors, self.vectors - tiling.vectors)
-        return _Corner(T.bind(tile), T.bind(column // share), T.bind(vector))
+        kept = number * self._sums if self.passes > 1 else T.int32(0)
+        turn = T.bind(step % self.passes)
+        return _Corner(T.bind(tile), T.bind(column // share), T.bind(vector), turn, T.bind(kept))
+
+    @property
+    def _sums(self) -> int:
+        """Sums of a block."""
+        return self.tiling.pixels * self.tiling.vectors * self.lines.rows * LANES
 
     def _emit_sums(
-        self, unit: TileUnit, sources: tuple[Expr, Expr, Expr, Expr], corner: _Corner, finish: Any
+        self,
+        unit: TileUnit,
+        sources: tuple[Expr, Expr, Expr, Expr],
+        scratch: Expr,
+        corner: _Corner,
+        finish: Any,
     ) -> None:
-        """Accumulate a block over window and input channels, with a call of `finish` in each step."""
+        """Accumulate one pass of a block over window and inputs, with a call of `finish` in each step."""
         seen, window, depth = self.seen, self.window, self.depth
         source, base, w, bias = sources
         vector = T.bind(corner.group * self.vectors + corner.vector)
-        unit.start(bias, T.bind(vector * LANES))
+        if self.passes == 1:
+            unit.start(bias, T.bind(vector * LANES))
+        else:
+            with T.If(corner.turn == 0):
+                with T.Then():
+                    unit.start(bias, vector * LANES)
+                with T.Else():
+                    unit.resume(scratch, corner.kept)
         tile_bytes = depth.size * LANES
         pixels = [self._pixel(corner, base, i) for i in range(self.tiling.pixels)]
         channels = [T.bind((vector + v) * (self.pieces * tile_bytes)) for v in range(self.tiling.vectors)]
         rows, columns = seen.window[0], 1 if seen.merges_columns else seen.window[1]
-        with T.serial(0, rows) as r, T.serial(0, columns) as s, T.serial(0, depth.pieces) as piece:
+        by_rows = rows > 1
+        row_count = rows // self.passes if by_rows else 1
+        piece_count = depth.pieces if by_rows else depth.pieces // self.passes
+        with T.serial(0, row_count) as r, T.serial(0, columns) as s, T.serial(0, piece_count) as p:
+            row = T.bind(corner.turn * row_count + r) if by_rows else T.int32(0)
+            piece = p if by_rows else T.bind(corner.turn * piece_count + p)
             offset = T.min(piece * depth.size, depth.last)
-            at = T.bind(r * window.tap_row + s * window.tap_column + offset)
-            step = T.bind((r * columns + s) * depth.pieces + piece)
+            at = T.bind(row * window.tap_row + s * window.tap_column + offset)
+            step = T.bind((row * columns + s) * depth.pieces + piece)
             unit.multiply(
                 source,
                 [pixel + at for pixel in pixels],
@@ -243,7 +274,7 @@ class TileGemm:
             if self.pixel_blocks == 1:
                 # Each weight is used once and comes from far; the packed tiles of a block follow one another.
                 unit.prefetch(w, [channel + (step + AHEAD) * tile_bytes for channel in channels])
-            finish(step)
+            finish((r * columns + s) * piece_count + p)
 
     def _pixel(self, corner: _Corner, base: Expr, i: int) -> Expr:
         """Give the offset of the first pixel of a block's tile `i` in the input."""
@@ -276,7 +307,7 @@ class TileGemm:
         self, scratch: Expr, output: Output, out: Place, line: Expr, column: Expr, corner: _Corner, row: Expr
     ) -> None:
         g, width = self.g, self.tiling.vectors
-        at = T.bind(row * (width * LANES))
+        at = T.bind(corner.kept + row * (width * LANES))
         registers = [scratch[T.ramp(at + v * LANES, 1, LANES)] for v in range(width)]
         channel = T.bind(corner.vector * LANES)
         inside = T.bind(column * g.outputs + corner.group * g.group_outputs + channel)

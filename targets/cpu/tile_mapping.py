@@ -1,6 +1,6 @@
 """The mappings of layers on the matrix unit: blocks of tiles written as loops, and read back.
 
-P=2@cores, K=4@cache, Q=14@cache, R=3@cache, C=6@cache, Q=2@registers, K=2@registers, Q=16@lanes, ...
+P=2@cores, K=4@cache, R=3@cache, Q=14@cache, C=6@cache, Q=2@registers, K=2@registers, Q=16@lanes, ...
 
 `registers` hold a block of tiles; `lanes` are the rows and columns of a tile and the inputs that meet in it.
 """
@@ -11,7 +11,7 @@ from tersor.mapping import Loop, Mapping
 from tersor.targets.cpu.fold import folded
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.mapping import CONVOLUTION, Axes, checked, read
-from tersor.targets.cpu.tile_tiling import Depth, Lines, layout_of, lines_of
+from tersor.targets.cpu.tile_tiling import Depth, Lines, layout_of, lines_of, passes_of
 from tersor.targets.cpu.tiles import LANES, Block
 
 
@@ -49,16 +49,19 @@ class TileNest:
         at = "cores" if t.parallel else "dram"
         seen = folded(g)
         depth = Depth(seen.run_length)
+        passes = passes_of(seen, Block(t.pixels, t.vectors), lines.tiles)
+        by_rows = seen.window[0] > 1
         loops = (
             Loop(axes.image, g.batch, at),
             Loop(axes.row, -(-g.out_height // t.rows), at),
             Loop("K", t.parts, at),
             Loop("G", g.groups, "cache"),
             Loop("K", -(-self._vectors // (t.vectors * t.parts)), "cache"),
+            Loop("R" if by_rows else "C", passes, "cache"),
             Loop(axes.pixel, -(-lines.tiles // t.pixels), "cache"),
-            Loop("R", seen.window[0], "cache"),
+            Loop("R", seen.window[0] // passes if by_rows else 1, "cache"),
             Loop("S", len(seen.runs) // seen.window[0], "cache"),
-            Loop("C", depth.pieces, "cache"),
+            Loop("C", depth.pieces if by_rows else depth.pieces // passes, "cache"),
             Loop(axes.pixel, t.pixels, "registers"),
             Loop("K", t.vectors, "registers"),
             Loop(axes.pixel, lines.rows, "lanes"),

@@ -30,6 +30,9 @@ VECTOR_RATE = 2
 # Bytes of one operand that stay in the first-level cache beside the other, and bytes a cycle from beyond it.
 NEAR_BYTES = 24 * 1024
 FAR_RATE = 32.0
+# Bytes of the sums of a tile, and products between which they are worth being put down.
+SUM_BYTES = ROWS * LANES * 4
+LEAST_PIECES = 6
 
 BLOCKS = tuple(
     Block(pixels, channels)
@@ -188,19 +191,46 @@ def _block_cycles(g: Geometry, block: Block, tiles: int) -> float:
     finished = sums * (STORE_CYCLES + ROWS * EPILOGUE_CYCLES)
     blocks = g.groups * -(-tiles // block.pixels) * -(-_channel_tiles(g) // block.channels)
     fetched = _far_bytes(g, block, tiles) / FAR_RATE
-    return blocks * (max(products, finished, fetched) + sums * LOAD_CYCLES)
+    interrupted = (passes_of(g, block, tiles) - 1) * sums * STORE_CYCLES
+    return blocks * (max(products, finished, fetched) + sums * LOAD_CYCLES + interrupted)
 
 
 def _far_bytes(g: Geometry, block: Block, tiles: int) -> int:
     """Bytes that a block fetches from beyond the first-level cache.
 
     Weights stay near from one block of pixels to the next, and neighbouring columns of a window are fetched
-    once; what is larger than the cache does not stay.
+    once; what is larger than the cache does not stay, see `passes_of`.
     """
+    weights, activations = _operand_bytes(g, block, tiles)
+    passes = passes_of(g, block, tiles)
+    if passes > 1 or weights <= NEAR_BYTES:
+        weights //= -(-tiles // block.pixels)
+    pixel = g.depth * min(g.stride[1], g.window[1]) * g.window[0]
+    sums = 2 * (passes - 1) * block.pixels * block.channels * SUM_BYTES
+    return weights + sums + (0 if activations <= NEAR_BYTES else pixel * ROWS * block.pixels)
+
+
+def _operand_bytes(g: Geometry, block: Block, tiles: int) -> tuple[int, int]:
+    """Bytes of the weights of one block and of the activations of all blocks of a task."""
     depth = Depth(g.run_length)
     weights = block.channels * depth.size * LANES * len(g.runs) * depth.pieces
-    if weights <= NEAR_BYTES and tiles > block.pixels:
-        weights = 0
-    pixel = g.depth * min(g.stride[1], g.window[1]) * g.window[0]
-    activations = pixel * ROWS * tiles
-    return weights + (0 if activations <= NEAR_BYTES else pixel * ROWS * block.pixels)
+    return weights, g.depth * min(g.stride[1], g.window[1]) * g.window[0] * ROWS * tiles
+
+
+def passes_of(g: Geometry, block: Block, tiles: int) -> int:
+    """Give in how many passes the sums of blocks are made, each of a window's row, or a part of the inputs.
+
+    In one pass every block fetches all of its weights again. A pass over all blocks of pixels keeps its part
+    of them near, and puts the sums down between.
+    """
+    weights, activations = _operand_bytes(g, block, tiles)
+    if weights <= NEAR_BYTES or activations <= NEAR_BYTES or tiles <= block.pixels:
+        return 1
+    if g.window[0] > 1:
+        return g.window[0] if weights // g.window[0] <= NEAR_BYTES else 1
+    depth = Depth(g.run_length)
+    if g.runs != ((0, 0),):
+        return 1
+    most = NEAR_BYTES // (block.channels * depth.size * LANES)
+    part = max(each for each in range(1, most + 1) if depth.pieces % each == 0)
+    return depth.pieces // part if part >= LEAST_PIECES else 1

@@ -138,24 +138,37 @@ class TileUnit:
                     )
                 )
 
-    def store(self, scratch: Expr) -> None:
-        """Store the sums as int32: all channels of a pixel, then the next pixel."""
+    def store(self, scratch: Expr, at: Expr) -> None:
+        """Store the sums as int32 from `at` on: all channels of a pixel, then the next pixel."""
+        for tile, place in self._places(at):
+            self._store(tile, scratch, place, self.block.channels * LANES)
+
+    def resume(self, scratch: Expr, at: Expr) -> None:
+        """Go on with sums that `store` put down."""
+        for tile, place in self._places(at):
+            self._load(tile, scratch, place, self.block.channels * LANES)
+
+    def _places(self, at: Expr) -> list[tuple[int, Expr]]:
+        """Give the tiles of the sums, and where in a scratch buffer each begins."""
         pitch = self.block.channels * LANES
-        for i in range(self.block.pixels):
-            for v in range(self.block.channels):
-                self._store(self._sum(i, v), scratch, i * self.rows * pitch + v * LANES, pitch)
+        return [
+            (self._sum(i, v), at + (i * self.rows * pitch + v * LANES))
+            for i in range(self.block.pixels)
+            for v in range(self.block.channels)
+        ]
 
     def _sum(self, i: int, v: int) -> int:
         return i * self.block.channels + v
 
     def _load(self, tile: int, buffer: Expr, at: Expr, step: Any) -> None:
-        """Load a tile from `at` on; its rows are `step` elements apart, which are bytes or biases."""
+        """Load a tile from `at` on; its rows are `step` elements apart, bytes or sums."""
         if self.described:
             rows, columns = self._extents(tile)
             with T.serial(0, rows) as r, T.serial(0, columns) as c:
                 T.buffer_store(self.buffers[tile], buffer[at + r * step + c], [r * columns + c])
             return
-        _issue("tileloadd64", T.int8(tile), T.address_of(buffer[at]), T.int64(step))
+        bytes_apart = step * (4 if tile < self.sums else 1)
+        _issue("tileloadd64", T.int8(tile), T.address_of(buffer[at]), T.int64(bytes_apart))
 
     def _multiply(self, total: int, left: int, right: int) -> None:
         if not self.described:
@@ -168,7 +181,7 @@ class TileUnit:
                 weight = T.cast(b[k * ROW_BYTES + lane * GROUP + j], "int32")
                 T.buffer_store(acc, acc[r * LANES + lane] + code * weight, [r * LANES + lane])
 
-    def _store(self, tile: int, scratch: Expr, at: int, pitch: int) -> None:
+    def _store(self, tile: int, scratch: Expr, at: Expr, pitch: int) -> None:
         if not self.described:
             _issue("tilestored64", T.int8(tile), T.address_of(scratch[at]), T.int64(pitch * 4))
             return

@@ -13,7 +13,8 @@ from tersor.targets.cpu.epilogue import Requantize
 from tersor.targets.cpu.geometry import Geometry, Tiling
 from tersor.targets.cpu.isa import AMX
 from tersor.targets.cpu.kernels import Packing, choose_kernel
-from tersor.targets.cpu.tile_tiling import Layout
+from tersor.targets.cpu.tile_tiling import Layout, layout_of, lines_of, passes_of
+from tersor.targets.cpu.tiles import Block
 from tests.quantized_layers import QuantizedLayer
 from tests.targets.cpu.test_kernels import NATIVE, runnable
 
@@ -86,6 +87,28 @@ def test_any_tiling_and_layout_give_the_same_codes(stride: int) -> None:
         np.testing.assert_array_equal(result, layer.expected, str(way))
 
 
+@pytest.mark.parametrize(
+    "g",
+    [
+        Geometry(1, 1, 64, 1024, 40),
+        Geometry(1, 1, 50, 1534, 40),
+        Geometry(1, 12, 12, 256, 40, (3, 3), (1, 1), (1, 1, 1, 1)),
+        Geometry(1, 20, 20, 260, 70, (3, 2), (1, 2), (1, 1, 1, 1), (2, 2), 2),
+    ],
+    ids=str,
+)
+def test_sums_made_in_passes_are_the_same(g: Geometry) -> None:
+    layer = QuantizedLayer(g, False, 31, 100, (0, 255), None, False, 1)
+    ways = [
+        (Tiling(pixels, vectors, g.out_height, parts), layout_of(g, g.out_height))
+        for pixels, vectors, parts in ((2, 2, 1), (2, 1, 2), (1, 3, 1), (3, 1, 1))
+    ]
+    tiles = lines_of(g, g.out_height, ways[0][1]).tiles
+    assert any(passes_of(g, Block(tiling.pixels, tiling.vectors), tiles) > 1 for tiling, _ in ways)
+    for way, result in zip(ways, codes(layer, ways), strict=True):
+        np.testing.assert_array_equal(result, layer.expected, str(way))
+
+
 def test_a_strided_pointwise_layer_may_be_read_in_place_or_copied() -> None:
     g = Geometry(1, 9, 9, 66, 16, (1, 1), (2, 2))
     ways = [
@@ -132,7 +155,7 @@ def test_names_tell_the_unit_and_the_block() -> None:
     dense = choose_kernel(AMX, 1, Geometry(1, 1, 128, 384, 1536), Requantize(0), 0)
     one_row = choose_kernel(AMX, 1, Geometry(1, 1, 1, 384, 1536), Requantize(0), 0)
     assert convolution.name.startswith("conv2d int8 amx ")
-    assert dense.name == "dense int8 amx 2x2"
+    assert replace(dense, tiling=Tiling(2, 2, 1, 1)).name == "dense int8 amx 2x2"
     assert one_row.name.startswith("dense int8 avx512-vnni ")
 
 

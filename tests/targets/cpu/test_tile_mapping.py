@@ -25,7 +25,7 @@ tilings = st.builds(
 
 def test_a_tiling_reads_as_a_loop_nest() -> None:
     assert str(CONV.mapping(Tiling(2, 2, 14, 1))) == (
-        "P=2@cores, K=4@cache, Q=14@cache, R=3@cache, C=6@cache, "
+        "P=2@cores, K=4@cache, R=3@cache, Q=14@cache, C=6@cache, "
         "Q=2@registers, K=2@registers, Q=16@lanes, K=16@lanes, C=64@lanes"
     )
     assert str(MATMUL.mapping(Tiling(3, 1, 1, 2))) == (

@@ -16,10 +16,11 @@ from tersor.targets.cpu.tile_tiling import (
     layout_of,
     lines_of,
     must_stage,
+    passes_of,
     why_not_tiles,
     window_of,
 )
-from tersor.targets.cpu.tiles import ROWS
+from tersor.targets.cpu.tiles import ROWS, Block
 from tests.quantized_layers import draw, draw_tile_tiling
 
 RESNET = Geometry(1, 28, 28, 128, 128, (3, 3), (1, 1), (1, 1, 1, 1))
@@ -106,6 +107,16 @@ def test_weights_of_small_maps_are_read_once() -> None:
     small = Geometry(1, 7, 7, 512, 512, (3, 3), (1, 1), (1, 1, 1, 1))
     assert default_tile_tiling(AMX, small, 1).pixels == 4
     assert default_tile_tiling(AMX, Geometry(1, 1, 16, 512, 512), 1).vectors == 4
+
+
+def test_sums_are_made_in_passes_where_a_part_of_the_weights_stays_near() -> None:
+    dense, row_by_row = Geometry(1, 1, 64, 1024, 64), Geometry(1, 14, 14, 256, 64, (3, 3))
+    assert passes_of(dense, Block(2, 2), 4) == 2
+    assert passes_of(row_by_row, Block(2, 1), 14) == 3
+    assert passes_of(dense, Block(2, 1), 4) == 1  # all of them stay
+    assert passes_of(dense, Block(4, 1), 4) == 1  # none is used again
+    assert passes_of(Geometry(1, 14, 14, 1024, 64, (3, 3)), Block(2, 2), 14) == 1  # no part would
+    assert passes_of(Geometry(1, 1, 64, 64 * 17, 64), Block(2, 2), 4) == 1  # 17 pieces make no parts
 
 
 def test_a_strided_pointwise_layer_is_copied_only_where_that_fills_its_tiles() -> None:
