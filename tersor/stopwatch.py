@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tersor.ir.graph import function_calls
+from tersor.ir.graph import Module, function_calls
 from tersor.ir.join import join
 from tersor.model import Build
 from tersor.runner import Prepared, Runner
@@ -94,10 +94,9 @@ class _Trace:
         self.runner, self.clock = Runner(build.executable, build.runner.buckets), clock
         shapes = self.runner.buckets.shapes
         self.prepared = [self.runner.prepare(bucket.draw()) for bucket in shapes]
-        kernels = _kernels(build, [bucket.entry for bucket in shapes])
         self.layers: list[str | None] = []
-        for names, inputs in zip(kernels, self.prepared, strict=True):
-            self.layers += _matched(names, [name for name, _ in self.runner.trace(inputs, self.clock)])
+        for names, inputs in zip(kernels_of(build), self.prepared, strict=True):
+            self.layers += _owners(names, [name for name, _ in self.runner.trace(inputs, self.clock)])
 
     def times(self) -> Seconds:
         return np.array(
@@ -112,15 +111,24 @@ class _Trace:
         return dict(sums)
 
 
-def _kernels(build: Build, entries: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
-    """Give, for each bucket, the functions of the layers' kernels in order, each with its layer."""
+def kernels_of(build: Build) -> Iterator[list[tuple[str, str]]]:
+    """Give, for each bucket, the functions of the layers' kernels in order, each with its layer.
+
+    Of several buckets equal functions are one, so that they have other names in the executable.
+    """
+    entries = [bucket.entry for bucket in build.runner.buckets.shapes]
     joined = join({entry: each.mod for entry, each in zip(entries, build.lowered, strict=True)})
     for entry, each in zip(entries, build.lowered, strict=True):
-        calls = [value.args[0].name_hint for _, value in function_calls(joined, entry)]
-        yield [(calls[call.position], call.layer) for call in each.calls]
+        owners = _owners([(call.function, call.layer) for call in each.calls], _called(each.mod, "main"))
+        functions = _called(joined, entry)
+        yield [(name, owner) for name, owner in zip(functions, owners, strict=True) if owner is not None]
 
 
-def _matched(kernels: Sequence[tuple[str, str]], called: Sequence[str]) -> list[str | None]:
+def _called(mod: Module, name: str) -> list[str]:
+    return [value.args[0].name_hint for _, value in function_calls(mod, name)]
+
+
+def _owners(kernels: Sequence[tuple[str, str]], called: Sequence[str]) -> list[str | None]:
     """Give the layer of every call, None for what is none's: the n-th call of a function is its n-th use."""
     uses: dict[str, list[str]] = defaultdict(list)
     for function, layer in kernels:

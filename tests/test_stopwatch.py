@@ -9,7 +9,7 @@ import pytest
 
 import tersor
 from tersor.compiler import Model
-from tersor.stopwatch import ENOUGH, FEWEST, Seconds, Stopwatch
+from tersor.stopwatch import ENOUGH, FEWEST, Seconds, Stopwatch, kernels_of
 from tests.models import masked_attention, mlp
 
 
@@ -67,3 +67,13 @@ def test_layers_of_several_buckets_are_added_up() -> None:
     (found,) = Stopwatch(limit=0.1).layers([build])
     assert set(found) == {call.layer for call in build.lowered[-1].calls}
     assert {"query.weight", "key.weight", "value.weight", "out.weight", "matmul.0", "matmul.1"} <= set(found)
+
+
+def test_what_runs_between_layers_is_none_of_theirs() -> None:
+    """Softmax has a kernel of its own and is no layer; the layers' kernels stay in their order."""
+    shapes = {"x": [(1, 8, 16), (1, 24, 16)], "mask": [(1, 8), (1, 24)]}
+    build = tersor.load_model(masked_attention(), shapes, check=False).float_build
+    for lowered, kernels in zip(build.lowered, kernels_of(build), strict=True):
+        assert [layer for _, layer in kernels] == [call.layer for call in lowered.calls]
+        for function, layer in kernels:
+            assert function.startswith(lowered.kernels[layer].split()[0]), layer

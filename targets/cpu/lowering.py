@@ -70,10 +70,10 @@ ELEMENTWISE = (
 
 @dataclass(frozen=True)
 class KernelCall:
-    """Where a layer's kernel runs: in which of `main`'s calls, from which dtype of activations to which."""
+    """A use of a layer: the function that is its kernel, from which dtype of activations to which."""
 
     layer: str
-    position: int
+    function: str
     reads: str
     gives: str
 
@@ -428,11 +428,11 @@ class _Lowering:
 
 def _kernel_calls(mod: Module, made: Mapping[Expr, str]) -> Iterator[KernelCall]:
     """Give the calls whose results are in `made`."""
-    for index, (var, value) in enumerate(function_calls(mod, "main")):
+    for var, value in function_calls(mod, "main"):
         if var in made:
             given = var.ty.fields[0] if isinstance(var.ty, relax.TupleType) else var.ty
             reads = value.args[1].fields[0].ty
-            yield KernelCall(made[var], index, str(reads.dtype), str(given.dtype))
+            yield KernelCall(made[var], value.args[0].name_hint, str(reads.dtype), str(given.dtype))
 
 
 def _nest(kernel: Kernel, composite: Composite) -> Nest | TileNest:
