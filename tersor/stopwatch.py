@@ -30,7 +30,7 @@ class Stopwatch:
     """Measures by `clock` in rounds, until they are stable or have taken `limit` seconds."""
 
     clock: Clock = time.perf_counter
-    limit: float = 5.0  # s
+    limit: float = 2.5  # s
 
     @classmethod
     def for_cores(cls, cores: int) -> "Stopwatch":
