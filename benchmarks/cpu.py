@@ -35,7 +35,7 @@ from rows import Row, print_rows, write_rows
 import tersor
 from tersor.hardware import Hardware
 from tersor.measure import Power
-from tersor.targets.cpu.detect import detect, hardware
+from tersor.targets.cpu.host.detect import detect, hardware
 
 MODELS = (
     "resnet18", "resnet50", "mobilenetv2", "efficientnet-lite0", "resnet8", "minilm-l3-s32", "minilm-l3-s128",

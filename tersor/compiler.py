@@ -36,8 +36,8 @@ from tersor.runner import Runner
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
-from tersor.targets.cpu.detect import detect, host_of
-from tersor.targets.cpu.detect import hardware as describe
+from tersor.targets.cpu.host.detect import detect, host_of
+from tersor.targets.cpu.host.detect import hardware as describe
 from tersor.targets.cpu.lowering import Lowered
 
 Array = npt.NDArray[Any]

@@ -39,13 +39,13 @@ from tersor.plan import LayerPlan, Plan
 from tersor.scheduler.autotune import Limit, tune
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
-from tersor.targets.cpu.cost import estimate, why_not
-from tersor.targets.cpu.detect import Host, host_of, host_of_target
-from tersor.targets.cpu.detect import hardware as describe
-from tersor.targets.cpu.guard import guard
+from tersor.targets.cpu.host.cost import estimate, why_not
+from tersor.targets.cpu.host.detect import Host, host_of, host_of_target
+from tersor.targets.cpu.host.detect import hardware as describe
+from tersor.targets.cpu.host.guard import guard
 from tersor.targets.cpu.lowering import Lowered, lower
+from tersor.targets.cpu.mapping.planned import check_planned
 from tersor.targets.cpu.memory import plan_memory
-from tersor.targets.cpu.planned import check_planned
 from tersor.targets.cpu.schedule import compact, schedule_module
 
 Pass = Callable[[tvm.IRModule], tvm.IRModule]

@@ -18,9 +18,9 @@ from tersor.passes.calibrate import channel_count
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.imported import as_float
 from tersor.runner import Runner, use_threads
-from tersor.targets.cpu.detect import Host
+from tersor.targets.cpu.host.detect import Host
 from tersor.targets.cpu.lowering import Lowered, lower
-from tersor.targets.cpu.planned import check_planned
+from tersor.targets.cpu.mapping.planned import check_planned
 
 Array = npt.NDArray[Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]  # inputs by name -> tensors by name

@@ -24,7 +24,7 @@ from tersor.scheduler.precision import Times, better_in_float
 from tersor.scheme import FP32, W8A32, Scheme
 from tersor.statistics import Statistics
 from tersor.stopwatch import Seconds, Stopwatch
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.host.detect import detect
 
 # A shorter time only counts if it is shorter by this share: less is noise.
 MARGIN = 0.02  # of a network

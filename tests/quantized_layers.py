@@ -10,13 +10,13 @@ from tvm import relax
 
 from tersor import arithmetic as A
 from tersor.ir import operators
-from tersor.targets.cpu import epilogue as cpu
-from tersor.targets.cpu.geometry import Geometry, Tiling
-from tersor.targets.cpu.halo import Halo, Halos, Image
-from tersor.targets.cpu.isa import Isa
-from tersor.targets.cpu.kernels import Kernel, choose_kernel
-from tersor.targets.cpu.tile_tiling import BLOCKS, layout_of, lines_of
-from tersor.targets.cpu.tiles import LANES
+from tersor.targets.cpu.host.isa import Isa
+from tersor.targets.cpu.kernels import epilogue as cpu
+from tersor.targets.cpu.kernels.choice import Kernel, choose_kernel
+from tersor.targets.cpu.kernels.tiles import LANES
+from tersor.targets.cpu.layout.geometry import Geometry, Tiling
+from tersor.targets.cpu.layout.halo import Halo, Halos, Image
+from tersor.targets.cpu.mapping.tile_tiling import BLOCKS, layout_of, lines_of
 from tests.relax_modules import Net
 
 Array = np.ndarray

@@ -8,9 +8,9 @@ from tvm import relax
 
 from tersor.ir.graph import Graph, operator
 from tersor.lowering import build
-from tersor.targets.cpu.detect import detect
 from tersor.targets.cpu.fusion import fuse_rows
-from tersor.targets.cpu.isa import AVX512_VNNI, PLAIN, Isa
+from tersor.targets.cpu.host.detect import detect
+from tersor.targets.cpu.host.isa import AVX512_VNNI, PLAIN, Isa
 from tersor.targets.cpu.lowering import Lowered
 
 HOST = detect(cores=2)

@@ -18,8 +18,8 @@ from PIL import Image
 
 from tersor.cli import main
 from tersor.plan import Plan
-from tersor.targets.cpu import detect
-from tersor.targets.cpu.guard import refusal
+from tersor.targets.cpu.host import detect
+from tersor.targets.cpu.host.guard import refusal
 from tests.models import conv_net, mlp
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from tersor.frontend.verification import random_inputs, run_reference
 from tersor.lowering import AS_IMPORTED, plan_for
 from tersor.plan import LayerPlan
 from tersor.scheme import FP32, INT8, Scheme
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.host.detect import detect
 from tests.models import conv_net
 from tests.quantized_models import Qdq, by_onnxruntime, nncf_style
 

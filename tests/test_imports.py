@@ -117,7 +117,7 @@ def test_every_noun_is_there() -> None:
         ("tersor.plan", "from tersor.scheduler.search import choose"),
         ("tersor.plan", "from tersor import cli"),
         ("tersor.ir.graph", "from tersor.passes.extract import extract"),
-        ("tersor.passes.prune", "from tersor.targets.cpu.isa import Isa"),
+        ("tersor.passes.prune", "from tersor.targets.cpu.host.isa import Isa"),
         ("tersor.targets.cpu.lower", "def late():\n    from tersor.passes.extract import extract"),
         ("tersor.targets.cpu.lower", "import tersor.passes.extract"),
         ("tersor.scheduler.search", "import tersor.compiler"),

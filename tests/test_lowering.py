@@ -17,7 +17,7 @@ from tersor.plan import LayerPlan, Plan
 from tersor.runner import Runner
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.host.detect import detect
 from tests.models import masked_attention, mlp, pool_net, random_inputs
 
 TARGET = {"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}

@@ -14,7 +14,7 @@ from tersor.config import Config
 from tersor.model import Build
 from tersor.race import MARGIN, fastest, may_race
 from tersor.scheme import FP32
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.host.detect import detect
 from tests.models import mlp, random_inputs
 
 LAYERS = ("fc0.weight", "fc1.weight", "fc2.weight")

@@ -14,9 +14,15 @@ from math import prod
 from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.operators import read_operator
 from tersor.ir.untyped import relax
-from tersor.targets.cpu.isa import Isa
-from tersor.targets.cpu.row_steps import constant_operands, is_heavy, is_reduction, row_shape, row_value
-from tersor.targets.cpu.rows import Load, Program, Value, row_kernel
+from tersor.targets.cpu.host.isa import Isa
+from tersor.targets.cpu.kernels.row_steps import (
+    constant_operands,
+    is_heavy,
+    is_reduction,
+    row_shape,
+    row_value,
+)
+from tersor.targets.cpu.kernels.rows import Load, Program, Value, row_kernel
 
 DTYPES = ("float32", "uint8")
 # Elements from which on a chain of light operators is worth a kernel.

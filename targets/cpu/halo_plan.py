@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tersor.ir.graph import Expr, Graph
-from tersor.targets.cpu.halo import Halo, Halos
-from tersor.targets.cpu.kernels import Kernel
+from tersor.targets.cpu.kernels.choice import Kernel
+from tersor.targets.cpu.layout.halo import Halo, Halos
 from tersor.targets.cpu.partition import Composite
 
 

@@ -35,12 +35,9 @@ from tersor.ir.recurrent import Recurrence, call_cell, find_recurrences
 from tersor.ir.untyped import relax, te, tirx
 from tersor.mapping import Mapping as LoopMapping
 from tersor.targets.cpu.fusion import fuse_rows
-from tersor.targets.cpu.geometry import Geometry
-from tersor.targets.cpu.halo import Halo, Halos
 from tersor.targets.cpu.halo_plan import plan_halos
-from tersor.targets.cpu.interleave import can_interleave, interleave
-from tersor.targets.cpu.isa import Isa
-from tersor.targets.cpu.kernels import (
+from tersor.targets.cpu.host.isa import Isa
+from tersor.targets.cpu.kernels.choice import (
     Kernel,
     Packing,
     choose_kernel,
@@ -48,8 +45,20 @@ from tersor.targets.cpu.kernels import (
     dense_geometry,
     dense_weight,
 )
-from tersor.targets.cpu.mapping import CONVOLUTION, DENSE, Nest
-from tersor.targets.cpu.packing import pack_channels
+from tersor.targets.cpu.kernels.interleave import can_interleave, interleave
+from tersor.targets.cpu.kernels.product import ProductKernel
+from tersor.targets.cpu.kernels.recurrent import (
+    has_kernel,
+    kernel_name,
+    pack_recurrent_weight,
+    recurrent_kernel,
+)
+from tersor.targets.cpu.layout.geometry import Geometry
+from tersor.targets.cpu.layout.halo import Halo, Halos
+from tersor.targets.cpu.layout.packing import pack_channels
+from tersor.targets.cpu.mapping.nest import CONVOLUTION, DENSE, Nest
+from tersor.targets.cpu.mapping.planned import PlannedMappings
+from tersor.targets.cpu.mapping.tile_nest import TileNest
 from tersor.targets.cpu.partition import (
     Composite,
     ProductComposite,
@@ -57,10 +66,6 @@ from tersor.targets.cpu.partition import (
     partition,
     partition_products,
 )
-from tersor.targets.cpu.planned import PlannedMappings
-from tersor.targets.cpu.product import ProductKernel
-from tersor.targets.cpu.recurrent import has_kernel, kernel_name, pack_recurrent_weight, recurrent_kernel
-from tersor.targets.cpu.tile_mapping import TileNest
 
 ELEMENTWISE = (
     "nn.relu", "nn.relu6", "clip", "sigmoid", "tanh", "exp", "add", "multiply", "subtract", "divide",

@@ -22,8 +22,8 @@ from tersor.ir.operators import (
     read_operator,
 )
 from tersor.ir.operators import Product as ProductOperator
-from tersor.targets.cpu import epilogue as cpu
-from tersor.targets.cpu.views import View, view_behind
+from tersor.targets.cpu.kernels import epilogue as cpu
+from tersor.targets.cpu.layout.views import View, view_behind
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from tvm_ffi import structural_walk
 
 from tersor.ir.graph import Module
 from tersor.ir.untyped import s_tir, tirx, tvm
-from tersor.targets.cpu.isa import KERNEL
-from tersor.targets.cpu.threads import worth_sharing_elements
+from tersor.targets.cpu.host.isa import KERNEL
+from tersor.targets.cpu.host.threads import worth_sharing_elements
 
 # Elements that a task of an elementwise function computes.
 TASK_ELEMENTS = 4096

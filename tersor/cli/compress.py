@@ -29,7 +29,7 @@ from tersor.hardware import Hardware
 from tersor.plan import Calibration, Plan
 from tersor.preprocessing import Preprocessing
 from tersor.replace import check_writable
-from tersor.targets.cpu.detect import detect, hardware
+from tersor.targets.cpu.host.detect import detect, hardware
 
 Objective = Literal["seconds", "size"]  # of a CPU no energies are known
 

@@ -17,8 +17,8 @@ from tersor.plan import Plan
 from tersor.report import Report
 from tersor.runner import Runner, use_threads
 from tersor.statistics import Statistics
-from tersor.targets.cpu.detect import Host, detect, hardware
-from tersor.targets.cpu.guard import refusal
+from tersor.targets.cpu.host.detect import Host, detect, hardware
+from tersor.targets.cpu.host.guard import refusal
 
 
 def read_report(folder: Path) -> Report:

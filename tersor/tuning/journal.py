@@ -16,7 +16,7 @@ from tvm.script.ir_builder import tirx as T
 
 from tersor.error import UserError
 from tersor.silence import quiet_stderr
-from tersor.targets.cpu.detect import Host
+from tersor.targets.cpu.host.detect import Host
 from tersor.tuning.database_files import check_records, check_workloads, drop_torn_line, ends_with_a_line
 from tersor.tuning.measurement import Candidate, Timing
 

@@ -17,8 +17,8 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir.meta_schedule.builder import BuilderInput, BuilderResult, PyBuilder
 from tvm.s_tir.meta_schedule.runner import PyRunner, PyRunnerFuture, RunnerInput, RunnerResult
 
-from tersor.targets.cpu.detect import Host
-from tersor.targets.cpu.geometry import Tiling
+from tersor.targets.cpu.host.detect import Host
+from tersor.targets.cpu.layout.geometry import Tiling
 from tersor.tuning.workload import Workload
 
 Array = npt.NDArray[Any]

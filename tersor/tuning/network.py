@@ -10,7 +10,7 @@ from tersor.lowering import compress
 from tersor.model import Model
 from tersor.plan import Plan
 from tersor.runner import use_threads
-from tersor.targets.cpu.detect import cpu_name
+from tersor.targets.cpu.host.detect import cpu_name
 from tersor.tuning.journal import Journal
 from tersor.tuning.measurement import Laboratory, meter
 from tersor.tuning.tune import Tuned, tune, with_mappings

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
-from tersor.targets.cpu.geometry import Tiling
-from tersor.targets.cpu.space import Space, with_tile
+from tersor.targets.cpu.layout.geometry import Tiling
+from tersor.targets.cpu.mapping.space import Space, with_tile
 
 # What a tiling must save to be taken for faster than the analytic one: more than noise does.
 MARGIN = 0.03

@@ -10,9 +10,9 @@ from math import inf
 
 from tersor.mapping import Mapping
 from tersor.plan import LayerPlan, Plan
-from tersor.targets.cpu.geometry import Tiling
+from tersor.targets.cpu.layout.geometry import Tiling
 from tersor.targets.cpu.lowering import Use
-from tersor.targets.cpu.space import Space
+from tersor.targets.cpu.mapping.space import Space
 from tersor.tuning.journal import Journal
 from tersor.tuning.measurement import ROUNDS, Candidate, Laboratory
 from tersor.tuning.search import Search, fastest

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tersor.targets.cpu.epilogue import Activation, Epilogue, Requantize, Rescale, Residual
-from tersor.targets.cpu.geometry import Geometry, Tiling
-from tersor.targets.cpu.kernels import Kernel
+from tersor.targets.cpu.kernels.choice import Kernel
+from tersor.targets.cpu.kernels.epilogue import Activation, Epilogue, Requantize, Rescale, Residual
+from tersor.targets.cpu.kernels.product import ProductKernel
+from tersor.targets.cpu.layout.geometry import Geometry, Tiling
 from tersor.targets.cpu.lowering import Use
-from tersor.targets.cpu.mapping import Nest
-from tersor.targets.cpu.product import ProductKernel
-from tersor.targets.cpu.tile_mapping import TileNest
+from tersor.targets.cpu.mapping.nest import Nest
+from tersor.targets.cpu.mapping.tile_nest import TileNest
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ from tvm import relax, te, tirx
 
 from tersor.ir import elementary
 from tersor.lowering import build
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.lowering import lower
 from tests.relax_modules import Net
 

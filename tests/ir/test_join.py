@@ -6,7 +6,7 @@ from tvm import relax
 
 from tersor.frontend import import_model
 from tersor.ir.join import join
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.lowering import lower
 from tests.models import mlp
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tersor.error import UserError
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.host.detect import detect
 from tersor.tuning.journal import RECORDS, WORKLOADS, Entry, Journal
 from tersor.tuning.measurement import Candidate, Timing
 from tests.tuning.workloads import FLOAT, HOST, workload

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tersor.targets.cpu.epilogue import Epilogue, Requantize
-from tersor.targets.cpu.geometry import Tiling
+from tersor.targets.cpu.kernels.epilogue import Epilogue, Requantize
+from tersor.targets.cpu.layout.geometry import Tiling
 from tersor.tuning import measurement
 from tersor.tuning.measurement import Candidate, Laboratory, Timing, meter
 from tersor.tuning.workload import Workload

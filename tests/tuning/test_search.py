@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from tersor.targets.cpu.geometry import Geometry, Tiling
-from tersor.targets.cpu.isa import AVX2
-from tersor.targets.cpu.mapping import Nest
-from tersor.targets.cpu.space import Space
-from tersor.targets.cpu.tiling import default_tiling
+from tersor.targets.cpu.host.isa import AVX2
+from tersor.targets.cpu.layout.geometry import Geometry, Tiling
+from tersor.targets.cpu.mapping.nest import Nest
+from tersor.targets.cpu.mapping.space import Space
+from tersor.targets.cpu.mapping.tiling import default_tiling
 from tersor.tuning.search import MARGIN, Search, fastest
 
 G = Geometry(1, 28, 28, 64, 64, (3, 3), padding=(1, 1, 1, 1))

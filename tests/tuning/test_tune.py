@@ -8,7 +8,7 @@ import pytest
 
 from tersor.plan import LayerPlan, Plan
 from tersor.scheme import INT8
-from tersor.targets.cpu.geometry import Tiling
+from tersor.targets.cpu.layout.geometry import Tiling
 from tersor.tuning.journal import RECORDS, Journal
 from tersor.tuning.measurement import Candidate, Laboratory, Timing
 from tersor.tuning.tune import Tuned, tune, with_mappings

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tersor.targets.cpu.epilogue import Requantize, Residual
+from tersor.targets.cpu.kernels.epilogue import Requantize, Residual
 from tests.tuning.workloads import FLOAT, use, workload, workloads
 
 

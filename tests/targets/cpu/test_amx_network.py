@@ -9,13 +9,13 @@ from tvm import relax
 
 from tersor.ir.graph import weights_of
 from tersor.lowering import build
-from tersor.targets.cpu.detect import Host, detect
-from tersor.targets.cpu.geometry import Geometry, Tiling
-from tersor.targets.cpu.isa import AMX
+from tersor.targets.cpu.host.detect import Host, detect
+from tersor.targets.cpu.host.isa import AMX
+from tersor.targets.cpu.layout.geometry import Geometry, Tiling
 from tersor.targets.cpu.lowering import Lowered, lower
-from tersor.targets.cpu.tile_mapping import TileNest
+from tersor.targets.cpu.mapping.tile_nest import TileNest
 from tests.relax_modules import Net, compiled, he, samples
-from tests.targets.cpu.test_kernels import runnable
+from tests.targets.cpu.kernels.test_choice import runnable
 from tests.targets.cpu.test_lowering import integer_form
 
 ISA = runnable(AMX)

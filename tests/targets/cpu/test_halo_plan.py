@@ -8,8 +8,8 @@ from tersor.lowering import build
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
 from tersor.scheme import INT8
-from tersor.targets.cpu.detect import detect
-from tersor.targets.cpu.isa import AVX2, AVX512_VNNI, Isa
+from tersor.targets.cpu.host.detect import detect
+from tersor.targets.cpu.host.isa import AVX2, AVX512_VNNI, Isa
 from tersor.targets.cpu.lowering import lower
 from tests.relax_modules import Net, he, residual_net, run, samples, schemes_for, statistics_of
 

@@ -14,8 +14,8 @@ from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
 from tersor.scheme import INT8, NM, W8A32
 from tersor.storage import encode_nm, index_bits
-from tersor.targets.cpu.detect import detect
-from tersor.targets.cpu.isa import ISAS, PLAIN, Isa
+from tersor.targets.cpu.host.detect import detect
+from tersor.targets.cpu.host.isa import ISAS, PLAIN, Isa
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.partition import partition
 from tests.relax_modules import (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tvm import relax
 
 from tersor.lowering import build
-from tersor.targets.cpu.detect import detect
+from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.lowering import lower
 from tersor.targets.cpu.memory import Lifetime, block_sizes, share
 from tests.relax_modules import Net, attention_net, residual_net, run, samples, token_samples

@@ -11,7 +11,7 @@ from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
 from tersor.scheme import INT8, NM
 from tersor.storage import encode_nm, index_bits
-from tersor.targets.cpu.epilogue import Activation, Requantize, Rescale, Residual
+from tersor.targets.cpu.kernels.epilogue import Activation, Requantize, Rescale, Residual
 from tersor.targets.cpu.partition import Composite, is_convolution_input, partition
 from tests.relax_modules import Net, residual_net, samples, schemes_for, statistics_of
 

@@ -10,8 +10,8 @@ from tvm import relax
 from tvm.script import tirx as T
 
 from tersor.ir.graph import shape_of
-from tersor.targets.cpu.detect import detect
-from tersor.targets.cpu.isa import KERNEL
+from tersor.targets.cpu.host.detect import detect
+from tersor.targets.cpu.host.isa import KERNEL
 from tersor.targets.cpu.schedule import compact, schedule_function, schedule_module
 from tests.relax_modules import Net
 

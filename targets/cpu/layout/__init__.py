@@ -1,0 +1,1 @@
+"""How tensors and weights lie in memory for the kernels."""
