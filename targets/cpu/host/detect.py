@@ -32,6 +32,10 @@ class Host:
         described: dict[str, object] = {"kind": "llvm", "num-cores": self.cores}
         if self.isa.mcpu:
             described["mcpu"] = self.isa.mcpu
+        if self.isa.lanes > PLAIN.lanes:
+            # LLVM would keep constants of an epilogue in registers all through the sums before it, and spill
+            # a sum in their stead: up to 4 times slower.
+            described["cl-opt"] = ["-disable-machine-licm:bool=true"]
         if self.isa.features:
             described["mattr"] = [f"+{feature}" for feature in self.isa.features]
         return tvm.target.Target(described)

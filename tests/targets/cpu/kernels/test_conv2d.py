@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -6,10 +7,11 @@ import pytest
 import tvm
 
 from tersor.targets.cpu.host.detect import Host, detect
-from tersor.targets.cpu.host.isa import PLAIN, Isa
+from tersor.targets.cpu.host.isa import AVX2, PLAIN, Isa
 from tersor.targets.cpu.kernels.conv2d import conv2d
 from tersor.targets.cpu.kernels.epilogue import Activation, Epilogue, Residual
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
+from tersor.targets.cpu.layout.halo import Halo, Halos
 from tersor.targets.cpu.layout.packing import pack_channels, pack_weight
 from tersor.targets.cpu.mapping.tiling import default_tiling
 from tests.quantized_layers import QuantizedLayer, convolve, nhwc
@@ -123,3 +125,16 @@ def check_float(isa: Isa, g: Geometry, epilogue: Epilogue, tiling: Tiling, funct
     function(*tensors)
     result = tensors[-1].numpy().transpose(0, 3, 1, 2)
     assert np.abs(result - expected).max() <= 1e-5 * scale, str(g)
+
+
+def test_no_sum_is_spilled_while_it_is_summed() -> None:
+    """A bound of the epilogue stays out of the registers until the epilogue (`Host.target` sees to it)."""
+    g = Geometry(1, 28, 28, 256, 64)
+    halos = Halos(output=Halo((1, 1, 1, 1)))
+    function = conv2d(AVX2, g, default_tiling(AVX2, g, 1, False), Activation(low=0.0), halos=halos)
+    mod = tvm.IRModule({"f": function.with_attr("global_symbol", "f")})
+    library: Any = tvm.tirx.build(mod, target=Host(AVX2, 1).target)
+    blocks = re.split(r"^\.LBB\S+:", library.inspect_source("asm"), flags=re.MULTILINE)
+    loops = [block for block in blocks if block.count("vfmadd") >= 12]
+    assert loops
+    assert not any("(%rsp)" in loop[: loop.rindex("vfmadd")] for loop in loops)
