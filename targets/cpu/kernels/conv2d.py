@@ -8,7 +8,7 @@ copy, see `staging`) at its own base address, and a window position is one offse
 Weights are packed at compile time in exactly the order in which the tile consumes them, see `packing`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -107,17 +107,17 @@ class Gemm:
     @property
     def source(self) -> Image:
         """How the input lies in memory."""
-        return Image(self.g.height, self.g.width, self.g.channels, self.halos.input)
+        return self.halos.source(self.g)
 
     @property
     def target(self) -> Image:
         """How the output lies in memory."""
-        return Image(self.g.out_height, self.g.out_width, self.g.outputs, self.halos.output)
+        return self.halos.target(self.g)
 
     @property
     def added(self) -> Image:
         """How the residual lies in memory."""
-        return replace(self.target, halo=self.halos.residual)
+        return self.halos.added(self.g)
 
     def emit(self, in_shape: tuple[int, ...] | None, out_shape: tuple[int, ...] | None) -> None:
         """Emit the whole function."""

@@ -4,7 +4,7 @@ Integer taps are taken in pairs of window rows: the codes of two rows at one col
 serve every output pixel whose window covers the column, each with one multiply-add of int16 pairs.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -113,17 +113,17 @@ class Depthwise:
     @property
     def source(self) -> Image:
         """How the input lies in memory."""
-        return Image(self.g.height, self.g.width, self.g.channels, self.halos.input)
+        return self.halos.source(self.g)
 
     @property
     def target(self) -> Image:
         """How the output lies in memory."""
-        return Image(self.g.out_height, self.g.out_width, self.g.channels, self.halos.output)
+        return self.halos.target(self.g)
 
     @property
     def added(self) -> Image:
         """How the residual lies in memory."""
-        return replace(self.target, halo=self.halos.residual)
+        return self.halos.added(self.g)
 
     @property
     def reads_in_place(self) -> bool:

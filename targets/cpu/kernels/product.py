@@ -18,8 +18,8 @@ from tersor.targets.cpu.host.isa import KERNEL_ATTRIBUTES, Isa
 from tersor.targets.cpu.host.threads import worth_sharing
 from tersor.targets.cpu.kernels.conv2d import Gemm, flat
 from tersor.targets.cpu.kernels.epilogue import Epilogue, Place
-from tersor.targets.cpu.kernels.moves import copy_run
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
+from tersor.targets.cpu.layout.moves import copy_run
 from tersor.targets.cpu.layout.packing import channel_vectors
 from tersor.targets.cpu.layout.views import View
 from tersor.targets.cpu.mapping.nest import PRODUCT, Nest

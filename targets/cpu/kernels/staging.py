@@ -5,9 +5,9 @@ from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
-from tersor.targets.cpu.kernels.moves import copy_run, fill_run
 from tersor.targets.cpu.layout.geometry import Geometry
 from tersor.targets.cpu.layout.halo import Image
+from tersor.targets.cpu.layout.moves import copy_run, fill_run
 
 Expr = Any
 

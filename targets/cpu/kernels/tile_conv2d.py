@@ -8,7 +8,7 @@ emitted together, so that the unit works while the vectors finish what it made.
 Weights are packed at compile time, each tile as it is loaded, the same for every tiling.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from tersor.targets.cpu.kernels.staging import emit_staging, staged, staged_rows
 from tersor.targets.cpu.kernels.tiles import GROUP, LANES, ROW_BYTES, Block, TileUnit
 from tersor.targets.cpu.layout.fold import emit_fold, fold_of, fold_weight, folded
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
-from tersor.targets.cpu.layout.halo import NO_HALOS, Halos, Image, emit_border
+from tersor.targets.cpu.layout.halo import NO_HALOS, Halos, emit_border
 from tersor.targets.cpu.layout.packing import channel_vectors
 from tersor.targets.cpu.mapping.tile_tiling import Depth, Layout, layout_of, lines_of, passes_of, window_of
 
@@ -108,9 +108,7 @@ class TileGemm:
         self.seen = folded(g)  # by the tiles
         self.depth = Depth(self.seen.run_length)
         layout = layout or layout_of(g, tiling.rows, halos.input)
-        self.source = Image(g.height, g.width, g.channels, halos.input)
-        self.target = Image(g.out_height, g.out_width, g.outputs, halos.output)
-        self.added = replace(self.target, halo=halos.residual)
+        self.source, self.target, self.added = halos.source(g), halos.target(g), halos.added(g)
         self.window = window_of(g, tiling.rows, layout, halos.input)
         self.lines = lines_of(g, tiling.rows, layout, halos.input)
         self.vectors = channel_vectors(isa, g)

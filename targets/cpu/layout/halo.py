@@ -9,7 +9,8 @@ from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
-from tersor.targets.cpu.kernels.moves import fill_run
+from tersor.targets.cpu.layout.geometry import Geometry
+from tersor.targets.cpu.layout.moves import fill_run
 
 Expr = Any
 Sides = tuple[int, int, int, int]  # top, left, bottom, right
@@ -35,18 +36,6 @@ class Halo:
 
 
 NO_HALO = Halo()
-
-
-@dataclass(frozen=True)
-class Halos:
-    """Of the images that a kernel reads and writes."""
-
-    input: Halo = NO_HALO
-    residual: Halo = NO_HALO
-    output: Halo = NO_HALO
-
-
-NO_HALOS = Halos()
 
 
 @dataclass(frozen=True)
@@ -78,6 +67,30 @@ class Image:
         """Give where a pixel begins; the halo's have negative rows or columns, or beyond the last."""
         top, left, _, _ = self.halo.sides
         return (row + top) * self.pitch + (column + left) * self.channels
+
+
+@dataclass(frozen=True)
+class Halos:
+    """Of the images that a kernel reads and writes."""
+
+    input: Halo = NO_HALO
+    residual: Halo = NO_HALO
+    output: Halo = NO_HALO
+
+    def source(self, g: Geometry) -> Image:
+        """How the input of a layer lies in memory."""
+        return Image(g.height, g.width, g.channels, self.input)
+
+    def target(self, g: Geometry) -> Image:
+        """How its output lies in memory."""
+        return Image(g.out_height, g.out_width, g.outputs, self.output)
+
+    def added(self, g: Geometry) -> Image:
+        """How what is added to its output lies in memory."""
+        return Image(g.out_height, g.out_width, g.outputs, self.residual)
+
+
+NO_HALOS = Halos()
 
 
 def emit_border(y: Expr, image: Image, start: Expr, first_row: Expr, rows: int, fill: float) -> None:
