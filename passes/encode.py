@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operator, rebind, shape_of
 from tersor.ir.operators import DecodeNM, prim_func
-from tersor.scheme import NM, Scheme
+from tersor.scheme import Scheme
+from tersor.sparsity import NM
 from tersor.storage import encode_nm, index_bits
 
 
@@ -19,7 +20,9 @@ def encode(mod: Module, schemes: Mapping[str, Scheme]) -> Module:
     sparse = {
         var: scheme.sparsity
         for var, codes in graph.weights.items()
-        if (scheme := schemes.get(var.name)) and scheme.sparsity and str(codes.dtype) == "int8"
+        if (scheme := schemes.get(var.name))
+        and isinstance(scheme.sparsity, NM)
+        and str(codes.dtype) == "int8"
     }
     if not sparse:
         return mod

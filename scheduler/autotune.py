@@ -17,7 +17,8 @@ from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.passes.quantization.ranges import ranges
-from tersor.plan import Calibration, LayerPlan, Plan
+from tersor.plan import LayerPlan, Plan
+from tersor.recipe import Calibration, Recipe
 from tersor.scheduler.search import Option, choose
 from tersor.scheduler.sensitivity import Activations, Operand, noises, product_noises, table_noises
 from tersor.scheduler.space import Space, WhyNot, explore
@@ -74,7 +75,7 @@ def tune(
     limit: Limit,
     *,
     model: str,
-    calibration: Calibration = "mse",
+    recipe: Recipe | None = None,
     on_layer: Callable[[str], None] = lambda name: None,
 ) -> Plan:
     """Choose a scheme for each layer: the least of `objective` in total within `limit`.
@@ -85,13 +86,14 @@ def tune(
     before it is rated. Layers tied to one weight get one scheme. Raises UserError if the
     statistics lack a tensor, or if no plan keeps the limit.
     """
+    recipe = recipe or Recipe()
     spaces: dict[str, Space] = {}
     ratings: dict[str, dict[Scheme, _Rating]] = {}
     for layer in network.layers:
         if layer.weight_bearing or layer.name in tensors:
             on_layer(layer.name)
             spaces[layer.name] = explore(layer, why_not)
-            noise = _noises(layer, spaces[layer.name], weights, statistics, tensors, calibration)
+            noise = _noises(layer, spaces[layer.name], weights, statistics, tensors, recipe.calibration)
             ratings[layer.name] = {
                 scheme: _Rating(estimate(layer, scheme), noise[scheme]) for scheme in spaces[layer.name].legal
             }
@@ -108,7 +110,7 @@ def tune(
         name: LayerPlan(scheme, reason=_reason(scheme, ratings[name][scheme], spaces[name]))
         for name, scheme in chosen.items()
     }
-    return Plan(model, hardware.name, layers, statistics.digest(), calibration)
+    return Plan(model, hardware.name, layers, statistics.digest(), recipe)
 
 
 def activations_of(

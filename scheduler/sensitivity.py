@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tersor.factor import LowRank
 from tersor.passes.decomposition.svd import truncated_svd
 from tersor.passes.pruning.nm import nm_mask
 from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
-from tersor.scheme import Integer, Scheme
+from tersor.scheme import Scheme
+from tersor.sparsity import NM
+from tersor.weight_format import Integer
 
 Weight = NDArray[np.float32]
 Moments = NDArray[np.float64]
@@ -67,7 +70,7 @@ def noise_to_signal(weight: Weight, scheme: Scheme, activations: Activations) ->
 def noises(weight: Weight, schemes: Iterable[Scheme], activations: Activations) -> Mapping[Scheme, float]:
     """`noise_to_signal` of several schemes; the factorization, by far the slowest part, is done once."""
     schemes = tuple(schemes)
-    ranks = [scheme.low_rank.rank for scheme in schemes if scheme.low_rank]
+    ranks = [scheme.factor.rank for scheme in schemes if isinstance(scheme.factor, LowRank)]
     factors = truncated_svd(weight, max(ranks)) if ranks else None
     return {
         scheme: _output_noise(weight, scheme, activations, factors) / activations.output_power
@@ -103,9 +106,9 @@ def product_noises(
 
 
 def _rounded_rows(table: Weight, scheme: Scheme) -> Weight:
-    if not scheme.quantization:
+    if not scheme.weight:
         return table
-    codes, scale = quantize_weight(table, 0, scheme.quantization.bits)
+    codes, scale = quantize_weight(table, 0, scheme.weight.bits)
     return dequantize_weight(codes, scale, 0)
 
 
@@ -115,8 +118,8 @@ def _output_noise(
     """The mean over the outputs of the noise's power."""
     moment = activations.input_second_moment
     low, high = activations.input_range
-    if scheme.low_rank and factors:
-        rank = scheme.low_rank.rank
+    if isinstance(scheme.factor, LowRank) and factors:
+        rank = scheme.factor.rank
         # The best factors of a lower rank are the first columns and rows of those of a higher one.
         first, second = (compress(f, scheme) for f in (factors[0][:, :rank], factors[1][:rank]))
         compressed = first @ second
@@ -132,12 +135,12 @@ def _output_noise(
 
 def compress(weight: Weight, scheme: Scheme) -> Weight:
     """The float32 weight that the sparsity and the quantization of `scheme` leave, of the same shape."""
-    if scheme.sparsity:
+    if isinstance(scheme.sparsity, NM):
         axis = 0 if weight.ndim == 2 else 1
         weight = weight * nm_mask(weight, scheme.sparsity.n, scheme.sparsity.m, axis=axis)
-    if scheme.quantization:
+    if scheme.weight:
         axis = 1 if weight.ndim == 2 else 0
-        codes, scale = quantize_weight(weight, axis, scheme.quantization.bits)
+        codes, scale = quantize_weight(weight, axis, scheme.weight.bits)
         weight = dequantize_weight(codes, scale, axis)
     return weight
 

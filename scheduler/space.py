@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tersor.factor import LowRank
 from tersor.layer import Layer
-from tersor.scheme import FP32, INT8, NM, W8A32, Integer, LowRank, Scheme
+from tersor.scheme import FP32, INT8, W8A32, Scheme
+from tersor.sparsity import NM
+from tersor.weight_format import Integer
 
 WhyNot = Callable[[Layer, Scheme], str | None]
 
@@ -71,6 +74,6 @@ def _why_no_weight_allows(layer: Layer, scheme: Scheme) -> str | None:
         return "there is no weight to prune"
     if layer.operator != "matmul":
         return f"{scheme.sparsity} sparsity is for dense layers, this is a {layer.operator}"
-    if layer.C % scheme.sparsity.m:
+    if isinstance(scheme.sparsity, NM) and layer.C % scheme.sparsity.m:
         return f"{scheme.sparsity} sparsity needs a multiple of {scheme.sparsity.m} inputs, got {layer.C}"
     return None

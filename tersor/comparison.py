@@ -79,7 +79,7 @@ def _grids(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Grid]:
         found = {name: grid_of(graph, graph.definition(var)) for name, var in observable(model.mod).items()}
         return {name: Grid(grid.scale, grid.zero_point) for name, grid in found.items() if grid is not None}
     reshaped, schemes = reshape_layers(model.mod, plan)
-    stored = grids(reshaped, schemes, statistics, plan.calibration)
+    stored = grids(reshaped, schemes, statistics, plan.recipe.calibration)
     return {
         name: Grid(
             np.array(grid.steps, np.float32).reshape(-1, 1) * np.float32(grid.scale)

@@ -204,7 +204,7 @@ def _plan(
     plan = plan_for(
         config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
     )
-    if any(layer.scheme.low_rank for layer in plan.layers.values()):
+    if any(layer.scheme.factor for layer in plan.layers.values()):
         statistics = calibrated([reshape_layers(mod, plan)[0] for mod in model.mods])
         plan = replace(plan, statistics=statistics.digest())
     return plan, statistics
@@ -297,7 +297,7 @@ def _layer_snr(
             powers[name].add(expected, got)
     snr = {name.removesuffix(":out"): power.snr for name, power in powers.items()}
     # Of two factors it is the second that gives the layer's result.
-    factored = {name for name, layer in plan.layers.items() if layer.scheme.low_rank}
+    factored = {name for name, layer in plan.layers.items() if layer.scheme.factor}
     factors = {f"{name}.1": value for name, value in snr.items() if name in factored}
     return {**snr, **factors}
 

@@ -29,7 +29,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BeforeValidator, ConfigDict
 
 from tersor.document import read_toml
-from tersor.scheme import NM
+from tersor.sparsity import NM
 from tersor.units import Bytes, BytesPerSecond, Hertz, Picojoules
 
 

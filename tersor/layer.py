@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
+from tersor.factor import Factor, LowRank
+
 DIMS = ("N", "G", "K", "C", "P", "Q", "R", "S")
 Dim = Literal["N", "G", "K", "C", "P", "Q", "R", "S"]
 Operand = Literal["weight", "input", "output"]
@@ -116,11 +118,14 @@ class Layer:
         """Elements of the output."""
         return self.N * self.G * self.K * self.P * self.Q
 
-    def factored(self, rank: int) -> tuple["Layer", "Layer"]:
-        """The two layers that a factorization of the weight to `rank` makes of this one.
+    def factored(self, factor: Factor) -> tuple["Layer", ...]:
+        """The layers that a factorization of the weight makes of this one.
 
         matmul [C, K] -> [C, rank], [rank, K]; conv2d [K, C, R, S] -> [rank, C, R, S], [K, rank, 1, 1].
         """
+        if not isinstance(factor, LowRank):
+            raise ValueError(f"{factor} makes no layers of {self.name!r}: give a rank, as in rank16")
+        rank = factor.rank
         first = replace(self, name=f"{self.name}.U", K=rank)
         second = Layer(f"{self.name}.V", self.operator, self.N, self.G, self.K, rank, self.P, self.Q)
         return first, second

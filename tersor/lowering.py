@@ -139,7 +139,7 @@ def plan_for(
         config.objective,
         Limit.snr(config.min_snr),
         model=digest,
-        calibration=config.calibration,
+        recipe=config.recipe,
         on_layer=on_layer,
     )
 
@@ -180,7 +180,7 @@ def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tv
     Raises UserError if a layer is to be quantized and `statistics` is missing or lacks its tensors.
     """
     mod, schemes = round_layers(mod, plan, statistics)
-    if came_quantized(mod) or any(scheme.quantization for scheme in schemes.values()):
+    if came_quantized(mod) or any(scheme.weight for scheme in schemes.values()):
         dynamic = [name for name, scheme in schemes.items() if scheme.dynamic]
         mod = _named("integerize", partial(integerize, dynamic=dynamic))(mod)
     return _named("encode", partial(encode, schemes=schemes))(mod)
@@ -195,10 +195,10 @@ def round_layers(
     """
     if came_quantized(mod):
         schemes = {name: layer.scheme for name, layer in plan.layers.items()}
-        kept = {name for name, scheme in schemes.items() if scheme.quantization}
+        kept = {name for name, scheme in schemes.items() if scheme.weight}
         return as_float(mod, set(imported_layers(mod)) - kept), schemes
     mod, schemes = reshape_layers(mod, plan)
-    if any(scheme.quantization for scheme in schemes.values()):
+    if any(scheme.weight for scheme in schemes.values()):
         if statistics is None:
             raise UserError(
                 "the plan quantizes activations, which needs calibration statistics: "
@@ -208,8 +208,8 @@ def round_layers(
             quantize,
             schemes=schemes,
             statistics=statistics,
-            method=plan.calibration,
-            correct_bias=plan.bias_correction,
+            method=plan.recipe.calibration,
+            correct_bias=plan.recipe.bias_correction,
         )
         mod = _named("quantize", rounded)(mod)
     return mod, schemes
@@ -315,8 +315,7 @@ def _uniform(
         described.name,
         layers,
         statistics.digest() if statistics else None,
-        config.calibration,
-        config.bias_correction,
+        config.recipe,
     )
 
 
@@ -337,7 +336,7 @@ def _as_imported(
             layers[layer.name] = (
                 LayerPlan(FP32, reason=reason) if reason else LayerPlan(INT8, reason=AS_IMPORTED)
             )
-    return Plan(digest, described.name, layers, None, config.calibration, bias_correction=False)
+    return Plan(digest, described.name, layers, None, replace(config.recipe, bias_correction=False))
 
 
 def _nearest(layer: Layer, scheme: Scheme, described: Hardware) -> LayerPlan:
@@ -345,7 +344,7 @@ def _nearest(layer: Layer, scheme: Scheme, described: Hardware) -> LayerPlan:
 
     The first for which the target has a kernel is taken.
     """
-    without_rank = replace(scheme, low_rank=None)
+    without_rank = replace(scheme, factor=None)
     without_sparsity = replace(without_rank, sparsity=None)
     static = replace(without_sparsity, dynamic=False)
     candidates = (scheme, without_rank, without_sparsity, static, replace(static, input=None), FP32)

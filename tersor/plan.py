@@ -1,8 +1,6 @@
 """Plan: all that crosses from the scheduler to the compiler, as JSON that a person can read, edit and replay.
 
     {
-      "bias_correction": true,
-      "calibration": "mse",
       "edges": [],
       "groups": [],
       "hardware": "edge",
@@ -10,8 +8,9 @@
         "fc1.weight": {"mappings": [], "reason": "", "scheme": "int8+2:4"}
       },
       "model": "<sha256 of the model>",
+      "recipe": {"bias_correction": true, "calibration": "mse", ...},
       "statistics": null,
-      "version": 1
+      "version": 2
     }
 
 A scheme is written as its short text (`tersor.scheme`), a mapping as lists of its loops and places
@@ -20,18 +19,17 @@ A scheme is written as its short text (`tersor.scheme`), a mapping as lists of i
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
 from tersor.document import read_json, write_json
 from tersor.error import UserError
 from tersor.mapping import Keep, Loop, Mapping
+from tersor.recipe import Recipe
 from tersor.scheme import Scheme
-
-Calibration = Literal["minmax", "percentile", "mse", "kl"]
 
 
 def _parse_mapping(document: object) -> Mapping:
@@ -97,8 +95,8 @@ class EdgePlan:
 class Plan:
     """The choices for one model (`model`, its hash) on one hardware (its name), a scheme for each layer.
 
-    `statistics` is the hash of the calibration that the choices were made from, `calibration` the way in
-    which its ranges are read, `bias_correction` whether biases take up the mean error of rounded weights.
+    `statistics` is the hash of the calibration that the choices were made from, `recipe` says by which
+    algorithms they are carried out.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -107,21 +105,17 @@ class Plan:
     hardware: str
     layers: dict[str, LayerPlan]
     statistics: str | None = None
-    calibration: Calibration = "mse"
-    bias_correction: bool = True
+    recipe: Recipe = field(default_factory=Recipe)
     groups: tuple[GroupPlan, ...] = ()
     edges: tuple[EdgePlan, ...] = ()
-    version: Literal[1] = 1
+    version: Literal[2] = 2
 
     def __post_init__(self) -> None:
-        if self.version != 1:
-            raise ValueError(f"this tersor reads plans of version 1, got version {self.version}")
+        if self.version != 2:
+            raise ValueError(f"this tersor reads plans of version 2, got version {self.version}")
         for what, value in (("model", self.model), ("statistics", self.statistics)):
             if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
                 raise ValueError(f"{what} is a sha256 of 64 hexadecimal digits, got {value!r}")
-        if self.calibration not in get_args(Calibration):
-            known = ", ".join(get_args(Calibration))
-            raise ValueError(f"calibration is one of {known}, got {self.calibration!r}")
 
     @property
     def mappings(self) -> dict[str, tuple[Mapping, ...]]:

@@ -55,7 +55,7 @@ def may_race(model: Model, request: Plan | Config | str) -> bool:
     if config.scheme == "auto":
         return config.objective == "seconds"
     scheme = Scheme.parse(config.scheme)
-    return scheme.quantization is not None and not scheme.low_rank and not scheme.sparsity
+    return scheme.weight is not None and not scheme.factor and not scheme.sparsity
 
 
 def race(model: Model, plan: Plan, statistics: Statistics, build: Build, stopwatch: Stopwatch) -> Raced:
@@ -63,7 +63,7 @@ def race(model: Model, plan: Plan, statistics: Statistics, build: Build, stopwat
 
     Of what is equally fast the first of these.
     """
-    if not any(layer.scheme.quantization for layer in plan.layers.values()):
+    if not any(layer.scheme.weight for layer in plan.layers.values()):
         return Raced(plan, build, "")
     name = _name_of(plan)
     runners = {name: (plan, build)}
@@ -115,7 +115,7 @@ def amend(
     raced = {
         name
         for name, layer in plan.layers.items()
-        if layer.scheme.quantization and name in integer and name in floating
+        if layer.scheme.weight and name in integer and name in floating
     }
     own, between = _conversions(extract(model.mod), build, raced)
     times = {
@@ -162,6 +162,6 @@ def _conversions(
 
 def _name_of(plan: Plan) -> str:
     """Name a plan by the one scheme of its layers in integers, if it is one."""
-    schemes = {str(layer.scheme) for layer in plan.layers.values() if layer.scheme.quantization}
+    schemes = {str(layer.scheme) for layer in plan.layers.values() if layer.scheme.weight}
     schemes -= {str(W8A32)} if len(schemes) > 1 else set()
     return schemes.pop() if len(schemes) == 1 else "mixed schemes"

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.layer import Layer
-from tersor.scheme import NM, Scheme
+from tersor.scheme import Scheme
+from tersor.sparsity import NM
 
 Codes = NDArray[np.int8]
 Packed = NDArray[np.uint8]
@@ -122,16 +123,16 @@ def storage_bytes(layer: Layer, scheme: Scheme, bias: bool = True) -> int:
     if not layer.weight_bearing:
         return 0
     if layer.operator == "gather":
-        return layer.C * (packed_length(layer.K, scheme.weight_bits) + (4 if scheme.quantization else 0))
-    parts = layer.factored(scheme.low_rank.rank) if scheme.low_rank else (layer,)
+        return layer.C * (packed_length(layer.K, scheme.weight_bits) + (4 if scheme.weight else 0))
+    parts = layer.factored(scheme.factor) if scheme.factor else (layer,)
     return sum(_weight_bytes(part, scheme) for part in parts) + (4 * layer.G * layer.K if bias else 0)
 
 
 def _weight_bytes(layer: Layer, scheme: Scheme) -> int:
     rows = layer.C * layer.R * layer.S
     positions = 0
-    if scheme.sparsity:
+    if isinstance(scheme.sparsity, NM):
         rows = _group_count(layer.C, scheme.sparsity) * scheme.sparsity.n * layer.R * layer.S
         positions = packed_length(rows, index_bits(scheme.sparsity))
-    scale = 4 if scheme.quantization else 0
+    scale = 4 if scheme.weight else 0
     return layer.G * layer.K * (packed_length(rows, scheme.weight_bits) + positions + scale)

@@ -11,6 +11,7 @@ from tersor.comparison import compare
 from tersor.compiler import Model
 from tersor.diagnosis import Diagnosis
 from tersor.error import UserError
+from tersor.recipe import Recipe
 from tests.models import Net, mlp, random_inputs
 from tests.quantized_models import nncf_style
 
@@ -64,7 +65,7 @@ def test_a_tensor_that_no_layer_makes_is_named_by_the_first_that_reads_it() -> N
     second = net.weight("second.weight", net.random.normal(size=(1, 4)).astype("f4"))
     net.op("MatMul", net.op("Exp", hidden, name="exp"), second, name="y")
     model = tersor.load_model(net.finish(), check=False)
-    config = tersor.Config(calibration="minmax")
+    config = tersor.Config(recipe=Recipe("minmax"))
     found = compared(model, data((16, 1), 1.2), data((16, 1), 0.3), config)
     assert (found.layer, found.cause) == ("second.weight", "range")
     assert "'exp.1'" in found.reason
@@ -96,7 +97,7 @@ def test_weights_that_all_round_down_are_a_bias_unless_it_is_corrected() -> None
     net.op("MatMul", "x", net.weight("fc.weight", steps.astype("f4")), name="y")
     model = tersor.load_model(net.finish(), check=False)
     samples = data((1, 64), 0.05, shift=1.0)
-    found = compared(model, samples, samples, tersor.Config(bias_correction=False))
+    found = compared(model, samples, samples, tersor.Config(recipe=Recipe(bias_correction=False)))
     assert (found.layer, found.cause) == ("fc.weight", "bias")
     assert compared(model, samples, samples).cause is None
 

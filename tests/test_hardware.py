@@ -4,7 +4,7 @@ import pytest
 
 from tersor.error import UserError
 from tersor.hardware import Compute, Hardware, Memory
-from tersor.scheme import NM
+from tersor.sparsity import NM
 from tersor.units import parse_bandwidth, parse_bytes, parse_energy, parse_frequency
 
 MACHINES = Path(__file__).parents[1] / "targets" / "machines"

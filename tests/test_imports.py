@@ -14,17 +14,22 @@ NOUNS = {
     "cost",
     "document",
     "error",
+    "factor",
     "fallback",
+    "formats",
     "hardware",
     "layer",
     "mapping",
     "naming",
     "network",
     "plan",
+    "recipe",
     "scheme",
+    "sparsity",
     "statistics",
     "storage",
     "units",
+    "weight_format",
 }
 FOLDERS = ("passes", "targets", "scheduler")
 MAY_IMPORT = {

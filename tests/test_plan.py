@@ -69,10 +69,13 @@ def edited(**changes: object) -> str:
         (edited(layers={"fc": {"scheme": 8}}), r"layers\.fc\.scheme: write a scheme as text"),
         (edited(layers={"fc": {"scheme": "int8", "mappings": [{"loops": ["Z=4@dram"]}]}}), "is no loop"),
         (edited(layers={"fc": {"scheme": "int8", "mappings": [{"lops": []}]}}), "write a mapping as"),
-        (edited(version=2), "version must be 1, got 2"),
-        (edited(calibration="guess"), "calibration must be .*'minmax'.*, got 'guess'"),
+        (edited(version=1), "version must be 2, got 1"),
+        (edited(recipe={"calibration": "guess"}), r"recipe\.calibration must be .*'minmax'.*, got 'guess'"),
         (edited(model="abc"), "model is a sha256"),
-        (edited(bias_correction="yes"), "bias_correction must be a valid boolean, got 'yes'"),
+        (
+            edited(recipe={"bias_correction": "yes"}),
+            r"recipe\.bias_correction must be a .*, got 'yes'",
+        ),
         (edited(statistics=float("nan")), "NaN is no JSON number"),
     ],
 )

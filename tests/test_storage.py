@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tersor.layer import Layer
-from tersor.scheme import FP32, INT8, NM, W8A32, Scheme
+from tersor.scheme import FP32, INT8, W8A32, Scheme
+from tersor.sparsity import NM
 from tersor.storage import (
     decode_nm,
     encode_nm,

@@ -11,7 +11,8 @@ from tersor.error import UserError
 from tersor.ir.chains import find_chains
 from tersor.ir.graph import Graph, Module, replace_weights
 from tersor.passes.pruning.nm import nm_mask
-from tersor.scheme import NM, Scheme
+from tersor.scheme import Scheme
+from tersor.sparsity import NM
 
 
 def prune(mod: Module, schemes: Mapping[str, Scheme]) -> Module:
@@ -23,7 +24,7 @@ def prune(mod: Module, schemes: Mapping[str, Scheme]) -> Module:
     pruned = {}
     for chain in find_chains(graph):
         sparsity = schemes.get(chain.layer, Scheme()).sparsity
-        if sparsity is not None:
+        if isinstance(sparsity, NM):
             if chain.operator != "matmul":
                 raise UserError(
                     f"the layer {chain.layer!r} is no dense layer: remove {sparsity} from its scheme"

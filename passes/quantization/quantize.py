@@ -90,7 +90,7 @@ class _Quantizer:
         self.method: Method = method
         self.correct_bias = correct_bias
         chains = find_chains(self.graph)
-        is_rounded = {name for name, scheme in schemes.items() if scheme.quantization is not None}
+        is_rounded = {name for name, scheme in schemes.items() if scheme.weight is not None}
         self.has_grid = {name for name in is_rounded if schemes[name].input and not schemes[name].dynamic}
         integer = [chain for chain in chains if chain.layer in is_rounded]
         self.chains = {chain.variables[0]: chain for chain in integer}

@@ -8,19 +8,28 @@ skew of an array, only add to it.
 from dataclasses import replace
 
 from tersor.cost import Cost
+from tersor.factor import LowRank
 from tersor.hardware import Hardware, Memory
 from tersor.layer import Layer
 from tersor.scheme import Scheme
+from tersor.sparsity import NM
 from tersor.storage import storage_bytes
+from tersor.weight_format import Integer
 
 
 def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     """Say why `hardware` cannot run `layer` under `scheme`, or None if it can."""
+    if scheme.factor and not isinstance(scheme.factor, LowRank):
+        return f"no layers are known that {scheme.factor} makes of this one"
+    if scheme.sparsity and not isinstance(scheme.sparsity, NM):
+        return f"{scheme.sparsity} weights have no format"
+    if scheme.weight and not (isinstance(scheme.weight, Integer) and scheme.weight.group is None):
+        return f"{scheme.weight} weights have no format"
     if hardware.unit(scheme.compute) is None:
         return f"{hardware.name} computes in {', '.join(hardware.precisions)}, not in {scheme.compute}"
     if scheme.dynamic:
         return f"{hardware.name} finds no ranges while it runs"
-    if scheme.low_rank and not layer.weight_bearing:
+    if scheme.factor and not layer.weight_bearing:
         return f"{layer.name} has no weight to factor"
     if scheme.sparsity and not layer.weight_bearing:
         return f"{layer.name} has no weight to prune"
@@ -34,7 +43,7 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
 
 
 def _why_sparsity_does_not_fit(layer: Layer, scheme: Scheme) -> str | None:
-    if scheme.sparsity:
+    if isinstance(scheme.sparsity, NM):
         for part in _parts(layer, scheme):
             if part.C % scheme.sparsity.m:
                 return (
@@ -76,7 +85,7 @@ def _transfer(memory: Memory, moved: int) -> Cost:
 
 
 def _parts(layer: Layer, scheme: Scheme) -> tuple[Layer, ...]:
-    return layer.factored(scheme.low_rank.rank) if scheme.low_rank else (layer,)
+    return layer.factored(scheme.factor) if scheme.factor else (layer,)
 
 
 def _traffic(layer: Layer, scheme: Scheme) -> int:
@@ -84,7 +93,7 @@ def _traffic(layer: Layer, scheme: Scheme) -> int:
     if layer.operator == "gather":  # only the rows that are looked up move
         weight = storage_bytes(replace(layer, C=layer.N), scheme)
     elif layer.weight_bearing:
-        weight = storage_bytes(layer, replace(scheme, low_rank=None), bias=False)
+        weight = storage_bytes(layer, replace(scheme, factor=None), bias=False)
     else:
         weight = _elements(layer.weight_count, scheme)
     return weight + _activation_bytes(layer, scheme)

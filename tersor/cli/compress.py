@@ -26,8 +26,9 @@ from tersor.config import Config
 from tersor.data import Samples, load_samples
 from tersor.error import UserError
 from tersor.hardware import Hardware
-from tersor.plan import Calibration, Plan
+from tersor.plan import Plan
 from tersor.preprocessing import Preprocessing
+from tersor.recipe import Calibration, Recipe
 from tersor.replace import check_writable
 from tersor.targets.cpu.host.detect import detect, hardware
 
@@ -137,7 +138,7 @@ def request_of(
             scheme or default.scheme,
             default.min_snr if min_snr is None else min_snr,
             objective or default.objective,
-            calibration or default.calibration,
+            Recipe() if calibration is None else Recipe(calibration),
         )
     except ValueError as error:
         raise UserError(f"--scheme: {error}") from error

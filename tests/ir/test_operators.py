@@ -30,7 +30,7 @@ from tersor.ir.operators import (
     prim_func,
     read_operator,
 )
-from tersor.scheme import NM
+from tersor.sparsity import NM
 from tersor.storage import decode_nm, encode_nm, index_bits
 from tests.relax_modules import Net
 

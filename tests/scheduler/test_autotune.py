@@ -12,9 +12,11 @@ from tersor.hardware import Compute, Hardware, Memory
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.plan import Plan
+from tersor.recipe import Recipe
 from tersor.scheduler.autotune import Limit, Quantity, tune
 from tersor.scheduler.space import WhyNot
-from tersor.scheme import NM, Scheme
+from tersor.scheme import Scheme
+from tersor.sparsity import NM
 from tersor.statistics import BINS, Statistics, TensorStatistics
 from tersor.targets.accelerator.roofline import estimate, why_not
 
@@ -86,7 +88,7 @@ def tuned(
         objective,
         limit,
         model=MODEL,
-        calibration="minmax",
+        recipe=Recipe("minmax"),
     )
 
 

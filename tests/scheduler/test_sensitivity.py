@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tersor.factor import LowRank
 from tersor.passes.decomposition.svd import truncated_svd
 from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
 from tersor.scheduler.sensitivity import (
@@ -14,7 +15,8 @@ from tersor.scheduler.sensitivity import (
     product_noises,
     table_noises,
 )
-from tersor.scheme import FP32, INT8, W8A32, Integer, LowRank, Scheme
+from tersor.scheme import FP32, INT8, W8A32, Scheme
+from tersor.weight_format import Integer
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -55,8 +57,8 @@ def test_the_estimate_is_near_what_is_measured(text: str) -> None:
         return np.clip(np.rint((x - low) / step), 0, 2**scheme.input.bits - 1) * step + low
 
     outputs = rounded(inputs, low, high)
-    if scheme.low_rank:
-        first, second = (compress(f, scheme) for f in truncated_svd(weight, scheme.low_rank.rank))
+    if scheme.factor:
+        first, second = (compress(f, scheme) for f in truncated_svd(weight, scheme.factor.rank))
         between = outputs @ first
         bound = 4 * np.sqrt((between**2).mean(axis=0).max())
         outputs = rounded(between, -bound, bound) @ second
@@ -97,7 +99,7 @@ def test_a_grouped_convolution_is_estimated_by_its_own_channels(groups: int, sha
     inputs = random.normal(size=(4000, channels, 3, 3)) * random.uniform(0.1, 5, size=(channels, 1, 1))
     outputs = convolved(weight, inputs, groups)
     known = Activations((inputs**2).mean(axis=(0, 2, 3)), float((outputs**2).mean()), (-20.0, 20.0))
-    scheme = Scheme(quantization=Integer(4))
+    scheme = Scheme(weight=Integer(4))
     error = convolved(compress(weight, scheme) - weight, inputs, groups)
     assert noise_to_signal(weight, scheme, known) == pytest.approx(
         (error**2).mean() / known.output_power, rel=0.1

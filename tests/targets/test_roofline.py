@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from tersor.hardware import Compute, Hardware, Memory
 from tersor.layer import Layer
-from tersor.scheme import FP32, INT8, NM, W8A32, Scheme
+from tersor.scheme import FP32, INT8, W8A32, Scheme
+from tersor.sparsity import NM
 from tersor.targets.accelerator.roofline import estimate, why_not
 
 MACHINE = Hardware(

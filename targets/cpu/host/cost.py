@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tersor.cost import Cost
+from tersor.factor import LowRank
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.scheme import FP32, W8A32, Scheme
@@ -23,7 +24,7 @@ def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
         cost = cost + Cost(seconds=rounded / (ROUNDED_PER_CYCLE * hardware.clock))
     if scheme.sparsity is None:
         return cost
-    parts = layer.factored(scheme.low_rank.rank) if scheme.low_rank else (layer,)
+    parts = layer.factored(scheme.factor) if scheme.factor else (layer,)
     codes = sum(part.weight_count for part in parts)
     return cost + Cost(seconds=codes / (DECODED_PER_CYCLE * hardware.clock))
 
@@ -32,29 +33,33 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     """Say why the CPU has no kernel for `layer` under `scheme`, or None if it has one."""
     if layer.operator == "gather":
         return _why_no_gather(layer, scheme)
-    if layer.recurrent and (scheme.low_rank or scheme.sparsity):
+    if layer.recurrent and (scheme.factor or scheme.sparsity):
         return "the weight of a recurrent layer is neither factored nor thinned"
     if layer.recurrent and scheme.dynamic:
         return "the range of a recurrent state is known before it runs"
     if layer.recurrent and scheme == W8A32:
         return None
-    if not layer.weight_bearing and scheme.quantization and not scheme.input:
+    if not layer.weight_bearing and scheme.weight and not scheme.input:
         return f"{layer.name} has no weight to store in integers"
     if scheme.dynamic and (layer.operator != "matmul" or not layer.weight_bearing):
         return "only dense layers find ranges row by row"
-    if scheme.low_rank and layer.operator != "matmul":
+    if scheme.factor and layer.operator != "matmul":
         return "only dense layers are factored"
-    if scheme.low_rank and scheme.low_rank.rank * (layer.C + layer.K) >= layer.C * layer.K:
-        return f"factors of rank {scheme.low_rank.rank} are no smaller than the weight"
+    if isinstance(scheme.factor, LowRank) and not _shrinks(scheme.factor.rank, layer):
+        return f"factors of rank {scheme.factor.rank} are no smaller than the weight"
     if scheme.sparsity and layer.operator != "matmul":
         return f"only dense layers have a kernel for {scheme.sparsity}"
-    if scheme.sparsity and not scheme.quantization:
+    if scheme.sparsity and not scheme.weight:
         return f"{scheme.sparsity} weights are stored as int8: write int8+{scheme.sparsity}"
-    if scheme.quantization and (scheme.quantization.bits != 8 or scheme.input_bits != 8):
+    if scheme.weight and (scheme.weight.bits != 8 or scheme.input_bits != 8):
         return f"no kernel multiplies {scheme.weight_bits}-bit weights with {scheme.input_bits}-bit inputs"
-    if scheme.quantization and layer.C * layer.R * layer.S * LARGEST_PRODUCT >= 1 << 31:
+    if scheme.weight and layer.C * layer.R * layer.S * LARGEST_PRODUCT >= 1 << 31:
         return f"sums of {layer.C * layer.R * layer.S} products of bytes can overflow 32 bits"
     return roofline.why_not(layer, replace(scheme, dynamic=False), hardware)
+
+
+def _shrinks(rank: int, layer: Layer) -> bool:
+    return rank * (layer.C + layer.K) < layer.C * layer.K
 
 
 def _why_no_gather(layer: Layer, scheme: Scheme) -> str | None:

@@ -12,7 +12,8 @@ from tersor.ir.graph import Graph, operator, weights_of
 from tersor.lowering import build
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
-from tersor.scheme import INT8, NM, W8A32
+from tersor.scheme import INT8, W8A32
+from tersor.sparsity import NM
 from tersor.storage import encode_nm, index_bits
 from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.host.isa import ISAS, PLAIN, Isa

@@ -9,7 +9,8 @@ from tersor.ir import operators
 from tersor.ir.graph import Graph, operator
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
-from tersor.scheme import INT8, NM
+from tersor.scheme import INT8
+from tersor.sparsity import NM
 from tersor.storage import encode_nm, index_bits
 from tersor.targets.cpu.kernels.epilogue import Activation, Requantize, Rescale, Residual
 from tersor.targets.cpu.partition import Composite, is_convolution_input, partition
