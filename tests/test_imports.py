@@ -16,7 +16,6 @@ NOUNS = {
     "error",
     "factor",
     "fallback",
-    "formats",
     "hardware",
     "layer",
     "mapping",
