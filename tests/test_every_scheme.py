@@ -1,0 +1,110 @@
+"""Every scheme on every kind of network: what is compiled computes what the formats and the arithmetic say.
+
+The compiled network is asked for every tensor that kernels give one another. Each must be what numpy makes of the
+tensors before it: exactly where it holds codes, to 1e-5 of its largest value where it is computed in float.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+
+from tersor.compiler import calibrated_plan, load_model, silent
+from tersor.ir.graph import Graph, expose, operator
+from tersor.lowering import compress
+from tersor.model import Model
+from tersor.plan import Plan
+from tersor.scheme import FP32, Scheme
+from tersor.statistics import Statistics
+from tests import models
+from tests.numpy_semantics import Meaning
+from tests.recurrent_nets import lstm_tagger
+
+NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "cnn": models.residual_net,
+    "depthwise cnn": models.mobile_net,
+    "mlp": models.mlp,
+    "lstm": lstm_tagger,
+    "transformer": models.masked_attention,
+}
+SCHEMES = ("fp32", "int8", "w8a32", "int8+dynamic", "int8+2:4", "int8+rank8")
+
+
+@cache
+def network(name: str) -> Model:
+    shapes = {"x": (1, 12, 16), "mask": (1, 12)} if name == "transformer" else None
+    return load_model(NETWORKS[name](), shapes)
+
+
+def samples(model: Model, count: int = 4) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(0)
+    return [
+        {
+            name: random.integers(0, 2, shape) if dtype.startswith("int") else normal(random, shape)
+            for name, (shape, dtype) in model.inputs.items()
+        }
+        for _ in range(count)
+    ]
+
+
+def normal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return random.normal(size=shape).astype(np.float32)
+
+
+@cache
+def planned(name: str, scheme: str) -> tuple[Plan, Statistics]:
+    model = network(name)
+    data = samples(model)
+    return calibrated_plan(model, data, data, scheme, len(data), silent)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_runs_is_what_numpy_says(name: str, scheme: str) -> None:
+    model = network(name)
+    mod = compress(model.mod, *planned(name, scheme))
+    graph = Graph(mod)
+    seen = [var for var, value in graph.bindings if is_given_on(graph, var, value)]
+    [sample, *_] = samples(model)
+    run = model.runner(*model.lowered_alike([expose(mod, seen)]))
+    measured = dict(zip(seen, run.uncropped(sample), strict=True))
+    meaning = Meaning(mod, measured | {var: sample[var.name] for var in graph.inputs})
+    for var in seen:
+        expected, got = meaning.of(var), measured[var]
+        if expected.dtype.kind == "f":
+            assert np.abs(got - expected).max() <= 1e-5 * max(float(np.abs(expected).max()), 1e-3), var
+        else:
+            np.testing.assert_array_equal(got, expected, err_msg=str(var))
+
+
+def is_given_on(graph: Graph, var: object, value: object) -> bool:
+    """Whether a tensor leaves a kernel: not what is only inside one, as a padded image or an accumulator."""
+    dtype = getattr(var.ty, "dtype", None)  # a tuple has none
+    if (
+        dtype is None
+        or operator(value) in ("nn.pad", "dequantize")
+        or str(dtype) in ("int32", "int8", "bool")
+    ):
+        return False
+    user = graph.only_user(var)
+    follows = None if user is None else graph.definition(user)
+    return operator(value) not in ("nn.conv2d", "matmul") or operator(follows) not in (
+        "add",
+        "clip",
+        "nn.relu",
+    )
+
+
+@pytest.mark.parametrize("scheme", [each for each in SCHEMES if each != "fp32"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_layer_has_the_scheme_or_a_reason(name: str, scheme: str) -> None:
+    plan, _ = planned(name, scheme)
+    for layer, given in plan.layers.items():
+        assert given.scheme == Scheme.parse(scheme) or given.reason, layer
+
+
+def test_a_scheme_that_all_layers_can_have_is_on_all_of_them() -> None:
+    plan, _ = planned("mlp", "int8")
+    assert FP32 not in [layer.scheme for layer in plan.layers.values()]
