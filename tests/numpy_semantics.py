@@ -1,7 +1,7 @@
 """What a compressed module means, in numpy: every binding from the values of what it reads.
 
-Integer operators are the functions of `tersor.arithmetic`, decoders those of `tersor.formats`; float operators
-are numpy's in float64, rounded to float32 at the end.
+Integer operators are the functions of `tersor.arithmetic`, decoders those of `tersor.formats`; float
+operators are numpy's in float64, rounded to float32 at the end.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from tersor.storage import decode_nm
 
 
 class Meaning:
-    """Evaluates variables of one module; `known` are values measured elsewhere, which are taken as they are."""
+    """Evaluates variables of one module; `known` values, measured elsewhere, are taken as they are."""
 
     def __init__(self, mod: Any, known: Mapping[Expr, Array]) -> None:
         self.graph = Graph(mod)

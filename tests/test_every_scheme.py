@@ -1,7 +1,7 @@
 """Every scheme on every kind of network: what is compiled computes what the formats and the arithmetic say.
 
-The compiled network is asked for every tensor that kernels give one another. Each must be what numpy makes of the
-tensors before it: exactly where it holds codes, to 1e-5 of its largest value where it is computed in float.
+The compiled network is asked for every tensor that kernels give one another. Each must be what numpy makes of
+the tensors before it: exactly where it holds codes, to 1e-5 of its largest value where it is computed in float.
 """
 
 from collections.abc import Callable
