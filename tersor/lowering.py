@@ -36,6 +36,7 @@ from tersor.passes.pruning.prune import prune
 from tersor.passes.quantization.imported import as_float, came_quantized, imported_layers, why_float
 from tersor.passes.quantization.quantize import quantize
 from tersor.plan import LayerPlan, Plan
+from tersor.rule import assign
 from tersor.scheduler.autotune import Limit, tune
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
@@ -124,7 +125,7 @@ def plan_for(
     if came_quantized(mod):
         return _as_imported(mod, config, network, described, digest)
     if config.scheme != "auto":
-        return _uniform(Scheme.parse(config.scheme), config, network, described, digest, statistics)
+        return _by_rules(config, network, described, digest, statistics)
     if statistics is None:
         raise UserError("choosing a plan needs calibration statistics: pass statistics=calibrate(...)")
     weights = {name: value.astype(np.float32) for name, value in weights_of(mod).items()}
@@ -300,16 +301,25 @@ def _config(request: Config | str) -> Config:
         raise UserError(str(error)) from error
 
 
-def _uniform(
-    scheme: Scheme,
-    config: Config,
-    network: Network,
-    described: Hardware,
-    digest: str,
-    statistics: Statistics | None,
+def _by_rules(
+    config: Config, network: Network, described: Hardware, digest: str, statistics: Statistics | None
 ) -> Plan:
-    """Give every layer the scheme, or as much of it as the layer can have, with the reason."""
-    layers = {layer.name: _nearest(layer, scheme, described) for layer in network.layers}
+    """Give every layer its rule's scheme, or the config's, or as much of it as it can have, with the reason.
+
+    Raises UserError for a rule that gets no layer, and where one that names a single layer asks of it what it
+    cannot have.
+    """
+    rules = assign(config.rules, network)
+    layers: dict[str, LayerPlan] = {}
+    for layer in network.layers:
+        rule = rules.get(layer.name)
+        if rule is None:
+            layers[layer.name] = _nearest(layer, Scheme.parse(config.scheme), described)
+            continue
+        found = _nearest(layer, rule.scheme, described)
+        if rule.names_one and found.scheme != rule.scheme:
+            raise UserError(f"the rule for {rule} asks for {rule.scheme}, but {found.reason}: change it")
+        layers[layer.name] = replace(found, reason="; ".join(filter(None, (f"rule {rule}", found.reason))))
     return Plan(
         digest,
         described.name,
@@ -323,10 +333,11 @@ def _as_imported(
     mod: tvm.IRModule, config: Config, network: Network, described: Hardware, digest: str
 ) -> Plan:
     """Keep the integers that a model came with, and leave what it has in float as it is."""
-    if config.scheme != "int8":
+    if config.scheme != "int8" or config.rules:
+        asked = config.scheme if config.scheme != "int8" else "rules"
         raise UserError(
             f"the model came quantized, its layers keep the integers that they have: give the scheme int8 "
-            f"instead of {config.scheme}, or the float model"
+            f"instead of {asked}, or the float model"
         )
     floats = why_float(mod)
     layers = {}

@@ -46,12 +46,15 @@ class Raced:
 def may_race(model: Model, request: Plan | Config | str) -> bool:
     """Whether a plan for a request may be changed by timing.
 
-    Not one that a person wrote or that another tool's model came with, not where smaller constants are what
-    was asked for (sparsity, low rank, the objective `size`), and not for another CPU than this one.
+    Not one that a person wrote, by rules or by layers, nor one that another tool's model came with, not where
+    smaller constants are what was asked for (sparsity, low rank, the objective `size`), and not for another
+    CPU than this one.
     """
     if isinstance(request, Plan) or came_quantized(model.mod) or model.host.isa != detect().isa:
         return False
     config = request if isinstance(request, Config) else Config(scheme=request)
+    if config.rules:
+        return False
     if config.scheme == "auto":
         return config.objective == "seconds"
     scheme = Scheme.parse(config.scheme)

@@ -106,6 +106,26 @@ def test_a_plan_is_replayed_to_the_same_bytes_in_another_process(folder: Path, t
         assert (folder / "out" / name).read_bytes() == (folder / "again" / name).read_bytes(), name
 
 
+def test_rules_name_layers_by_wildcards(folder: Path, tersor: Tersor) -> None:
+    rules = {"rules": [{"layers": "fc1*", "scheme": "fp32"}], "scheme": "int8"}
+    (folder / "wild.json").write_text(json.dumps(rules))
+    arguments = "--rules", folder / "wild.json", "--data", folder / "data.npz", "--out", folder / "wild"
+    result = tersor("compress", folder / "mlp.onnx", *arguments)
+    assert (result.code, result.err) == (0, "")
+    layers = Plan.load(folder / "wild" / "plan.json").layers
+    assert {name: str(layer.scheme) for name, layer in layers.items()} == {
+        "fc0.weight": "int8",
+        "fc1.weight": "fp32",
+        "fc2.weight": "int8",
+    }
+
+
+def test_presets_are_listed(tersor: Tersor) -> None:
+    result = tersor("presets")
+    assert (result.code, result.err) == (0, "")
+    assert "int8-dynamic" in result.out
+
+
 def test_run_writes_the_outputs_by_name(folder: Path, tersor: Tersor) -> None:
     result = tersor("run", folder / "out", "--data", folder / "data.npz", "--out", folder / "outputs.npz")
     assert (result.code, result.err) == (0, "")
@@ -244,6 +264,11 @@ def a_file_in_the_way(path: Path) -> dict[str, Any]:
     return {"--out": path / "file"}
 
 
+def a_rule_for_no_layer(path: Path) -> dict[str, Any]:
+    (path / "rules.json").write_text('{"rules": [{"layers": "layer9.*", "scheme": "int8"}]}')
+    return {"--rules": path / "rules.json"}
+
+
 MISTAKES: list[tuple[Callable[[Path], dict[str, Any]] | dict[str, Any], str]] = [
     (truncated, "is not an ONNX model, or it is truncated"),
     (not_a_model, "is not an ONNX model"),
@@ -269,6 +294,10 @@ MISTAKES: list[tuple[Callable[[Path], dict[str, Any]] | dict[str, Any], str]] = 
     ({"--std": "0"}, "--std"),
     (plan_of_another_model, "another model"),
     (no_plan, "is not JSON"),
+    (a_rule_for_no_layer, "the rule for layer9.* matches no layer"),
+    ({"--rules": "missing.json"}, "cannot read missing.json"),
+    ({"--preset": "tiny"}, "there is no preset 'tiny'"),
+    ({"--preset": "int8", "--scheme": "int8"}, "--preset says all that --scheme would"),
     (a_file_in_the_way, "it is a file"),
     ({"--out": "/dev/null/out"}, "cannot write"),
     ({"--colour": "red"}, "--colour"),

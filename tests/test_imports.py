@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 NOUNS = {
     "arithmetic",
     "buckets",
+    "config",
     "cost",
     "document",
     "error",
@@ -22,7 +23,9 @@ NOUNS = {
     "naming",
     "network",
     "plan",
+    "preset",
     "recipe",
+    "rule",
     "scheme",
     "sparsity",
     "statistics",

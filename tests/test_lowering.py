@@ -9,11 +9,13 @@ import tvm
 from tvm import relax
 
 import tersor
+from tersor.config import Config
 from tersor.error import UserError
 from tersor.ir.join import join
 from tersor.lowering import compress, finish, model_hash, plan_for
 from tersor.model import Model
 from tersor.plan import LayerPlan, Plan
+from tersor.rule import Rule
 from tersor.runner import Runner
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
@@ -152,3 +154,27 @@ def test_the_passes_of_the_context_around_a_build_are_watched(mod: tvm.IRModule)
     with tvm.transform.PassContext(instruments=[Watching()]):
         model.compiled([mod])
     assert "tersor.finish" in seen
+
+
+def test_rules_become_a_plan_with_their_reasons(mod: tvm.IRModule) -> None:
+    rules = (Rule(FP32, "fc0.*"), Rule(Scheme.parse("int8+2:4"), kind="dense"))
+    plan = plan_for(Config(rules=rules), mod, detect("plain"), None)
+    assert {name: (str(layer.scheme), layer.reason) for name, layer in plan.layers.items()} == {
+        "fc0.weight": ("fp32", "rule fc0.*"),
+        "fc1.weight": ("int8+2:4", "rule * (dense)"),
+        "fc2.weight": ("int8+2:4", "rule * (dense)"),
+    }
+
+
+def test_layers_without_a_rule_get_the_configs_scheme(mod: tvm.IRModule) -> None:
+    plan = plan_for(Config("fp32", rules=(Rule(INT8, "fc1.weight"),)), mod, detect("plain"), None)
+    assert [str(layer.scheme) for layer in plan.layers.values()] == ["fp32", "int8", "fp32"]
+
+
+def test_what_a_layer_cannot_have_is_recorded_or_where_it_is_named_refused(mod: tvm.IRModule) -> None:
+    impossible = Scheme.parse("int8+rank64")
+    plan = plan_for(Config(rules=(Rule(impossible, "fc2*"),)), mod, detect("plain"), None)
+    assert plan.layers["fc2.weight"].scheme == INT8
+    assert "no int8+rank64: factors of rank 64 are no smaller" in plan.layers["fc2.weight"].reason
+    with pytest.raises(UserError, match=r"the rule for fc2.weight asks for int8\+rank64, but .* no smaller"):
+        plan_for(Config(rules=(Rule(impossible, "fc2.weight"),)), mod, detect("plain"), None)

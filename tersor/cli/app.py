@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from tersor.cli import bench, compress, export, inspect, run, tune
+from tersor.cli import bench, compress, export, inspect, presets, run, tune
 from tersor.error import UserError
 
 # The base of every error in how a command is called; typer keeps the class itself private.
@@ -25,6 +25,7 @@ app.command("export")(export.export)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
+app.command("presets")(presets.presets)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """tersor compress: a model and data become a directory with a library, its plan and its report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,7 +29,8 @@ from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.plan import Plan
 from tersor.preprocessing import Preprocessing
-from tersor.recipe import Calibration, Recipe
+from tersor.preset import preset as preset_config
+from tersor.recipe import Calibration
 from tersor.replace import check_writable
 from tersor.targets.cpu.host.detect import detect, hardware
 
@@ -65,6 +67,15 @@ def compress(
     scheme: Annotated[
         str | None, typer.Option(help="For every layer: int8 (default), fp32, int8+2:4, ..., or auto.")
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A scheme and a recipe by name: see `tersor presets`.")
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON|TOML", help="Schemes for layers by name or kind, with wildcards, and a recipe."
+        ),
+    ] = None,
     plan: Annotated[Path | None, typer.Option(metavar="JSON", help="Carry out this plan instead.")] = None,
     min_snr: Annotated[
         float | None, typer.Option(metavar="dB", help="What auto must leave of the signal (default: 30).")
@@ -89,7 +100,7 @@ def compress(
     layout: Layout = "NCHW",
 ) -> None:
     """Compress an ONNX model: writes model.so, plan.json and a report, and prints the report."""
-    request = request_of(plan, scheme, min_snr, objective, calibration)
+    request = request_of(plan, scheme, min_snr, objective, calibration, preset, rules)
     preprocessing = parse_preprocessing(resize, crop, mean, std, layout)
     shapes, batches = parse_shapes(shape), parse_batch(batch)
     host = host_hardware(isa, cores)
@@ -123,25 +134,43 @@ def request_of(
     min_snr: float | None,
     objective: Objective | None,
     calibration: Calibration | None,
+    preset: str | None = None,
+    rules: Path | None = None,
 ) -> Plan | Config:
     """Read what is to be done to each layer. Raises UserError for options that contradict one another."""
+    whole = {"plan": plan, "rules": rules, "preset": preset}
+    chosen = {"scheme": scheme, "min-snr": min_snr, "objective": objective}
+    # Rules and presets can be carried out by another recipe, a plan says that, too.
+    parts = chosen | ({"calibration": calibration} if plan is not None else {})
+    first, *others = [name for name, value in (whole | parts).items() if value is not None] or [""]
+    if first in whole and others:
+        raise UserError(f"--{first} says all that --{others[0]} would: leave one of them out")
     if plan is not None:
-        given = {"scheme": scheme, "min-snr": min_snr, "objective": objective, "calibration": calibration}
-        if both := [name for name, value in given.items() if value is not None]:
-            raise UserError(f"--plan says all that --{both[0]} would: leave one of them out")
         return Plan.load(plan)
+    if rules is not None:
+        return _with_recipe(Config.load(rules), calibration)
+    if preset is not None:
+        return _with_recipe(preset_config(preset), calibration)
     if scheme != "auto" and (min_snr is not None or objective is not None):
         raise UserError("--min-snr and --objective are for --scheme auto: add it, or leave them out")
     default = Config()
     try:
-        return Config(
+        config = Config(
             scheme or default.scheme,
             default.min_snr if min_snr is None else min_snr,
             objective or default.objective,
-            Recipe() if calibration is None else Recipe(calibration),
         )
     except ValueError as error:
         raise UserError(f"--scheme: {error}") from error
+    return _with_recipe(config, calibration)
+
+
+def _with_recipe(config: Config, calibration: Calibration | None) -> Config:
+    return (
+        config
+        if calibration is None
+        else replace(config, recipe=replace(config.recipe, calibration=calibration))
+    )
 
 
 def host_hardware(isa: str | None, cores: int | None) -> Hardware:
