@@ -1,11 +1,12 @@
 """Every scheme on every kind of network: what is compiled computes what the formats and the arithmetic say.
 
 The compiled network is asked for every tensor that kernels give one another. Each must be what numpy makes of
-the tensors before it: exactly where it holds codes, to 1e-5 of its largest value where it is computed in float.
+the tensors before it: exactly where it holds codes, to 1e-5 of its largest value where it is float.
 """
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,6 +30,8 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "lstm": lstm_tagger,
     "transformer": models.masked_attention,
 }
+# Operators whose results only one kernel sees, and the types of such results.
+INSIDE, INSIDE_TYPES = ("nn.pad", "dequantize"), ("int32", "int8", "bool")
 SCHEMES = ("fp32", "int8", "w8a32", "int8+dynamic", "int8+2:4", "int8+rank8")
 
 
@@ -79,22 +82,14 @@ def test_what_runs_is_what_numpy_says(name: str, scheme: str) -> None:
             np.testing.assert_array_equal(got, expected, err_msg=str(var))
 
 
-def is_given_on(graph: Graph, var: object, value: object) -> bool:
+def is_given_on(graph: Graph, var: Any, value: object) -> bool:
     """Whether a tensor leaves a kernel: not what is only inside one, as a padded image or an accumulator."""
     dtype = getattr(var.ty, "dtype", None)  # a tuple has none
-    if (
-        dtype is None
-        or operator(value) in ("nn.pad", "dequantize")
-        or str(dtype) in ("int32", "int8", "bool")
-    ):
+    if dtype is None or str(dtype) in INSIDE_TYPES or operator(value) in INSIDE:
         return False
     user = graph.only_user(var)
-    follows = None if user is None else graph.definition(user)
-    return operator(value) not in ("nn.conv2d", "matmul") or operator(follows) not in (
-        "add",
-        "clip",
-        "nn.relu",
-    )
+    follows = operator(graph.definition(user)) if user is not None else ""
+    return operator(value) not in ("nn.conv2d", "matmul") or follows not in ("add", "clip", "nn.relu")
 
 
 @pytest.mark.parametrize("scheme", [each for each in SCHEMES if each != "fp32"])
