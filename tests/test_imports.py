@@ -17,6 +17,7 @@ NOUNS = {
     "error",
     "factor",
     "fallback",
+    "formats",
     "hardware",
     "layer",
     "mapping",
