@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.error import UserError
+from tersor.passes.grams import GramObserver, Windows
 from tersor.statistics import BINS, Statistics, TensorStatistics
 
 SUBSET = 1 << 16
@@ -166,17 +167,19 @@ def calibrate(
     run: Callable[[dict[str, NDArray]], Mapping[str, NDArray]],
     samples: Iterable[Mapping[str, NDArray]],
     progress: Callable[[int], None] | None = None,
+    windows: Windows | None = None,
 ) -> Statistics:
     """Run the float network over the samples and return the statistics of every tensor that `run` yields.
 
-    `run` maps input arrays by name to the arrays to observe by name; it may use the same buffers again
-    for the next sample. `progress` is called with the number of samples done. Samples are consumed one
-    at a time, once.
+    Of the layers in `windows` their Gram matrices are gathered as well. `run` maps input arrays by name to
+    the arrays to observe by name; it may use the same buffers again for the next sample. `progress` is called
+    with the number of samples done. Samples are consumed one at a time, once.
 
     Raises UserError for no samples, and for an input or observed tensor that is empty, not finite or changes
     its number of channels, with the tensor's name and the sample's index (from 0).
     """
     observers: dict[str, Observer] = {}
+    grams = {layer: GramObserver() for layer in windows or {}}
     done = 0
     for index, sample in enumerate(samples):
         if not isinstance(sample, Mapping):
@@ -187,17 +190,26 @@ def calibrate(
         inputs = {name: np.asarray(array) for name, array in sample.items()}
         for name, array in inputs.items():
             _check_input(name, array, index)
-        for name, tensor in run(inputs).items():
+        tensors = run(inputs)
+        for name, tensor in tensors.items():
             try:
                 observers.setdefault(name, Observer()).observe(tensor)
             except UserError as error:
                 raise UserError(f"cannot calibrate tensor {name!r} at sample {index}: {error}") from error
+        for layer, found in (windows or {}).items():
+            for window in found:
+                # What is no float tensor between layers is an input of the network.
+                tensor = tensors[window.tensor] if window.tensor in tensors else inputs[window.tensor]
+                grams[layer].observe(window, tensor, index)
         done = index + 1
         if progress is not None:
             progress(done)
     if not done:
         raise UserError("the calibration data is empty: give at least one sample")
-    return Statistics({name: observer.statistics() for name, observer in observers.items()})
+    return Statistics(
+        {name: observer.statistics() for name, observer in observers.items()},
+        {layer: observer.gram() for layer, observer in grams.items()},
+    )
 
 
 def channel_count(shape: Sequence[int]) -> int:

@@ -1,7 +1,7 @@
 """The compiler: from a model and data to a compressed executable, its plan and its report."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -23,9 +23,11 @@ from tersor.linking import export_library
 from tersor.lowering import canonical, compress, plan_for, reshape_layers
 from tersor.measure import Comparison, Power, latencies
 from tersor.model import Model, observable
+from tersor.needs import grams_to_reshape, grams_to_round, reshapes
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.fallbacks import find_fallbacks
+from tersor.passes.grams import find_windows
 from tersor.passes.quantization.imported import as_float, came_quantized
 from tersor.plan import Plan
 from tersor.race import may_race
@@ -183,8 +185,9 @@ def calibrated_plan(
         raise UserError(f"calibration needs at least 1 sample, got {calibration_samples}")
     total = min(calibration_samples, len(data)) if isinstance(data, Sized) else None
 
-    def calibrated(mods: Sequence[tvm.IRModule]) -> Statistics:
-        return _calibrate(model, mods, _chained(inspected, data, calibration_samples), progress, total)
+    def calibrated(mods: Sequence[tvm.IRModule], grams: Collection[str]) -> Statistics:
+        found = _chained(inspected, data, calibration_samples)
+        return _calibrate(model, mods, grams, found, progress, total)
 
     return _plan(model, config, calibrated, progress)
 
@@ -192,22 +195,36 @@ def calibrated_plan(
 def _plan(
     model: Model,
     config: Config | Plan | str,
-    calibrated: Callable[[Sequence[tvm.IRModule]], Statistics],
+    calibrated: Callable[[Sequence[tvm.IRModule], Collection[str]], Statistics],
     progress: Progress,
 ) -> tuple[Plan, Statistics]:
-    """Calibrate and plan; a plan that factors layers is calibrated again, for the tensors between factors.
+    """Plan and calibrate; a plan that reshapes the network is calibrated before and again behind that.
 
-    A model that came quantized has its ranges and needs no statistics.
+    `calibrated` gives the statistics of a network in all shapes, with the Gram matrices of the layers it is
+    told. A model that came quantized has its ranges and needs no statistics.
     """
-    statistics = Statistics({}) if came_quantized(model.mod) else calibrated(model.mods)
+    came = came_quantized(model.mod)
+    is_chosen = (not came and isinstance(config, Config) and config.scheme == "auto") or config == "auto"
+    statistics = Statistics({}) if came else calibrated(model.mods, ()) if is_chosen else None
     progress("planning", 0, None)
     plan = plan_for(
         config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
     )
-    if any(layer.scheme.factor for layer in plan.layers.values()):
-        statistics = calibrated([reshape_layers(mod, plan)[0] for mod in model.mods])
-        plan = replace(plan, statistics=statistics.digest())
-    return plan, statistics
+    if came:
+        assert statistics is not None
+        return plan, statistics
+    if not reshapes(plan):
+        grams = grams_to_round(plan.recipe, {name: layer.scheme for name, layer in plan.layers.items()})
+        if statistics is None or grams:
+            statistics = calibrated(model.mods, grams)
+        is_written = isinstance(config, Plan) and not grams
+        return (plan if is_written else replace(plan, statistics=statistics.digest())), statistics
+    grams = grams_to_reshape(plan)
+    origin = calibrated(model.mods, grams) if statistics is None or grams else statistics
+    reshaped = [reshape_layers(mod, plan, origin) for mod in model.mods]
+    grams = grams_to_round(plan.recipe, reshaped[-1][1])
+    statistics = replace(calibrated([mod for mod, _ in reshaped], grams), origin=origin)
+    return replace(plan, statistics=statistics.digest()), statistics
 
 
 def _chained(first: list[Mapping[str, Array]], data: Samples, limit: int) -> Iterable[Mapping[str, Array]]:
@@ -221,12 +238,18 @@ def _chained(first: list[Mapping[str, Array]], data: Samples, limit: int) -> Ite
 def _calibrate(
     model: Model,
     mods: Sequence[tvm.IRModule],
+    grams: Collection[str],
     samples: Iterable[Mapping[str, Array]],
     progress: Progress,
     total: int | None,
 ) -> Statistics:
     progress("calibrating", 0, total)
-    return calibrate(model.observe(*mods), samples, lambda done: progress("calibrating", done, total))
+    return calibrate(
+        model.observe(*mods),
+        samples,
+        lambda done: progress("calibrating", done, total),
+        find_windows(mods[-1], grams) if grams else None,
+    )
 
 
 def _layer_reports(
@@ -236,7 +259,7 @@ def _layer_reports(
     lowered: Sequence[Lowered],
     samples: list[Mapping[str, Array]],
 ) -> tuple[LayerReport, ...]:
-    reshaped, schemes = reshape_layers(model.mod, plan)
+    reshaped, schemes = reshape_layers(model.mod, plan, statistics)
     snr = _layer_snr(model, plan, statistics, samples)
     stored = _stored(lowered)
     reports = []

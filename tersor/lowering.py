@@ -198,7 +198,7 @@ def round_layers(
         schemes = {name: layer.scheme for name, layer in plan.layers.items()}
         kept = {name for name, scheme in schemes.items() if scheme.weight}
         return as_float(mod, set(imported_layers(mod)) - kept), schemes
-    mod, schemes = reshape_layers(mod, plan)
+    mod, schemes = reshape_layers(mod, plan, statistics)
     if any(scheme.weight for scheme in schemes.values()):
         if statistics is None:
             raise UserError(
@@ -216,8 +216,14 @@ def round_layers(
     return mod, schemes
 
 
-def reshape_layers(mod: tvm.IRModule, plan: Plan) -> tuple[tvm.IRModule, dict[str, Scheme]]:
-    """Factor and thin the weights, still in float; give the module and the schemes of its layers."""
+def reshape_layers(
+    mod: tvm.IRModule, plan: Plan, statistics: Statistics | None
+) -> tuple[tvm.IRModule, dict[str, Scheme]]:
+    """Equalize, narrow, factor and thin the weights, still in float: the module and its layers' schemes.
+
+    In this order: equalize > channels > decompose > prune. All of it goes by the statistics of the network as
+    it came: the `origin` of `statistics`, or itself where it has none.
+    """
     schemes = {name: layer.scheme for name, layer in plan.layers.items()}
     mod, schemes = decompose(mod, schemes)
     return _named("prune", partial(prune, schemes=schemes))(mod), schemes

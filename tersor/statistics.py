@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.error import UserError
+from tersor.gram import Gram
 
 BINS = 2048
 """Bins of every histogram: the number TensorRT's KL calibration is defined on (Migacz, GTC 2017)."""
 
-_VERSION = 2
+_VERSION = 3
+_ORIGIN = "origin/"
 _PER_CHANNEL = ("mean", "second_moment", "channel_minimum", "channel_maximum")
 
 
@@ -74,9 +76,16 @@ class TensorStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """The statistics of a network's tensors by tensor name."""
+    """The statistics of a network's tensors by tensor name.
+
+    `grams` are by layer, of those whose compression asks for them. Where the network was reshaped (equalized,
+    pruned, factored) before it was calibrated, `origin` has the statistics of the network as it came, from
+    which the reshaping can be done again.
+    """
 
     tensors: dict[str, TensorStatistics]
+    grams: dict[str, Gram] = field(default_factory=dict)
+    origin: "Statistics | None" = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz file, whole or not at all; raise UserError where it cannot be written."""
@@ -132,6 +141,11 @@ class Statistics:
             "histogram": np.array([t.histogram for t in tensors], "<i8").reshape(-1, BINS),
             "channels": np.array([t.mean.size for t in tensors], "<i8"),
             **{name: concatenated([getattr(t, name) for t in tensors]) for name in _PER_CHANNEL},
+            **_gram_arrays(self.grams),
+            **{
+                f"{_ORIGIN}{name}": array
+                for name, array in (self.origin._arrays() if self.origin else {}).items()
+            },
         }
 
     @classmethod
@@ -158,4 +172,30 @@ class Statistics:
                 arrays["histogram"][i],
                 *(each[i] for each in per_channel),
             )
-        return cls(tensors)
+        inner = {
+            name.removeprefix(_ORIGIN): each for name, each in arrays.items() if name.startswith(_ORIGIN)
+        }
+        return cls(tensors, _grams_of(arrays), cls._from_arrays(inner) if inner else None)
+
+
+def _gram_arrays(grams: dict[str, Gram]) -> dict[str, NDArray]:
+    """Give the Gram matrices in the order of their names; of a symmetric matrix half is kept."""
+    arrays: dict[str, NDArray] = {"grams": np.frombuffer(json.dumps(sorted(grams)).encode(), np.uint8)}
+    for i, name in enumerate(sorted(grams)):
+        gram = grams[name]
+        half = np.tril_indices(gram.columns)
+        arrays[f"gram{i}.second_moment"] = gram.second_moment[:, *half].astype("<f4")
+        arrays[f"gram{i}.mean"] = gram.mean.astype("<f8")
+        arrays[f"gram{i}.rows"] = np.array([gram.rows], "<i8")
+    return arrays
+
+
+def _grams_of(arrays: dict[str, NDArray]) -> dict[str, Gram]:
+    grams = {}
+    for i, name in enumerate(json.loads(arrays["grams"].tobytes())):
+        mean = arrays[f"gram{i}.mean"]
+        whole = np.zeros((*mean.shape, mean.shape[1]), np.float32)
+        down, across = np.tril_indices(mean.shape[1])
+        whole[:, down, across] = whole[:, across, down] = arrays[f"gram{i}.second_moment"]
+        grams[name] = Gram(whole, mean, int(arrays[f"gram{i}.rows"][0]))
+    return grams

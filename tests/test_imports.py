@@ -18,6 +18,7 @@ NOUNS = {
     "factor",
     "fallback",
     "formats",
+    "gram",
     "hardware",
     "layer",
     "mapping",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tersor.error import UserError
+from tersor.gram import Gram
 from tersor.statistics import BINS, Statistics, TensorStatistics
 
 
@@ -141,3 +142,48 @@ def test_an_unwritable_path_is_refused_in_words_and_leaves_nothing(tmp_path: Pat
     with pytest.raises(UserError, match="cannot write the statistics"):
         Statistics({"a": tensor()}).save(tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def gram(seed: int = 0, groups: int = 2, columns: int = 5) -> Gram:
+    rows = np.random.default_rng(seed).normal(size=(groups, 9, columns)).astype(np.float32)
+    moment = np.einsum("grn,grm->gnm", rows, rows)
+    return Gram((moment + moment.transpose(0, 2, 1)) / 18, rows.mean(axis=1, dtype=np.float64), 9)
+
+
+def test_gram_matrices_and_the_origin_are_saved_and_part_of_the_digest(tmp_path: Path) -> None:
+    bare = Statistics({"a": tensor()})
+    origin = Statistics({"a": tensor(1)}, {"fc": gram(1)})
+    whole = Statistics({"a": tensor()}, {"fc": gram(2), "conv": gram(3, 1, 7)}, origin)
+    whole.save(tmp_path / "statistics.npz")
+    loaded = Statistics.load(tmp_path / "statistics.npz")
+    assert loaded.digest() == whole.digest()
+    assert loaded.origin is not None
+    assert loaded.origin.digest() == origin.digest()
+    for found, expected in ((loaded, whole), (loaded.origin, origin)):
+        assert found.grams.keys() == expected.grams.keys()
+        for name, each in expected.grams.items():
+            assert found.grams[name].rows == each.rows
+            np.testing.assert_array_equal(found.grams[name].second_moment, each.second_moment)
+            np.testing.assert_array_equal(found.grams[name].mean, each.mean)
+    digests = {
+        bare.digest(),
+        whole.digest(),
+        replace(whole, origin=None).digest(),
+        replace(whole, grams={}).digest(),
+    }
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("moment", "mean", "rows"),
+    [
+        (np.zeros((1, 2, 3)), np.zeros((1, 2)), 1),
+        (np.zeros((2, 2, 2)), np.zeros((1, 2)), 1),
+        (np.zeros((1, 2, 2)), np.zeros(2), 1),
+        (np.zeros((1, 2, 2)), np.zeros((1, 2)), 0),
+        (np.full((1, 2, 2), np.nan), np.zeros((1, 2)), 1),
+    ],
+)
+def test_a_gram_matrix_that_is_none_is_refused(moment: np.ndarray, mean: np.ndarray, rows: int) -> None:
+    with pytest.raises(UserError):
+        Gram(moment.astype(np.float32), mean, rows)

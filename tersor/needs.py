@@ -1,0 +1,45 @@
+"""Needs: of which layers a plan's algorithms need Gram matrices. One calibration gathers them all."""
+
+from collections.abc import Mapping
+
+from tersor.factor import SVDSoftmax
+from tersor.plan import Plan
+from tersor.recipe import Recipe
+from tersor.scheme import Scheme
+from tersor.sparsity import Channels
+
+BY_OUTPUT = ("gptq", "adaround")
+"""Roundings that go by what the layer's output loses."""
+
+BY_INPUT = ("wanda", "obc")
+"""Criteria that weigh a weight by its inputs."""
+
+
+def reshapes(plan: Plan) -> bool:
+    """Whether a plan changes weights or tensors before they are rounded, so that ranges are others then."""
+    schemes = [layer.scheme for layer in plan.layers.values()]
+    equalized = any(scheme.weight for scheme in schemes) and (plan.recipe.equalize or plan.recipe.smooth > 0)
+    return equalized or any(scheme.factor or scheme.sparsity for scheme in schemes)
+
+
+def grams_to_reshape(plan: Plan) -> set[str]:
+    """Name the layers of the network as it came whose Gram matrices its pruning and factoring need."""
+    recipe, schemes = plan.recipe, {name: layer.scheme for name, layer in plan.layers.items()}
+    prunes_by_data = recipe.repair or recipe.criterion in BY_INPUT
+    if prunes_by_data and any(isinstance(scheme.sparsity, Channels) for scheme in schemes.values()):
+        return set(schemes)  # layers behind a narrowed one are repaired as well
+    needed = {name for name, scheme in schemes.items() if scheme.sparsity and prunes_by_data}
+    if recipe.data_aware:
+        needed |= {
+            name
+            for name, scheme in schemes.items()
+            if scheme.factor and not isinstance(scheme.factor, SVDSoftmax)
+        }
+    return needed
+
+
+def grams_to_round(recipe: Recipe, schemes: Mapping[str, Scheme]) -> set[str]:
+    """Name the layers of the reshaped network whose Gram matrices their rounding needs."""
+    if recipe.rounding not in BY_OUTPUT:
+        return set()
+    return {name for name, scheme in schemes.items() if scheme.weight}
