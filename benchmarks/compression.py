@@ -1,8 +1,9 @@
 """What compression costs and gains: accuracy without training, bytes, and speed, by format and algorithm.
 
-    python benchmarks/compression.py [--cifar DIR] [--imagenet DIR] [--tables int8,formats] [--limit N] [--json FILE]
+    python benchmarks/compression.py [--cifar DIR] [--imagenet DIR] [--tables int8] [--limit N] [--json FILE]
 
-`tasks.py` says what the folders hold. All accuracies are of compiled execution on images that calibrated nothing.
+`tasks.py` says what the folders hold. All accuracies are of compiled execution, on images that calibrated
+nothing.
 """
 
 import argparse
@@ -51,10 +52,8 @@ def int8(found: Sequence[Task]) -> list[Row]:
             rows += accuracy_rows("int8", task, name, accuracy)
         best = max(each.snr or 0.0 for each in theirs.values())
         snr = Row("int8", "int8", task.name, "tersor", "snr_db", ours.snr, best, ">=")
-        dropped = replace(
-            snr, metric="significant_points_lost", value=_significant(ours), goal=0.0, direction="<="
-        )
-        rows += [snr, dropped]
+        lost = replace(snr, metric="significant_points_lost", value=_significant(ours))
+        rows += [snr, replace(lost, goal=0.0, direction="<=")]
     return rows
 
 

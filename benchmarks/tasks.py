@@ -1,8 +1,8 @@
-"""Trained networks with images to calibrate and to evaluate on: what accuracy without training is measured on.
+"""Trained networks with images to calibrate and to evaluate on: where accuracy is measured.
 
-A folder of CIFAR-10 holds resnet20.onnx, mobilenetv2.onnx, test.npz and train20k.npz (arrays `images`, uint8
-[n, 32, 32, 3], and `labels`). A folder of ImageNet photographs holds .jpg files of 224x224 and labels.csv with
-the columns file and class.
+A folder of CIFAR-10 holds resnet20.onnx, mobilenetv2.onnx, test.npz and train20k.npz (arrays `images`,
+uint8 [n, 32, 32, 3], and `labels`). A folder of ImageNet photographs holds .jpg files of 224x224 and
+labels.csv with the columns file and class.
 """
 
 from collections.abc import Callable, Iterable, Mapping
