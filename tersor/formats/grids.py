@@ -162,7 +162,9 @@ def group_of(format: WeightFormat | None, integer: bool) -> int | None:
         case Microscaling():
             return MX_BLOCK
         case Integer() | Ternary() | Binary() | PowerOfTwo():
-            return None if integer and largest_integer(levels_of(format)) == 1 else format.group
+            if format.group is None or not integer:
+                return format.group
+            return None if largest_integer(levels_of(format)) == 1 else format.group
         case _:
             return None
 
