@@ -22,7 +22,7 @@ from tersor.ir.graph import Graph, expose, shape_of, weights_of
 from tersor.linking import export_library
 from tersor.lowering import canonical, compress, plan_for, reshape_layers
 from tersor.measure import Comparison, Power, latencies
-from tersor.model import Model, observable
+from tersor.model import Build, Model, observable
 from tersor.needs import grams_to_reshape, grams_to_round, reshapes
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
@@ -156,7 +156,7 @@ def compile(
         plan, build, raced = result.plan, result.build, result.said
     lowered, runner = build.lowered, build.runner
     progress("comparing layers", 0, None)
-    layers = _layer_reports(model, plan, statistics, lowered, inspected)
+    layers = _layer_reports(model, plan, statistics, build, inspected)
     if evaluation is None:
         evaluation = inspected if iter(data) is data else islice(data, calibration_samples)
     totals = _with_accuracy(_totals(model, lowered), _compare(model, runner, evaluation, labels, progress))
@@ -256,11 +256,12 @@ def _layer_reports(
     model: Model,
     plan: Plan,
     statistics: Statistics,
-    lowered: Sequence[Lowered],
+    build: Build,
     samples: list[Mapping[str, Array]],
 ) -> tuple[LayerReport, ...]:
+    lowered = build.lowered
     reshaped, schemes = reshape_layers(model.mod, plan, statistics)
-    snr = _layer_snr(model, plan, statistics, samples)
+    snr = _layer_snr(model, plan, statistics, build, samples)
     stored = _stored(lowered)
     reports = []
     for layer in extract(reshaped).layers:
@@ -289,14 +290,18 @@ def _belongs(weight: str, layer: str) -> bool:
 
 
 def side_by_side(
-    model: Model, plan: Plan, statistics: Statistics, names: Iterable[str]
+    model: Model, plan: Plan, statistics: Statistics, names: Iterable[str], build: Build | None = None
 ) -> Callable[[Mapping[str, Array]], dict[str, tuple[Array, Array]]]:
-    """Compile so that a run gives the named tensors as fp32 and as the compressed network has them."""
+    """Compile so that a run gives the named tensors as fp32 and as the compressed network has them.
+
+    Kernels of `build`, which carries out the plan, serve again.
+    """
     names, exposed = tuple(names), []
     for mod in model.mods:
         named = observable(mod)
         exposed.append(expose(mod, [named[name] for name in names]))
-    rounded = model.runner(*model.lowered_alike([compress(mod, plan, statistics) for mod in exposed]))
+    lowered = model.lowered_alike([compress(mod, plan, statistics) for mod in exposed])
+    rounded = model.runner(*lowered, lender=build)
 
     def run(sample: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
         exact, results = model.float_tensors(sample), rounded.uncropped(sample)
@@ -309,11 +314,12 @@ def _layer_snr(
     model: Model,
     plan: Plan,
     statistics: Statistics,
+    build: Build,
     samples: list[Mapping[str, Array]],
 ) -> dict[str, float | None]:
     """Compare every layer's result with fp32's, both inside their own network."""
     names = [name for name in observable(model.mod) if name.endswith(":out")]
-    run = side_by_side(model, plan, statistics, names)
+    run = side_by_side(model, plan, statistics, names, build)
     powers = {name: Power() for name in names}
     for sample in samples:
         for name, (expected, got) in run(sample).items():

@@ -268,13 +268,20 @@ def _machine_passes() -> list[Any]:
 
 def build(lowered: Lowered | Mapping[str, Lowered], host: Host) -> Any:
     """Compile modules of kernels to one executable with a function for each; of one it is `main`."""
+    return generate(finished(lowered, host), host)
+
+
+def finished(lowered: Lowered | Mapping[str, Lowered], host: Host) -> tvm.IRModule:
+    """Join modules of kernels and lower them as far as can be without making code; of one it is `main`."""
     named = {"main": lowered} if isinstance(lowered, Lowered) else lowered
-    mod = join({name: each.mod for name, each in named.items()})
-    backend = tvm.transform.module_pass(
-        lambda m, _: compact(finish(m, host)), opt_level=0, name="tersor.finish"
-    )
     with _without(IDLE_PASSES):
-        return tvm.compile(mod, host.target, relax_pipeline=backend)
+        return compact(finish(join({name: each.mod for name, each in named.items()}), host))
+
+
+def generate(mod: tvm.IRModule, host: Host) -> Any:
+    """Make an executable of a finished module."""
+    with _without(IDLE_PASSES):
+        return tvm.compile(mod, host.target, relax_pipeline=None)
 
 
 def _without(passes: Sequence[str]) -> Any:

@@ -10,8 +10,9 @@ import tvm
 
 from tersor.buckets import Buckets, TensorSpec
 from tersor.frontend.shapes import buckets_of
+from tersor.ir.borrow import borrow
 from tersor.ir.graph import Graph, expose, shape_of
-from tersor.lowering import build
+from tersor.lowering import finished, generate
 from tersor.mapping import Mapping as LoopMapping
 from tersor.padding import check_padding
 from tersor.passes.calibrate import channel_count
@@ -28,9 +29,13 @@ Run = Callable[[Mapping[str, Array]], dict[str, Array]]  # inputs by name -> ten
 
 @dataclass(frozen=True)
 class Build:
-    """A network compiled: its kernels in every bucket, the executable made of them, and what runs it."""
+    """A network compiled: its kernels in every bucket, the executable made of them, and what runs it.
+
+    `finished` is the module of all buckets that code was made of.
+    """
 
     lowered: tuple[Lowered, ...]
+    finished: tvm.IRModule
     executable: Any
     runner: Runner
 
@@ -90,8 +95,7 @@ class Model:
     ) -> Build:
         """Lower and compile the modules of all buckets; `mappings` as of `lowered_alike`."""
         lowered = self.lowered_alike(mods, mappings)
-        executable = self.build(lowered)
-        return Build(lowered, executable, Runner(executable, self.buckets))
+        return self._build(lowered, self.buckets)
 
     def lowered_alike(
         self, mods: Sequence[tvm.IRModule], mappings: Mapping[str, Sequence[LoopMapping]] | None = None
@@ -107,16 +111,26 @@ class Model:
         check_planned(mappings or {}, [each.mappings for each in (first, *others)])
         return *others, first
 
-    def build(self, lowered: Sequence[Lowered]) -> Any:
-        """Compile lowered kernels, of one network or of all buckets, to one executable."""
+    def runner(self, *lowered: Lowered, lender: Build | None = None) -> Runner:
+        """Compile lowered kernels, of one network or of all buckets, to something that runs.
+
+        Kernels that `lender` has, too, are taken from there.
+        """
+        mod = self._finished(lowered)
+        if lender is not None:
+            mod = borrow(mod, lender.finished, lender.executable)
+        alone = len(lowered) < len(self.mods)
+        return Runner(generate(mod, self.host), self.inputs if alone else self.buckets)
+
+    def _build(self, lowered: tuple[Lowered, ...], buckets: Buckets) -> Build:
+        mod = self._finished(lowered)
+        executable = generate(mod, self.host)
+        return Build(lowered, mod, executable, Runner(executable, buckets))
+
+    def _finished(self, lowered: Sequence[Lowered]) -> tvm.IRModule:
         use_threads(self.host.cores)
         entries = [bucket.entry for bucket in self._unchecked.shapes][-len(lowered) :]
-        return build(dict(zip(entries, lowered, strict=True)), self.host)
-
-    def runner(self, *lowered: Lowered) -> Runner:
-        """Compile lowered kernels, of one network or of all buckets, to something that runs."""
-        alone = len(lowered) < len(self.mods)
-        return Runner(self.build(lowered), self.inputs if alone else self.buckets)
+        return finished(dict(zip(entries, lowered, strict=True)), self.host)
 
     @cached_property
     def float_tensors(self) -> Run:
@@ -138,7 +152,7 @@ class Model:
     def _tensors(self, mods: Sequence[tvm.IRModule]) -> Run:
         named = [observable(mod) for mod in mods]
         exposed = [as_float(expose(mod, list(each.values()))) for mod, each in zip(mods, named, strict=True)]
-        runner = self.runner(*self.lowered_alike(exposed))
+        runner = self.runner(*self.lowered_alike(exposed), lender=self._unpadded)
         return lambda arrays: dict(zip(named[-1], runner.uncropped(arrays), strict=True))
 
     @cached_property
@@ -154,8 +168,7 @@ class Model:
     @cached_property
     def _unpadded(self) -> Build:
         lowered = self.lowered_alike([as_float(mod) for mod in self.mods])
-        executable = self.build(lowered)
-        return Build(lowered, executable, Runner(executable, self._unchecked))
+        return self._build(lowered, self._unchecked)
 
 
 def observable(mod: tvm.IRModule) -> dict[str, Any]:

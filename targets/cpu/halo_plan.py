@@ -1,4 +1,7 @@
-"""Which tensors are stored with a halo: those that only kernels read, one of which then copies nothing."""
+"""Which tensors are stored with a halo: those that only kernels read, one of which then copies nothing.
+
+An output may be such a tensor: it is brought to channels first anyhow, and loses its halo on the way.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +24,7 @@ def plan_halos(
         readers = [each for each in composites.values() if each.data.same_as(var)]
         adders = [each for each in composites.values() if var.same_as(each.residual)]
         known = all(each.result in kernels for each in (*readers, *adders))
-        if not known or graph.is_output(var) or len(graph.users(var)) != len(readers) + len(adders):
+        if not known or len(graph.users(var)) != len(readers) + len(adders):
             continue
         halo = Halo()
         for reader in readers:

@@ -186,8 +186,20 @@ class _Lowering:
         if var in self.graph.weights:
             return self.builder.weight(var.name, self.graph.weights[var])
         if var not in self.first:
-            self.first[var] = self.builder.emit(relax.op.permute_dims(self.last[var], [0, 3, 1, 2]))
+            image = self._without_halo(var)
+            self.first[var] = self.builder.emit(relax.op.permute_dims(image, [0, 3, 1, 2]))
         return self.first[var]
+
+    def _without_halo(self, var: Expr) -> Expr:
+        """Give an image as it is channels last, and where it has a halo, what is inside."""
+        if var not in self.halos:
+            return self.last[var]
+        top, left, _, _ = self.halos[var].sides
+        _, _, height, width = shape_of(var)
+        inside = relax.op.strided_slice(
+            self.last[var], [1, 2], [top, left], [top + height, left + width], assume_inbound=True
+        )
+        return self.builder.emit(inside)
 
     def _channels_last(self, var: Expr) -> Expr:
         if var not in self.last:

@@ -3,7 +3,8 @@ import pytest
 import tvm
 from tvm import relax
 
-from tersor.ir.graph import Graph, shape_of
+from tersor.ir.chains import find_chains
+from tersor.ir.graph import Graph, expose, shape_of
 from tersor.lowering import build
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
@@ -38,6 +39,20 @@ def test_what_a_padded_layer_reads_has_a_halo() -> None:
 @pytest.mark.parametrize("mod", [net(pooled=True), net(padding=0)], ids=["pooled, too", "no padding"])
 def test_what_others_read_or_nobody_pads_has_none(mod: tvm.IRModule) -> None:
     assert all(shape == (1, 6, 6, 16) for shape in shapes(mod) if shape[3:] == (16,) and shape[1] >= 6)
+
+
+def test_an_output_has_one_and_loses_it_on_the_way_out() -> None:
+    mod = net()
+    plain = Graph(mod)
+    first = next(chain.result for chain in find_chains(plain) if chain.layer == "a.weight")
+    exposed = expose(mod, [first, plain.outputs[0]])
+    assert WITH_HALO in shapes(exposed)
+    (x,) = samples(1, 8, 6, 6)[:1]
+    machine = relax.VirtualMachine(build(lower(exposed, HOST.isa, 1), HOST), tvm.cpu())
+    ours = [each.numpy() for each in machine["main"](tvm.runtime.tensor(x))]
+    for got, expected in zip(ours, run(exposed, x), strict=True):
+        assert got.shape == expected.shape
+        assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_codes_have_one_where_a_convolution_reads_them_in_place() -> None:
