@@ -14,6 +14,7 @@ from tersor.ir.grid import grid_of
 from tersor.ir.parts import Part, find_parts
 from tersor.lowering import plan_for, reshape_layers
 from tersor.model import Model, observable
+from tersor.network import Network
 from tersor.passes.extract import extract
 from tersor.passes.quantization.imported import came_quantized
 from tersor.passes.quantization.quantize import grids
@@ -50,7 +51,8 @@ def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tens
     graph = Graph(model.mod)
     named = {var: name for name, var in observable(model.mod).items()}
     layers = {part.result: part for part in find_parts(graph)}
-    depthwise = {layer.name for layer in extract(model.mod).layers if layer.is_depthwise}
+    network = extract(model.mod)
+    depthwise = {layer.name for layer in network.layers if layer.is_depthwise}
     stored = _grids(model, plan, statistics)
     tensors = {}
     for var, name in named.items():
@@ -58,8 +60,7 @@ def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tens
         is_result = part is not None
         layer = part.layer if part else _first_reader(graph, layers, var)
         read = part.reads if part else operands(graph.definition(var))
-        # Of two factors it is the second that gives the layer's result.
-        grid = stored.get(name) or stored.get(f"{layer}.1:out" if is_result else "")
+        grid = stored.get(name) or stored.get(f"{_last_part(network, plan, layer)}:out" if is_result else "")
         tensors[name] = Tensor(
             name,
             tuple(dict.fromkeys(source for each in read for source in _named_sources(graph, named, each))),
@@ -70,6 +71,12 @@ def _tensors(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Tens
             str(plan.layers[layer].scheme) if layer in plan.layers else "fp32",
         )
     return tensors
+
+
+def _last_part(network: Network, plan: Plan, layer: str) -> str:
+    """Name the layer that gives the result of one that may be factored."""
+    factor = plan.layers[layer].scheme.factor if layer in plan.layers else None
+    return network[layer].factored(factor)[-1].name if factor else layer
 
 
 def _grids(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Grid]:

@@ -325,10 +325,11 @@ def _layer_snr(
         for name, (expected, got) in run(sample).items():
             powers[name].add(expected, got)
     snr = {name.removesuffix(":out"): power.snr for name, power in powers.items()}
-    # Of two factors it is the second that gives the layer's result.
-    factored = {name for name, layer in plan.layers.items() if layer.scheme.factor}
-    factors = {f"{name}.1": value for name, value in snr.items() if name in factored}
-    return {**snr, **factors}
+    # Of the layers that a factorization makes it is the last that gives the layer's result.
+    factored = {name: layer.scheme.factor for name, layer in plan.layers.items() if layer.scheme.factor}
+    network = extract(model.mod)
+    last = {network[name].factored(factor)[-1].name: snr[name] for name, factor in factored.items()}
+    return {**snr, **last}
 
 
 def _totals(model: Model, lowered: Sequence[Lowered]) -> Totals:

@@ -11,11 +11,11 @@ A matmul is N, K, C, so what BLAS calls "GEMM K" is C here. A gather looks N row
 table of C rows: the weight of a matmul whose input would be one-hot, without its multiplications.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from tersor.factor import Factor, LowRank
+from tersor.factor import Factor, input_size, why_no_chain
 
 DIMS = ("N", "G", "K", "C", "P", "Q", "R", "S")
 Dim = Literal["N", "G", "K", "C", "P", "Q", "R", "S"]
@@ -108,10 +108,7 @@ class Layer:
         """
         if self.operator == "gather":
             return self.N
-        top, left, bottom, right = self.padding
-        height = (self.P - 1) * self.stride[0] + (self.R - 1) * self.dilation[0] + 1 - top - bottom
-        width = (self.Q - 1) * self.stride[1] + (self.S - 1) * self.dilation[1] + 1 - left - right
-        return self.N * self.G * self.C * max(height, 1) * max(width, 1)
+        return self.N * self.G * self.C * prod(input_size(self))
 
     @property
     def output_count(self) -> int:
@@ -119,16 +116,14 @@ class Layer:
         return self.N * self.G * self.K * self.P * self.Q
 
     def factored(self, factor: Factor) -> tuple["Layer", ...]:
-        """The layers that a factorization of the weight makes of this one.
+        """The layers `<name>.0`, `<name>.1`, ... that a factorization of the weight makes of this one.
 
-        matmul [C, K] -> [C, rank], [rank, K]; conv2d [K, C, R, S] -> [rank, C, R, S], [K, rank, 1, 1].
+        A first layer that leaves columns alone sees the input of `input_count`, not what a stride steps over.
+        Raises ValueError if it makes none.
         """
-        if not isinstance(factor, LowRank):
-            raise ValueError(f"{factor} makes no layers of {self.name!r}: give a rank, as in rank16")
-        rank = factor.rank
-        first = replace(self, name=f"{self.name}.U", K=rank)
-        second = Layer(f"{self.name}.V", self.operator, self.N, self.G, self.K, rank, self.P, self.Q)
-        return first, second
+        if reason := why_no_chain(self, factor):
+            raise ValueError(f"{factor} makes no layers of {self.name!r}: {reason}")
+        return factor.layers(self)
 
     @property
     def is_depthwise(self) -> bool:

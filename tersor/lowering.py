@@ -225,7 +225,8 @@ def reshape_layers(
     it came: the `origin` of `statistics`, or itself where it has none.
     """
     schemes = {name: layer.scheme for name, layer in plan.layers.items()}
-    mod, schemes = decompose(mod, schemes)
+    origin = statistics.origin or statistics if statistics else None
+    mod, schemes = decompose(mod, schemes, origin, plan.recipe)
     return _named("prune", partial(prune, schemes=schemes))(mod), schemes
 
 

@@ -32,7 +32,20 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
 }
 # Operators whose results only one kernel sees, and the types of such results.
 INSIDE, INSIDE_TYPES = ("nn.pad", "dequantize"), ("int32", "int8", "bool")
-SCHEMES = ("fp32", "int8", "w8a32", "int8+dynamic", "int8+2:4", "int8+rank8")
+SCHEMES = (
+    "fp32",
+    "int8",
+    "w8a32",
+    "int8+dynamic",
+    "int8+2:4",
+    "int8+rank8",
+    "fp32+spatial4",
+    "int8+spatial4",
+    "int8+tucker4x4",
+    "int8+cp4",
+    "int8+filtergroups2",
+    "int8+tt4",
+)
 
 
 @cache

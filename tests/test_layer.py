@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tersor.factor import LowRank
 from tersor.layer import Layer
 
 SIZE = st.integers(1, 12)
@@ -58,7 +59,7 @@ def test_the_weight_has_as_many_elements_as_its_shape(g: int, k: int, c: int, p:
 
 def test_a_factored_layer_computes_the_same_output_in_two_steps() -> None:
     layer = Layer("conv", "conv2d", K=64, C=32, P=8, Q=8, R=3, S=3, stride=(2, 2), padding=(1, 1, 1, 1))
-    first, second = layer.factored(16)
+    first, second = layer.factored(LowRank(16))
     assert (first.weight_shape, second.weight_shape) == ((16, 32, 3, 3), (64, 16, 1, 1))
     assert first.input_count == layer.input_count
     assert first.output_count == second.input_count

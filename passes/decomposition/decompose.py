@@ -1,54 +1,153 @@
-"""Decompose: factor the weight of dense layers.
+"""Decompose: factor the weights of convolutions and dense layers into chains of layers.
 
-    matmul(x, w) + b   ->   matmul(matmul(x, u), v) + b
+    conv2d(x, w) + b   ->   conv2d(conv2d(x, w0), w1) + b
+    matmul(x, w) + b   ->   matmul(matmul(x, w0), w1) + b
 
-The factors are layers of their own, named `<layer>.0` and `<layer>.1`; the rest of the scheme holds for both.
+The factors are layers of their own, named `<layer>.0`, `<layer>.1`, ... as `Layer.factored` has them; the
+rest of the scheme holds for each. Bias, residual and activation stay behind the last.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from tersor.error import UserError
-from tersor.factor import LowRank
-from tersor.ir.chains import find_chains
-from tersor.ir.graph import Builder, Expr, Graph, Module, rebind
+from tersor.factor import Factor, TensorTrain, Train, why_no_chain
+from tersor.ir.chains import Chain, find_chains
+from tersor.ir.graph import Array, Builder, Expr, Graph, Module, rebind, shape_of
 from tersor.ir.untyped import relax
-from tersor.passes.decomposition.svd import truncated_svd
+from tersor.layer import Layer
+from tersor.passes.decomposition.factor_weight import factor_weight
+from tersor.passes.extract import layer_of
+from tersor.passes.memo import remembered
+from tersor.recipe import Recipe
 from tersor.scheme import Scheme
+from tersor.statistics import Statistics
 
 
-def decompose(mod: Module, schemes: Mapping[str, Scheme]) -> tuple[Module, dict[str, Scheme]]:
-    """Factor the layers whose scheme has a rank; give the module and the schemes of its layers.
+def decompose(
+    mod: Module,
+    schemes: Mapping[str, Scheme],
+    statistics: Statistics | None = None,
+    recipe: Recipe | None = None,
+) -> tuple[Module, dict[str, Scheme]]:
+    """Factor the layers whose scheme has a factor; give the module and the schemes of its layers.
 
-    Raises UserError for a rank on a layer that is not dense.
+    Where the recipe says `data_aware` and the statistics have the Gram matrix of a layer, its output's error
+    is lessened instead of its weight's. Raises UserError for a factor that a layer cannot have.
     """
     if not any(scheme.factor for scheme in schemes.values()):
         return mod, dict(schemes)
-    graph, builder = Graph(mod), Builder(Graph(mod))
-    heads = {chain.variables[0]: chain for chain in find_chains(graph)}
-    factored = {chain.layer for chain in heads.values() if schemes.get(chain.layer, Scheme()).factor}
-    values: dict[Expr, Expr] = {var: var for var in graph.inputs}
-    for var, weight in graph.weights.items():
-        if var.name not in factored:
-            values[var] = builder.weight(var.name, weight)
-    for var, value in graph.bindings:
-        chain = heads.get(var)
-        if chain is None or chain.layer not in factored:
-            values[var] = builder.emit(rebind(value, values), var.name)
-            continue
-        low_rank = schemes[chain.layer].factor
-        if not isinstance(low_rank, LowRank) or chain.operator != "matmul":
-            raise UserError(f"the layer {chain.layer!r} is no dense layer: remove the rank from its scheme")
-        left, right = truncated_svd(graph.weights[chain.weight], low_rank.rank)
-        inner = relax.op.matmul(values[chain.data], builder.weight(f"{chain.layer}.0", left))
-        outer = relax.op.matmul(builder.emit(inner), builder.weight(f"{chain.layer}.1", right))
-        values[var] = builder.emit(outer, var.name)
-    return builder.finish([values[output] for output in graph.outputs]), _of_factors(schemes, factored)
+    return _Decomposition(Graph(mod), schemes, _second_moments(statistics, recipe)).run()
 
 
-def _of_factors(schemes: Mapping[str, Scheme], factored: set[str]) -> dict[str, Scheme]:
-    result = {name: scheme for name, scheme in schemes.items() if name not in factored}
-    for name in factored:
-        rest = replace(schemes[name], factor=None)
-        result[f"{name}.0"] = result[f"{name}.1"] = rest
+def _second_moments(statistics: Statistics | None, recipe: Recipe | None) -> Mapping[str, Array]:
+    if statistics is None or recipe is None or not recipe.data_aware:
+        return {}
+    return {name: gram.second_moment[0] for name, gram in statistics.grams.items() if gram.groups == 1}
+
+
+class _Decomposition:
+    """A module that is written anew, with chains in place of some layers."""
+
+    def __init__(
+        self, graph: Graph, schemes: Mapping[str, Scheme], second_moments: Mapping[str, Array]
+    ) -> None:
+        self.graph, self.builder, self.schemes = graph, Builder(graph), schemes
+        self.second_moments = second_moments
+        self.weights: dict[str, tuple[Array, ...]] = {}
+
+    def run(self) -> tuple[Module, dict[str, Scheme]]:
+        graph, builder = self.graph, self.builder
+        heads = {
+            chain.variables[0]: chain
+            for chain in find_chains(graph)
+            if self.schemes.get(chain.layer, Scheme()).factor
+        }
+        factored = {chain.layer for chain in heads.values()}
+        values: dict[Expr, Expr] = {var: var for var in graph.inputs}
+        for var, weight in graph.weights.items():
+            if var.name not in factored:
+                values[var] = builder.weight(var.name, weight)
+        parts: dict[str, list[str]] = {}
+        for var, value in graph.bindings:
+            if var in heads:
+                chain = heads[var]
+                result, parts[chain.layer] = self._factored(chain, values[chain.data])
+                values[var] = builder.emit(result, var.name)
+            else:
+                values[var] = builder.emit(rebind(value, values), var.name)
+        mod = builder.finish([values[output] for output in graph.outputs])
+        return mod, _of_parts(self.schemes, parts)
+
+    def _factored(self, chain: Chain, data: Expr) -> tuple[Expr, list[str]]:
+        """Write the layers of a chain; give the expression of the last and all names."""
+        name, layer = chain.layer, layer_of(chain)
+        factor = self.schemes[name].factor
+        assert factor
+        if reason := why_no_chain(layer, factor):
+            raise UserError(f"the layer {name!r} cannot have the scheme {self.schemes[name]}: {reason}")
+        if name not in self.weights:
+            weight = self.graph.weights[chain.weight]
+            moment = self.second_moments.get(name)
+            self.weights[name] = remembered(
+                lambda: factor_weight(weight, factor, None if moment is None else moment.astype(np.float64)),
+                weight.nbytes,
+                "factor_weight",
+                weight,
+                factor,
+                moment,
+            )
+        parts = layer.factored(factor)
+        weights = [
+            self.builder.weight(part.name, weight)
+            for part, weight in zip(parts, self.weights[name], strict=True)
+        ]
+        return self._written(chain, factor, parts, weights, data), [part.name for part in parts]
+
+    def _written(
+        self, chain: Chain, factor: Factor, parts: Sequence[Layer], weights: Sequence[Expr], data: Expr
+    ) -> Expr:
+        if isinstance(factor, TensorTrain):
+            return self._train(factor.train(*shape_of(chain.weight)), weights, data)
+        for part, weight in zip(parts[:-1], weights[:-1], strict=True):
+            data = self.builder.emit(_applied(part, data, weight))
+        return _applied(parts[-1], data, weights[-1])
+
+    def _train(self, train: Train, weights: Sequence[Expr], data: Expr) -> Expr:
+        """Multiply with the cores: the axes are [rows, input modes left, output modes so far, rank]."""
+        emit, count = self.builder.emit, len(train.inputs)
+        shape = shape_of(data)
+        rows = int(np.prod(shape[:-1]))
+        data = emit(relax.op.reshape(data, (rows, *train.inputs, 1)))
+        for i, weight in enumerate(weights):
+            taken = count - i  # the axis of the last input mode that is left
+            order = [axis for axis in range(count + 1) if axis != taken] + [taken, count + 1]
+            if order != sorted(order):
+                data = emit(relax.op.permute_dims(data, order))
+            lead = shape_of(data)[:-2]
+            data = emit(relax.op.reshape(data, (*lead, shape_of(weight)[0])))
+            data = emit(relax.op.matmul(data, weight))
+            data = emit(relax.op.reshape(data, (*lead, train.outputs[i], train.ranks[i + 1])))
+        return relax.op.reshape(data, (*shape[:-1], int(np.prod(train.outputs))))
+
+
+def _applied(layer: Layer, data: Expr, weight: Expr) -> Expr:
+    if layer.operator == "matmul":
+        return relax.op.matmul(data, weight)
+    return relax.op.nn.conv2d(
+        data,
+        weight,
+        strides=list(layer.stride),
+        padding=list(layer.padding),
+        dilation=list(layer.dilation),
+        groups=layer.G,
+    )
+
+
+def _of_parts(schemes: Mapping[str, Scheme], parts: Mapping[str, Sequence[str]]) -> dict[str, Scheme]:
+    result = {name: scheme for name, scheme in schemes.items() if name not in parts}
+    for name, factors in parts.items():
+        result |= dict.fromkeys(factors, replace(schemes[name], factor=None))
     return dict(sorted(result.items()))

@@ -8,7 +8,7 @@ skew of an array, only add to it.
 from dataclasses import replace
 
 from tersor.cost import Cost
-from tersor.factor import LowRank
+from tersor.factor import why_no_chain
 from tersor.hardware import Hardware, Memory
 from tersor.layer import Layer
 from tersor.scheme import Scheme
@@ -19,8 +19,6 @@ from tersor.weight_format import Integer
 
 def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     """Say why `hardware` cannot run `layer` under `scheme`, or None if it can."""
-    if scheme.factor and not isinstance(scheme.factor, LowRank):
-        return f"no layers are known that {scheme.factor} makes of this one"
     if scheme.sparsity and not isinstance(scheme.sparsity, NM):
         return f"{scheme.sparsity} weights have no format"
     if scheme.weight and not (isinstance(scheme.weight, Integer) and scheme.weight.group is None):
@@ -29,8 +27,8 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
         return f"{hardware.name} computes in {', '.join(hardware.precisions)}, not in {scheme.compute}"
     if scheme.dynamic:
         return f"{hardware.name} finds no ranges while it runs"
-    if scheme.factor and not layer.weight_bearing:
-        return f"{layer.name} has no weight to factor"
+    if scheme.factor and (reason := why_no_chain(layer, scheme.factor)):
+        return reason
     if scheme.sparsity and not layer.weight_bearing:
         return f"{layer.name} has no weight to prune"
     if reason := _why_sparsity_does_not_fit(layer, scheme):

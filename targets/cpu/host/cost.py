@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tersor.cost import Cost
-from tersor.factor import LowRank
+from tersor.factor import why_no_factor
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.scheme import FP32, W8A32, Scheme
@@ -43,10 +43,8 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
         return f"{layer.name} has no weight to store in integers"
     if scheme.dynamic and (layer.operator != "matmul" or not layer.weight_bearing):
         return "only dense layers find ranges row by row"
-    if scheme.factor and layer.operator != "matmul":
-        return "only dense layers are factored"
-    if isinstance(scheme.factor, LowRank) and not _shrinks(scheme.factor.rank, layer):
-        return f"factors of rank {scheme.factor.rank} are no smaller than the weight"
+    if scheme.factor and (reason := why_no_factor(layer, scheme.factor)):
+        return reason
     if scheme.sparsity and layer.operator != "matmul":
         return f"only dense layers have a kernel for {scheme.sparsity}"
     if scheme.sparsity and not scheme.weight:
@@ -56,10 +54,6 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     if scheme.weight and layer.C * layer.R * layer.S * LARGEST_PRODUCT >= 1 << 31:
         return f"sums of {layer.C * layer.R * layer.S} products of bytes can overflow 32 bits"
     return roofline.why_not(layer, replace(scheme, dynamic=False), hardware)
-
-
-def _shrinks(rank: int, layer: Layer) -> bool:
-    return rank * (layer.C + layer.K) < layer.C * layer.K
 
 
 def _why_no_gather(layer: Layer, scheme: Scheme) -> str | None:
