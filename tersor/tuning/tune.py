@@ -10,8 +10,8 @@ from math import inf
 
 from tersor.mapping import Mapping
 from tersor.plan import LayerPlan, Plan
+from tersor.targets.cpu.calls import Use
 from tersor.targets.cpu.layout.geometry import Tiling
-from tersor.targets.cpu.lowering import Use
 from tersor.targets.cpu.mapping.space import Space
 from tersor.tuning.journal import Journal
 from tersor.tuning.measurement import ROUNDS, Candidate, Laboratory

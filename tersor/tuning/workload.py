@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tersor.targets.cpu.calls import Use
 from tersor.targets.cpu.kernels.choice import Kernel
 from tersor.targets.cpu.kernels.epilogue import Activation, Epilogue, Requantize, Rescale, Residual
 from tersor.targets.cpu.kernels.product import ProductKernel
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
-from tersor.targets.cpu.lowering import Use
 from tersor.targets.cpu.mapping.nest import Nest
 from tersor.targets.cpu.mapping.tile_nest import TileNest
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+from tersor.targets.cpu.calls import Use
 from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.kernels.choice import choose_kernel
 from tersor.targets.cpu.kernels.epilogue import Activation, Epilogue, Requantize
 from tersor.targets.cpu.layout.geometry import Geometry
-from tersor.targets.cpu.lowering import Use
 from tersor.targets.cpu.mapping.nest import CONVOLUTION
 from tersor.tuning.workload import Workload, workloads
 

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tersor.ir.operators import placeholder
+from tersor.ir.untyped import te, tirx
 from tersor.targets.cpu.host.isa import Isa
 from tersor.targets.cpu.layout.geometry import Geometry
 
@@ -48,3 +50,30 @@ def channel_vectors(isa: Isa, g: Geometry) -> int:
 def dot_group(isa: Isa, dtype: np.dtype[Any]) -> int:
     """Give how many neighbouring inputs one step of the kernel multiplies."""
     return isa.group if dtype == np.int8 else 1
+
+
+def packing_function(isa: Isa, vectors: int, channels: int, outputs: int) -> Any:
+    """Build the PrimFunc that packs int8 codes [C, K] as `pack_weight` does for a dense layer."""
+    steps = -(-channels // isa.group)
+    count = -(-outputs // isa.lanes)
+    lane_size = isa.group
+    codes = placeholder((channels, outputs), "int8", "codes")
+    whole = count // vectors
+
+    def code(i: Any) -> Any:
+        block_size = steps * vectors * isa.lanes * lane_size
+        block = i // block_size
+        in_rest = block >= whole
+        rest = count - whole * vectors if count % vectors else vectors
+        width = tirx.Select(in_rest, rest, vectors)
+        at = i - block * block_size
+        step = at // (width * isa.lanes * lane_size)
+        inside = at % (width * isa.lanes * lane_size)
+        channel = step * lane_size + inside % lane_size
+        output = block * vectors * isa.lanes + inside // lane_size
+        exists = tirx.all(channel < channels, output < outputs)
+        return tirx.if_then_else(exists, codes(channel, output), tirx.const(0, "int8"))
+
+    size = tirx.IntImm("int64", count * isa.lanes * steps * lane_size)
+    packed = te.compute((size,), code, "packed")
+    return te.create_prim_func([codes, packed]).without_attr("global_symbol")
