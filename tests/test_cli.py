@@ -126,6 +126,18 @@ def test_presets_are_listed(tersor: Tersor) -> None:
     assert "int8-dynamic" in result.out
 
 
+def test_sensitivity_measures_layers_one_at_a_time(folder: Path, tersor: Tersor) -> None:
+    arguments = "--data", folder / "data.npz", "--schemes", "int8,w2a8", "--samples", 2
+    result = tersor("sensitivity", folder / "mlp.onnx", *arguments, "--out", folder / "sensitivity")
+    assert (result.code, result.err) == (0, "")
+    assert "rank correlation (Spearman)" in result.out
+    cells = json.loads((folder / "sensitivity" / "sensitivity.json").read_text())["cells"]
+    assert [(cell["layer"], cell["scheme"]) for cell in cells[:2]] == [
+        ("fc0.weight", "int8"),
+        ("fc0.weight", "w2a8"),
+    ]
+
+
 def test_run_writes_the_outputs_by_name(folder: Path, tersor: Tersor) -> None:
     result = tersor("run", folder / "out", "--data", folder / "data.npz", "--out", folder / "outputs.npz")
     assert (result.code, result.err) == (0, "")
@@ -335,6 +347,8 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(
         (("inspect", "mlp.onnx", "--compare", "out"), "give samples by --data"),
         (("inspect", "mlp.onnx", "--data", "data.npz"), "name by --compare"),
         (("inspect", "out", "--compare", "out", "--data", "data.npz"), "is a directory"),
+        (("sensitivity", "mlp.onnx", "--data", "data.npz", "--schemes", "magic"), "--schemes: 'magic'"),
+        (("sensitivity", "mlp.onnx", "--data", "missing.npz"), "there is no data"),
         (("compress",), "Missing argument"),
         (("melt",), "melt"),
     ],
