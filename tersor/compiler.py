@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 import tvm
 
+from tersor.channel_plan import chooses_by_data
 from tersor.config import Config
 from tersor.document import write_json
 from tersor.error import UserError
@@ -28,6 +29,7 @@ from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.fallbacks import find_fallbacks
 from tersor.passes.grams import find_windows
+from tersor.passes.pruning.channels import kept_channels
 from tersor.passes.quantization.imported import as_float, came_quantized
 from tersor.plan import Plan
 from tersor.race import may_race
@@ -206,6 +208,8 @@ def _plan(
     came = came_quantized(model.mod)
     is_chosen = (not came and isinstance(config, Config) and config.scheme == "auto") or config == "auto"
     statistics = Statistics({}) if came else calibrated(model.mods, ()) if is_chosen else None
+    if not came and chooses_by_data(config):
+        statistics = calibrated(model.mods, [layer.name for layer in extract(model.mod).layers])
     progress("planning", 0, None)
     plan = plan_for(
         config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
@@ -220,7 +224,9 @@ def _plan(
         is_written = isinstance(config, Plan) and not grams
         return (plan if is_written else replace(plan, statistics=statistics.digest())), statistics
     grams = grams_to_reshape(plan)
-    origin = calibrated(model.mods, grams) if statistics is None or grams else statistics
+    if statistics is None or not statistics.grams.keys() >= grams:
+        statistics = calibrated(model.mods, grams)
+    origin = statistics
     reshaped = [reshape_layers(mod, plan, origin) for mod in model.mods]
     grams = grams_to_round(plan.recipe, reshaped[-1][1])
     statistics = replace(calibrated([mod for mod, _ in reshaped], grams), origin=origin)
@@ -276,7 +282,8 @@ def _layer_reports(
         kernel = ", ".join(dict.fromkeys(kernels))
         ran = [mapping for each in reversed(lowered) for mapping in each.mappings.ran.get(layer.name, ())]
         mapping = "; ".join(dict.fromkeys(map(str, ran)))
-        scheme, bytes = str(schemes.get(layer.name, FP32)), sum(mine)
+        named = planned.scheme if planned and origin == layer.name else schemes.get(layer.name, FP32)
+        scheme, bytes = str(named), sum(mine)
         reports.append(
             LayerReport(layer.name, scheme, kernel, bytes, snr.get(layer.name), reason, mapping=mapping)
         )
@@ -294,7 +301,8 @@ def side_by_side(
 ) -> Callable[[Mapping[str, Array]], dict[str, tuple[Array, Array]]]:
     """Compile so that a run gives the named tensors as fp32 and as the compressed network has them.
 
-    Kernels of `build`, which carries out the plan, serve again.
+    Of channels that the plan drops fp32's are left out, too. Kernels of `build`, which carries out the plan,
+    serve again.
     """
     names, exposed = tuple(names), []
     for mod in model.mods:
@@ -302,10 +310,12 @@ def side_by_side(
         exposed.append(expose(mod, [named[name] for name in names]))
     lowered = model.lowered_alike([compress(mod, plan, statistics) for mod in exposed])
     rounded = model.runner(*lowered, lender=build)
+    left = kept_channels(model.mod, plan.groups)
 
     def run(sample: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
         exact, results = model.float_tensors(sample), rounded.uncropped(sample)
-        return {name: (exact[name], result) for name, result in zip(names, results, strict=True)}
+        compared = {name: np.take(exact[name], kept, axis) for name, (axis, kept) in left.items()}
+        return {name: ((exact | compared)[name], result) for name, result in zip(names, results, strict=True)}
 
     return run
 

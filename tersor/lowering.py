@@ -1,6 +1,6 @@
 """Lowering: the pipeline from a canonical float module and a plan to kernels, for `tvm.compile`.
 
-decompose > prune > quantize > integerize > encode > lower > schedule > Relax's own lowering
+channels > decompose > prune > quantize > integerize > encode > lower > schedule > Relax's own lowering
 
 tvm.compile(mod, target, relax_pipeline=tersor.pipeline(plan, statistics=statistics))
 """
@@ -17,6 +17,7 @@ from tvm import relax
 from tvm.relax.backend.cpu_generic.pipeline import dataflow_lower_passes
 from tvm_ffi import register_error
 
+from tersor.channel_plan import with_groups, without_channels
 from tersor.config import Config
 from tersor.error import UserError
 from tersor.hardware import Hardware
@@ -32,6 +33,8 @@ from tersor.passes.decomposition.decompose import decompose
 from tersor.passes.encode import encode
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.integerize import integerize
+from tersor.passes.pruning.channels import drop_channels, narrowed_statistics
+from tersor.passes.pruning.dependency import Dependencies
 from tersor.passes.pruning.prune import prune
 from tersor.passes.quantization.imported import as_float, came_quantized, imported_layers, why_float
 from tersor.passes.quantization.quantize import quantize
@@ -119,13 +122,15 @@ def plan_for(
     network, digest = extract(mod), model_hash(mod)
     described = describe(host)
     if isinstance(request, Plan):
-        _check(request, mod, network, digest, described)
-        return request
+        plan = with_groups(request, mod, network, statistics, host.isa.lanes)
+        _check(plan, mod, network, digest, described)
+        return plan
     config = _config(request)
     if came_quantized(mod):
         return _as_imported(mod, config, network, described, digest)
     if config.scheme != "auto":
-        return _by_rules(config, network, described, digest, statistics)
+        plan = _by_rules(config, network, described, digest, statistics)
+        return with_groups(plan, mod, network, statistics, host.isa.lanes)
     if statistics is None:
         raise UserError("choosing a plan needs calibration statistics: pass statistics=calibrate(...)")
     weights = {name: value.astype(np.float32) for name, value in weights_of(mod).items()}
@@ -149,8 +154,12 @@ def _check(plan: Plan, mod: tvm.IRModule, network: Network, digest: str, describ
     """Refuse a plan that is for another model or that this target cannot carry out to the letter."""
     plan.check_model(digest)
     plan.check_layers(layer.name for layer in network.layers)
-    if plan.groups or plan.edges:
-        raise UserError("this version carries out no groups or edges of a plan: remove them from it")
+    if plan.edges:
+        raise UserError("this version carries out no edges of a plan: remove them from it")
+    if plan.groups and came_quantized(mod):
+        raise UserError("the model came quantized, its layers keep their channels: remove the plan's groups")
+    if plan.groups:
+        Dependencies(Graph(mod)).dropped(plan.groups)
     came = set(imported_layers(mod)) if came_quantized(mod) else None
     for name, layer in plan.layers.items():
         if came is not None and layer.scheme not in (FP32, INT8 if name in came else FP32):
@@ -224,8 +233,11 @@ def reshape_layers(
     In this order: equalize > channels > decompose > prune. All of it goes by the statistics of the network as
     it came: the `origin` of `statistics`, or itself where it has none.
     """
-    schemes = {name: layer.scheme for name, layer in plan.layers.items()}
     origin = statistics.origin or statistics if statistics else None
+    schemes = {name: without_channels(layer.scheme) for name, layer in plan.layers.items()}
+    narrow = partial(drop_channels, groups=plan.groups, statistics=origin, repair=plan.recipe.repair)
+    origin = narrowed_statistics(mod, plan.groups, origin) if origin else None
+    mod = _named("channels", narrow)(mod)
     mod, schemes = decompose(mod, schemes, origin, plan.recipe)
     return _named("prune", partial(prune, schemes=schemes))(mod), schemes
 

@@ -19,7 +19,7 @@ def reshapes(plan: Plan) -> bool:
     """Whether a plan changes weights or tensors before they are rounded, so that ranges are others then."""
     schemes = [layer.scheme for layer in plan.layers.values()]
     equalized = any(scheme.weight for scheme in schemes) and (plan.recipe.equalize or plan.recipe.smooth > 0)
-    return equalized or any(scheme.factor or scheme.sparsity for scheme in schemes)
+    return equalized or bool(plan.groups) or any(scheme.factor or scheme.sparsity for scheme in schemes)
 
 
 def grams_to_reshape(plan: Plan) -> set[str]:

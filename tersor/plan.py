@@ -51,6 +51,23 @@ def _parse_scheme(document: object) -> Scheme:
     return Scheme.parse(document)
 
 
+def _parse_channels(document: object) -> tuple[int, ...]:
+    if not isinstance(document, str) or not re.fullmatch(r"\d+(-\d+)?(, *\d+(-\d+)?)*", document):
+        raise ValueError(f"write channels as ranges, as in '0-7, 9, 12-15', got {document!r}")
+    kept: list[int] = []
+    for part in document.split(","):
+        first, _, last = part.strip().partition("-")
+        kept.extend(range(int(first), int(last or first) + 1))
+    return tuple(kept)
+
+
+def _write_channels(kept: tuple[int, ...]) -> str:
+    starts: list[int] = [i for i, channel in enumerate(kept) if channel - 1 not in kept[max(i - 1, 0) : i]]
+    runs = [list(kept[start:end]) for start, end in zip(starts, [*starts[1:], len(kept)], strict=True)]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+ChannelsText = Annotated[tuple[int, ...], BeforeValidator(_parse_channels), PlainSerializer(_write_channels)]
 SchemeText = Annotated[Scheme, BeforeValidator(_parse_scheme), PlainSerializer(str)]
 MappingText = Annotated[Mapping, BeforeValidator(_parse_mapping), PlainSerializer(_write_mapping)]
 
@@ -68,15 +85,21 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """Layers whose output channels are kept or dropped together."""
+    """Layers whose output channels are dropped together, and which of the first one's channels are `kept`.
+
+    In JSON the kept channels are written as ranges: `"0-7, 9, 12-15"`.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     layers: tuple[str, ...]
+    kept: ChannelsText
 
     def __post_init__(self) -> None:
-        if len(self.layers) < 2 or len(set(self.layers)) < len(self.layers):
-            raise ValueError(f"a group needs two or more different layers, got {list(self.layers)}")
+        if not self.layers or len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"a group needs one or more different layers, got {list(self.layers)}")
+        if not self.kept or sorted(set(self.kept)) != list(self.kept) or self.kept[0] < 0:
+            raise ValueError(f"a group keeps one or more channels in rising order, got {list(self.kept)}")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ PLAN = Plan(
             INT8, (Mapping((Loop("K", 4, "dram"), Loop("C", 8, "rows")), (Keep("weight", "dram"),)),)
         ),
     },
-    groups=(GroupPlan(("fc1.weight", "conv.weight")),),
+    groups=(GroupPlan(("fc1.weight", "conv.weight"), (0, 1, 2, 5, 7, 8)),),
     edges=(EdgePlan("conv.weight", "fc1.weight", "NCHW16c"),),
 )
 

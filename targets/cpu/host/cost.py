@@ -7,6 +7,7 @@ from tersor.factor import why_no_factor
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.scheme import FP32, W8A32, Scheme
+from tersor.sparsity import Channels
 from tersor.targets.accelerator import roofline
 
 LARGEST_PRODUCT = 255 * 128
@@ -18,6 +19,8 @@ ROUNDED_PER_CYCLE = 2.0
 
 def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
     """Estimate one run of `layer` on the CPU."""
+    if isinstance(scheme.sparsity, Channels):
+        layer, scheme = _narrowed(layer, scheme.sparsity), replace(scheme, sparsity=None)
     cost = roofline.estimate(layer, replace(scheme, dynamic=False), hardware)
     if scheme.dynamic:
         rounded = layer.input_count / hardware.cores
@@ -31,6 +34,11 @@ def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
 
 def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     """Say why the CPU has no kernel for `layer` under `scheme`, or None if it has one."""
+    if isinstance(scheme.sparsity, Channels):
+        # What is left is an ordinary dense layer; which channels may go the network says, not the layer.
+        if layer.operator == "gather" or layer.recurrent or not layer.weight_bearing:
+            return f"only convolutions and dense layers lose {scheme.sparsity}"
+        scheme = replace(scheme, sparsity=None)
     if layer.operator == "gather":
         return _why_no_gather(layer, scheme)
     if layer.recurrent and (scheme.factor or scheme.sparsity):
@@ -54,6 +62,12 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     if scheme.weight and layer.C * layer.R * layer.S * LARGEST_PRODUCT >= 1 << 31:
         return f"sums of {layer.C * layer.R * layer.S} products of bytes can overflow 32 bits"
     return roofline.why_not(layer, replace(scheme, dynamic=False), hardware)
+
+
+def _narrowed(layer: Layer, channels: Channels) -> Layer:
+    """Give a layer with fewer multiplications: those of fewer outputs, for fewer inputs."""
+    part = channels.density**0.5
+    return replace(layer, K=max(1, round(part * layer.K)), C=max(1, round(part * layer.C)))
 
 
 def _why_no_gather(layer: Layer, scheme: Scheme) -> str | None:
