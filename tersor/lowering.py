@@ -43,6 +43,7 @@ from tersor.rule import assign
 from tersor.scheduler.autotune import Limit, tune
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
+from tersor.targets.cpu.decode_once import decode_once
 from tersor.targets.cpu.host.cost import estimate, why_not
 from tersor.targets.cpu.host.detect import Host, host_of, host_of_target
 from tersor.targets.cpu.host.detect import hardware as describe
@@ -247,6 +248,7 @@ def finish(mod: tvm.IRModule, host: Host) -> tvm.IRModule:
     with host.target:
         passes = [
             tvm.transform.module_pass(lambda m, _: bind_weights(m), opt_level=0, name="tersor.bind_weights"),
+            tvm.transform.module_pass(lambda m, _: decode_once(m), opt_level=0, name="tersor.decode_once"),
             relax.transform.DeadCodeElimination(),
             relax.backend.DispatchSortScan(),
             relax.transform.LegalizeOps(legalizations()),

@@ -15,6 +15,7 @@ from tvm import relax
 from tersor.buckets import Buckets, Inputs, Placed
 from tersor.error import UserError
 from tersor.silence import quiet_stderr
+from tersor.targets.cpu.decode_once import DECODE, decoded_entry
 
 Array = npt.NDArray[Any]
 
@@ -36,11 +37,16 @@ class Prepared:
 
 
 class Runner:
-    """Runs an executable on arrays by input name; outputs come in the model's order."""
+    """Runs an executable on arrays by input name; outputs come in the model's order.
+
+    Weights that are stored in another format than their kernels read are decoded when it is made.
+    """
 
     def __init__(self, executable: Any, inputs: Inputs | Buckets) -> None:
         device: Any = tvm.cpu()
         self._machine: Any = relax.VirtualMachine(executable, device)
+        decodes = self._machine.module.implements_function(DECODE)
+        self._weights: list[Any] | None = list(self._machine[DECODE]()) if decodes else None
         self.buckets = inputs if isinstance(inputs, Buckets) else Buckets.single(inputs)
 
     @classmethod
@@ -89,7 +95,10 @@ class Runner:
 
     def run(self, prepared: Prepared) -> list[Any]:
         """Run on prepared tensors and give the outputs as tensors: what is measured."""
-        result = self._machine[prepared.entry](*prepared.tensors)
+        if self._weights is None:
+            result = self._machine[prepared.entry](*prepared.tensors)
+        else:
+            result = self._machine[decoded_entry(prepared.entry)](*prepared.tensors, *self._weights)
         return [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
 
     def trace(self, prepared: Prepared, clock: Callable[[], float]) -> list[tuple[str, float]]:

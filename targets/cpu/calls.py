@@ -3,21 +3,22 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tersor.ir.graph import Builder, Expr, Graph, Module, function_calls, operands, rebind, shape_of
+from tersor.ir.graph import Builder, Expr, Graph, Module, function_calls, shape_of
 from tersor.ir.operators import call_arguments
 from tersor.ir.recurrent import Recurrence, call_cell
 from tersor.ir.untyped import relax
 from tersor.targets.cpu.chooser import Chooser, nest_of
-from tersor.targets.cpu.kernels.choice import Kernel, dense_weight
+from tersor.targets.cpu.kernels.choice import Kernel, dense_order
 from tersor.targets.cpu.kernels.product import ProductKernel
 from tersor.targets.cpu.kernels.recurrent import (
+    RecurrentOrder,
     has_kernel,
     kernel_name,
-    pack_recurrent_weight,
     recurrent_kernel,
 )
 from tersor.targets.cpu.layout.halo import Halo, Halos
-from tersor.targets.cpu.layout.packing import pack_channels, packing_function
+from tersor.targets.cpu.layout.order import Order
+from tersor.targets.cpu.layout.packing import pack_channels
 from tersor.targets.cpu.mapping.nest import Nest
 from tersor.targets.cpu.mapping.tile_nest import TileNest
 from tersor.targets.cpu.partition import Composite, ProductComposite
@@ -60,7 +61,6 @@ class Calls:
 
     def emit_convolution(self, composite: Composite, kernel: Kernel) -> None:
         """Emit a convolution, on images with the halos that were chosen for them."""
-        assert composite.weight is not None
         found = (composite.data, composite.residual, composite.result)
         known = self.tensors.halos
         halos = Halos(*(known.get(var, Halo()) if var is not None else Halo() for var in found))
@@ -68,22 +68,19 @@ class Calls:
         out = (kernel.geometry.batch, *kernel.target.shape)
         x = self.tensors.channels_last(composite.data)
         residual = [] if composite.residual is None else [self.tensors.channels_last(composite.residual)]
-        weight = self.builder.weight(composite.layer, kernel.pack_weight(composite.weight))
+        weight = self.tensors.weight(composite.layer, kernel.weight_order, composite.weight)
         result = self._call_kernel(kernel, composite, x, weight, residual, out)
         self.tensors.last[composite.result] = result
         self.made[result] = composite.layer
 
     def emit_dense(self, composite: Composite) -> None:
-        """Emit a product with a weight, which may be decoded at run time."""
+        """Emit a product with a weight."""
         out = shape_of(composite.result)
         kernel = self.chooser.dense(composite)
         x = self.tensors.channels_first(composite.data)
         residual = [] if composite.residual is None else [self.tensors.channels_first(composite.residual)]
-        if composite.weight is not None:
-            packed = kernel.pack_weight(dense_weight(composite.weight))
-            weight = self.builder.weight(composite.layer, packed)
-        else:
-            weight = self._emit_decoded(kernel, composite)
+        order = dense_order(kernel.weight_order, *composite.weight.shape)
+        weight = self.tensors.weight(composite.layer, order, composite.weight)
         result = self._call_kernel(kernel, composite, x, weight, residual, out)
         self.tensors.first[composite.result] = result
         self.made[result] = composite.layer
@@ -106,27 +103,19 @@ class Calls:
         """Emit the loop of an LSTM or GRU; a cell without a kernel runs as its definition says."""
         cell = recurrence.cell
         self.kernels[recurrence.layer] = kernel_name(self.vectors, cell)
-        arguments = [self.tensors.channels_first(argument) for argument in call_arguments(value)]
-        function = None
+        function, order = None, Order()
         if has_kernel(self.vectors, cell):
             steps, batch, _ = shape_of(recurrence.gates)
             function = recurrent_kernel(self.vectors, cell, steps, batch)
-            packed = pack_recurrent_weight(self.vectors, self.graph.weights[recurrence.weight])
-            arguments[1] = self.builder.weight(recurrence.layer, packed)
+            order = RecurrentOrder(self.vectors)
+        gates, _, *rest = call_arguments(value)
+        weight = self.tensors.weight(recurrence.layer, order, self.graph.weights[recurrence.weight])
+        others = [self.tensors.channels_first(argument) for argument in (gates, *rest)]
+        arguments = [others[0], weight, *others[1:]]
         result = call_cell(self.builder, cell, arguments, function)
         self.tensors.first[recurrence.variable] = result
         if function is not None:
             self.made[result] = recurrence.layer
-
-    def _emit_decoded(self, kernel: Kernel, composite: Composite) -> Expr:
-        """Decode a stored weight and bring it to the kernel's layout, at run time."""
-        found = operands(composite.encoded)
-        replacements = {operand: self.tensors.channels_first(operand) for operand in found}
-        dense = self.builder.emit(rebind(composite.encoded, replacements))
-        channels, outputs = shape_of(dense)
-        function = packing_function(kernel.isa, kernel.tiling.vectors, channels, outputs)
-        size = int(function.params[-1].shape[0])
-        return self.builder.call(function, "pack_weight", [dense], (size,), "int8")
 
     def _call_kernel(
         self,
@@ -137,8 +126,7 @@ class Calls:
         residual: list[Expr],
         out: tuple[int, ...],
     ) -> Expr:
-        decoding = "" if composite.weight is not None else "decode + "
-        self.kernels[composite.layer] = decoding + kernel.name
+        self.kernels[composite.layer] = kernel.name
         use = f"{composite.layer}|{composite.result.name}"
         constants = [self.builder.weight(f"{use}.bias", kernel.pack_channels(composite.bias))]
         if composite.multiplier is not None:

@@ -33,7 +33,6 @@ class Chooser:
 
     def convolution(self, composite: Composite) -> Kernel:
         """Choose the kernel of a convolution, on images without halos."""
-        assert composite.weight is not None
         geometry = conv_geometry(
             shape_of(composite.data), composite.weight.shape, composite.attributes, composite.padding
         )
@@ -66,7 +65,6 @@ class Chooser:
             composite.epilogue,
             composite.zero_point,
             packing,
-            composite.weight is None,
         )
         vectors = packing.vectors if packing is not None else None
         tiling = self.mappings.tiling(composite.layer, nest_of(kernel, composite), kernel.tiling, vectors)

@@ -7,18 +7,25 @@ to the other one only where something needs it there; operators that do not care
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tersor.ir.graph import Builder, Expr, Graph, Module
+from tersor.ir.graph import Builder, Graph, Module
 from tersor.ir.recurrent import find_recurrences
 from tersor.mapping import Mapping as LoopMapping
 from tersor.targets.cpu.calls import Calls, KernelCall, Use, kernel_calls
 from tersor.targets.cpu.chooser import Chooser
+from tersor.targets.cpu.decoding import (
+    DecodedWeight,
+    decode_at_run_time,
+    find_chains_of_weights,
+    with_dense_weights,
+)
 from tersor.targets.cpu.following import Followers
 from tersor.targets.cpu.fusion import fuse_rows
 from tersor.targets.cpu.halo_plan import plan_halos
 from tersor.targets.cpu.host.isa import Isa
 from tersor.targets.cpu.kernels.choice import Packing
+from tersor.targets.cpu.layout.order import Arrangement
 from tersor.targets.cpu.mapping.planned import PlannedMappings
-from tersor.targets.cpu.partition import Composite, partition, partition_products
+from tersor.targets.cpu.partition import partition, partition_products
 from tersor.targets.cpu.tensors import Tensors
 
 
@@ -35,6 +42,7 @@ class Lowered:
     mappings: PlannedMappings = field(default_factory=lambda: PlannedMappings({}))  # and which of them ran
     calls: tuple[KernelCall, ...] = ()
     uses: tuple[Use, ...] = ()
+    decoded: dict[str, DecodedWeight] = field(default_factory=dict)  # by layer
 
 
 def lower(
@@ -50,12 +58,21 @@ def lower(
     those in `mappings` run in the first of theirs that covers them (see `planned`).
     """
     chooser = Chooser(isa, cores, packing or {}, PlannedMappings(mappings or {}))
-    lowered = _rewrite(Graph(mod), chooser)
-    return replace(lowered, mod=fuse_rows(lowered.mod, isa))
+    chains = find_chains_of_weights(mod)
+    lowered, arranged = _rewrite(Graph(with_dense_weights(mod, chains)), chooser)
+    lowered = replace(lowered, mod=fuse_rows(lowered.mod, isa))
+    if not chains:
+        return lowered
+    decoding, decoded = decode_at_run_time(lowered.mod, mod, chains, arranged)
+    kernels = {
+        layer: f"decoded once + {name}" if layer in decoded else name
+        for layer, name in lowered.kernels.items()
+    }
+    return replace(lowered, mod=decoding, kernels=kernels, decoded=decoded)
 
 
-def _rewrite(graph: Graph, chooser: Chooser) -> Lowered:
-    """Emit every binding in its layout."""
+def _rewrite(graph: Graph, chooser: Chooser) -> tuple[Lowered, dict[str, tuple[str, Arrangement]]]:
+    """Emit every binding in its layout; give with it of which weight each constant is, in which order."""
     composites, products = partition(graph), partition_products(graph)
     recurrences = {each.variable: each for each in find_recurrences(graph)}
     convolutions = {
@@ -70,7 +87,7 @@ def _rewrite(graph: Graph, chooser: Chooser) -> Lowered:
     followers = Followers(graph, builder, tensors, composites)
     inside = {var for each in (*composites.values(), *products.values()) for var in each.interior}
     for var, value in graph.bindings:
-        if var in inside or _is_decode(composites, value):
+        if var in inside:
             continue
         if var in convolutions:
             calls.emit_convolution(composites[var], convolutions[var])
@@ -84,8 +101,6 @@ def _rewrite(graph: Graph, chooser: Chooser) -> Lowered:
             followers.emit(var, value)
     mod = builder.finish([tensors.channels_first(output) for output in graph.outputs])
     emitted = tuple(kernel_calls(mod, calls.made))
-    return Lowered(mod, calls.kernels, chooser.packing, chooser.mappings, emitted, tuple(calls.uses))
-
-
-def _is_decode(composites: Mapping[Expr, Composite], value: Expr) -> bool:
-    return any(each.encoded is not None and each.encoded.same_as(value) for each in composites.values())
+    uses = tuple(calls.uses)
+    lowered = Lowered(mod, calls.kernels, chooser.packing, chooser.mappings, emitted, uses)
+    return lowered, tensors.arranged

@@ -13,15 +13,14 @@ import numpy as np
 from tersor.arithmetic import FRACTION, SYMMETRIC_ZERO, TERM_LIMIT
 from tersor.ir.chains import Chain, Product, find_chains, find_products
 from tersor.ir.graph import Array, Expr, Graph, axes_of, operator, shape_of
+from tersor.ir.operators import Product as ProductOperator
 from tersor.ir.operators import (
-    DecodeNM,
     Requantize,
     RequantizeAdd,
     RescaleAccumulator,
     call_arguments,
     read_operator,
 )
-from tersor.ir.operators import Product as ProductOperator
 from tersor.targets.cpu.kernels import epilogue as cpu
 from tersor.targets.cpu.layout.views import View, view_behind
 
@@ -36,8 +35,7 @@ class Composite:
     data: Expr
     zero_point: int  # the code that pads `data`
     padding: tuple[int, int, int, int]
-    weight: Array | None  # [K, C, R, S] or [C, K]; None if it is decoded at run time
-    encoded: Expr | None  # the call that decodes it
+    weight: Array  # [K, C, R, S] or [C, K]
     bias: Array  # [K], int32 or float32
     multiplier: Array | None  # [K], float32
     residual: Expr | None
@@ -80,21 +78,19 @@ def _integer_composite(graph: Graph, var: Expr, value: Expr) -> Composite | None
         return None
     data, fill, padding, padded = _unpad(graph, product.args[0])
     weight = graph.value(product.args[1])
-    encoded = graph.definition(product.args[1])
-    if weight is None and not isinstance(read_operator(graph.mod, encoded), DecodeNM):
+    if weight is None:
         return None
-    if isinstance(epilogue, cpu.Requantize) and weight is not None and _is_small(epilogue.residual):
+    if isinstance(epilogue, cpu.Requantize) and _is_small(epilogue.residual):
         steps = scale if epilogue.residual is None else scale * FRACTION
         epilogue = replace(epilogue, bounded=_is_bounded(weight, operator(product), bias.reshape(-1), steps))
     return Composite(
-        layer=_layer_name(graph, product.args[1]),
+        layer=product.args[1].name,
         operator=operator(product),
         attributes=product.attrs,
         data=data,
         zero_point=fill,
         padding=padding,
         weight=weight,
-        encoded=encoded,
         bias=bias.reshape(-1),
         multiplier=scale,
         residual=residual[0] if residual else None,
@@ -217,13 +213,6 @@ def _unpad(graph: Graph, data: Expr) -> tuple[Expr, int, tuple[int, int, int, in
     return value.args[0], int(value.attrs.pad_value), (top, left, bottom, right), (data,)
 
 
-def _layer_name(graph: Graph, weight: Expr) -> str:
-    """Give the weight's name; of an encoded one, that of its first part without the part's suffix."""
-    if weight in graph.weights:
-        return weight.name
-    return call_arguments(graph.definition(weight))[0].name.removesuffix(".values")
-
-
 def _float(graph: Graph, chain: Chain) -> Composite | None:
     if str(chain.data.ty.dtype) != "float32" or graph.weights[chain.weight].dtype != np.float32:
         return None
@@ -240,7 +229,6 @@ def _float(graph: Graph, chain: Chain) -> Composite | None:
         zero_point=0,
         padding=(padding[0], padding[1], padding[2], padding[3]),
         weight=weight,
-        encoded=None,
         bias=np.zeros(channels, np.float32) if chain.bias is None else chain.bias.astype(np.float32),
         multiplier=None,
         residual=chain.residual,

@@ -5,12 +5,13 @@ channels first [N, C, H, W], or any rank   <->   channels last [N, H, W, C], may
 
 from collections.abc import Mapping
 
-from tersor.ir.graph import Builder, Expr, Graph, shape_of
+from tersor.ir.graph import Array, Builder, Expr, Graph, shape_of
 from tersor.ir.operators import Quantize
 from tersor.ir.untyped import relax
 from tersor.targets.cpu.host.isa import Isa
 from tersor.targets.cpu.kernels.interleave import can_interleave, interleave
 from tersor.targets.cpu.layout.halo import Halo
+from tersor.targets.cpu.layout.order import Arrangement, Order
 
 
 class Tensors:
@@ -26,13 +27,20 @@ class Tensors:
         self.halos = halos
         self.first: dict[Expr, Expr] = {var: var for var in graph.inputs}  # channels first, or any rank
         self.last: dict[Expr, Expr] = {}  # channels last
+        self.arranged: dict[str, tuple[str, Arrangement]] = {}  # weights by name: whose, and in which order
+
+    def weight(self, name: str, arrangement: Arrangement, value: Array) -> Expr:
+        """Declare a weight in the order in which its kernel reads it."""
+        var = self.builder.weight(name, arrangement(value))
+        self.arranged[var.name] = name, arrangement
+        return var
 
     def channels_first(self, var: Expr) -> Expr:
         """Give a tensor of any rank as the old module has it; a weight is declared."""
         if not isinstance(var, relax.Var):
             return var
         if var in self.graph.weights:
-            return self.builder.weight(var.name, self.graph.weights[var])
+            return self.weight(var.name, Order(), self.graph.weights[var])
         if var not in self.first:
             image = self._without_halo(var)
             self.first[var] = self.builder.emit(relax.op.permute_dims(image, [0, 3, 1, 2]))

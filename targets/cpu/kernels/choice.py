@@ -13,14 +13,15 @@ from tersor.targets.cpu.kernels.depthwise import (
     Depthwise,
     default_depthwise_tiling,
     depthwise,
+    depthwise_order,
     pack_depthwise_channels,
-    pack_depthwise_weight,
 )
 from tersor.targets.cpu.kernels.epilogue import Epilogue
-from tersor.targets.cpu.kernels.tile_conv2d import TileGemm, pack_tiles, tile_conv2d
+from tersor.targets.cpu.kernels.tile_conv2d import TileGemm, tile_conv2d, tile_order
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
 from tersor.targets.cpu.layout.halo import NO_HALOS, Halos, Image
-from tersor.targets.cpu.layout.packing import pack_channels, pack_weight
+from tersor.targets.cpu.layout.order import Order, Permute, Reshape
+from tersor.targets.cpu.layout.packing import pack_channels, weight_order
 from tersor.targets.cpu.mapping.nest import Axes, Nest
 from tersor.targets.cpu.mapping.tile_nest import TileNest
 from tersor.targets.cpu.mapping.tile_tiling import default_tile_tiling, why_not_tiles
@@ -93,13 +94,19 @@ class Kernel:
         loops = TileGemm if self.isa.tiles else Depthwise if self.geometry.is_depthwise else Gemm
         return loops(self.isa, self.geometry, self.tiling, self.epilogue, self.zero_point, self.halos)
 
+    @property
+    def weight_order(self) -> Order:
+        """How a weight [K, C/groups, R, S] lies in memory."""
+        if self.isa.tiles:
+            return tile_order(self.geometry)
+        dtype = np.dtype("int8" if self.epilogue.accumulator == "int32" else "float32")
+        if self.geometry.is_depthwise:
+            return depthwise_order(self.isa, self.geometry, dtype)
+        return weight_order(self.isa, self.geometry, self.tiling.vectors, dtype)
+
     def pack_weight(self, weight: Array) -> Array:
         """Pack a weight [K, C/groups, R, S]."""
-        if self.isa.tiles:
-            return pack_tiles(self.geometry, weight)
-        if self.geometry.is_depthwise:
-            return pack_depthwise_weight(self.isa, self.geometry, weight)
-        return pack_weight(self.isa, self.geometry, self.tiling.vectors, weight)
+        return self.weight_order(weight)
 
     def pack_channels(self, values: Array) -> Array:
         """Pack values per output channel [K]."""
@@ -115,19 +122,15 @@ def choose_kernel(
     epilogue: Epilogue,
     zero_point: int,
     packing: Packing | None = None,
-    encoded: bool = False,
 ) -> Kernel:
-    """Choose the kernel of a composite analytically; `packing` is what its weight already has.
-
-    An `encoded` weight is decoded at run time, to the layout of vectors.
-    """
+    """Choose the kernel of a composite analytically; `packing` is what its weight already has."""
     integer = epilogue.accumulator == "int32"
     vectors = isa.vector_unit
     if geometry.is_depthwise:  # packed in one way only
         tiling = default_depthwise_tiling(vectors, geometry, cores, integer)
         return Kernel(vectors, geometry, tiling, epilogue, zero_point)
     tiling = default_tiling(vectors, geometry, cores, integer, packing.vectors if packing else None)
-    if isa.tiles and integer and not encoded:
+    if isa.tiles and integer:
         as_tiles = packing.vectors is None if packing else why_not_tiles(isa, geometry, cores) is None
         if as_tiles:
             tiled = default_tile_tiling(isa, geometry, cores)
@@ -164,6 +167,6 @@ def dense_geometry(in_shape: tuple[int, ...], outputs: int) -> Geometry:
     return Geometry(1, 1, prod(in_shape[:-1]), in_shape[-1], outputs)
 
 
-def dense_weight(weight: Array) -> Array:
-    """Give a dense weight [C, K] as [K, C, 1, 1]."""
-    return np.ascontiguousarray(weight.T)[:, :, None, None]
+def dense_order(order: Order, channels: int, outputs: int) -> Order:
+    """Give the order of a dense weight [C, K], given that of a weight [K, C, 1, 1]."""
+    return order.after(Permute((1, 0)), Reshape((outputs, channels, 1, 1)))

@@ -19,6 +19,7 @@ from tersor.targets.cpu.kernels.epilogue import Epilogue, Output, Place, emit_pi
 from tersor.targets.cpu.kernels.staging import Window, direct, emit_staging, staged
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling, balanced_rows
 from tersor.targets.cpu.layout.halo import NO_HALOS, Halos, Image, emit_border
+from tersor.targets.cpu.layout.order import Order, Permute, Reshape, padded
 
 Array = npt.NDArray[Any]
 Expr = Any
@@ -30,15 +31,23 @@ STAGED_BYTES = 64 * 1024
 EFFICIENCY = 0.25
 
 
-def pack_depthwise_weight(isa: Isa, g: Geometry, weight: Array) -> Array:
-    """Pack a weight [C, 1, R, S]: int8 as [C/lanes][R/2][S][lane][2], float32 as [C/lanes][R][S][lane]."""
-    group = 2 if weight.dtype == np.int8 else 1
+def depthwise_order(isa: Isa, g: Geometry, dtype: np.dtype[Any]) -> Order:
+    """Give the order of a weight [C, 1, R, S], flat.
+
+    int8 lies as [C/lanes][R/2][S][lane][2], float32 as [C/lanes][R][S][lane].
+    """
+    group = 2 if dtype == np.int8 else 1
     rows, columns = g.window
     pairs, blocks = -(-rows // group), _blocks(isa, g)
-    padded = np.zeros((blocks * isa.lanes, pairs * group, columns), weight.dtype)
-    padded[: g.channels, :rows] = weight[:, 0]
-    split = padded.reshape(blocks, isa.lanes, pairs, group, columns)
-    return np.ascontiguousarray(split.transpose(0, 2, 4, 1, 3)).ravel()
+    return Order(
+        (
+            *padded(0, g.channels, blocks * isa.lanes),
+            *padded(2, rows, pairs * group),
+            Reshape((blocks, isa.lanes, pairs, group, columns)),
+            Permute((0, 2, 4, 1, 3)),
+            Reshape((blocks * isa.lanes * pairs * group * columns,)),
+        )
+    )
 
 
 def pack_depthwise_channels(isa: Isa, g: Geometry, values: Array) -> Array:

@@ -4,15 +4,19 @@ The state is kept in the type that the dot product wants; its sums are the same 
 What has no kernel here (float weights, odd numbers of units) runs the definition, which is vectorised, too.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
+from tersor.ir.operators import placeholder
 from tersor.ir.recurrent import Cell, Loop, Source, recurrent_function
+from tersor.ir.untyped import te, tirx
 from tersor.targets.cpu.host.isa import Isa, dot_broadcast
 from tersor.targets.cpu.host.threads import worth_sharing
+from tersor.targets.cpu.layout.order import Order, Permute, Reshape
 
 Array = npt.NDArray[Any]
 Expr = Any
@@ -33,21 +37,56 @@ def kernel_name(isa: Isa, cell: Cell) -> str:
     return f"{cell.name} {weight} {isa.name if has_kernel(isa, cell) else 'vectorised'}"
 
 
-def pack_recurrent_weight(isa: Isa, weight: Array) -> Array:
-    """Pack codes int8 [H, K] in the order the kernel reads them, flat.
+@dataclass(frozen=True)
+class RecurrentOrder:
+    """The order in which the kernel reads codes int8 [H, K], flat.
 
     Order: block of vectors, step over the state, vector, lane, unit within the step. With codes of the state
     that are uint8 the sums that their offset adds follow, as int32 in the order of the columns.
     """
-    hidden, columns = weight.shape
-    vectors = _vectors(isa, hidden)
-    blocks = weight.reshape(hidden // isa.group, isa.group, -1, vectors, isa.lanes)
-    packed = np.ascontiguousarray(blocks.transpose(2, 0, 3, 4, 1)).ravel()
-    if not _is_offset(isa):
-        return packed
-    sums = (OFFSET * weight.astype(np.int64).sum(axis=0)).astype("<i4")
-    assert sums.shape == (columns,)
-    return np.concatenate([packed, sums.view(np.int8)])
+
+    isa: Isa
+
+    def __call__(self, weight: Array) -> Array:
+        """Bring codes to this order."""
+        packed = self._codes(weight.shape)(weight)
+        if not _is_offset(self.isa):
+            return packed
+        sums = (OFFSET * weight.astype(np.int64).sum(axis=0)).astype("<i4")
+        return np.concatenate([packed, sums.view(np.int8)])
+
+    def function(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Build the PrimFunc ``(codes) -> (codes in this order)``."""
+        order = self._codes(shape)
+        if not _is_offset(self.isa):
+            return order.function(shape, dtype)
+        codes = placeholder(shape, dtype, "codes")
+        unit = te.reduce_axis((0, codes.shape[0]), "unit")
+        column = codes.shape[1:]
+        sums = te.compute(column, lambda k: te.sum(codes(unit, k).astype("int32"), axis=[unit]), "sums")
+        read, count = order.read(codes, shape, dtype), int(np.prod(shape))
+
+        def byte(i: Expr) -> Expr:
+            place = i - count
+            whole = sums(place // 4) * tirx.const(OFFSET, "int32")
+            part = (whole >> (place % 4 * 8).astype("int32")).astype("int8")
+            return tirx.if_then_else(i < count, read(i), part)
+
+        size = tirx.IntImm("int64", count + 4 * shape[1])
+        packed = te.compute((size,), byte, "packed")
+        return te.create_prim_func([codes, packed]).without_attr("global_symbol")
+
+    def _codes(self, shape: tuple[int, ...]) -> Order:
+        hidden, columns = shape
+        vectors, group = _vectors(self.isa, hidden), self.isa.group
+        blocks = columns // (vectors * self.isa.lanes)
+        return Order(
+            (
+                Reshape((hidden // group, group, blocks, vectors, self.isa.lanes)),
+                Permute((2, 0, 3, 4, 1)),
+                Reshape((hidden * columns,)),
+            )
+        )
 
 
 def recurrent_kernel(isa: Isa, cell: Cell, steps: int, batch: int) -> Any:

@@ -11,7 +11,6 @@ Weights are packed at compile time, each tile as it is loaded, the same for ever
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
@@ -21,9 +20,10 @@ from tersor.targets.cpu.kernels.conv2d import flat
 from tersor.targets.cpu.kernels.epilogue import Epilogue, Output, Place, emit_pixel
 from tersor.targets.cpu.kernels.staging import emit_staging, staged, staged_rows
 from tersor.targets.cpu.kernels.tiles import GROUP, LANES, ROW_BYTES, Block, TileUnit
-from tersor.targets.cpu.layout.fold import emit_fold, fold_of, fold_weight, folded
+from tersor.targets.cpu.layout.fold import emit_fold, fold_moves, fold_of, folded
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
 from tersor.targets.cpu.layout.halo import NO_HALOS, Halos, emit_border
+from tersor.targets.cpu.layout.order import Insert, Order, Permute, Reshape, padded
 from tersor.targets.cpu.layout.packing import channel_vectors
 from tersor.targets.cpu.mapping.tile_tiling import Depth, Layout, layout_of, lines_of, passes_of, window_of
 
@@ -34,22 +34,30 @@ Expr = Any
 AHEAD = 8
 
 
-def pack_tiles(g: Geometry, weight: Array) -> Array:
-    """Pack a weight int8 [K, C/groups, R, S] as tiles, flat.
+def tile_order(g: Geometry) -> Order:
+    """Give the order of a weight int8 [K, C/groups, R, S] as tiles, flat.
 
     Order: group, tile of 16 outputs, run of inputs, piece, four inputs, output, input within the four.
     """
-    weight, g = fold_weight(g, weight), folded(g)
+    folds, g = fold_moves(g), folded(g)
     depth = Depth(g.run_length)
     runs, tiles = len(g.runs), -(-g.group_outputs // LANES)
-    by_run = weight.transpose(0, 2, 3, 1).reshape(g.groups, g.group_outputs, runs, g.run_length)
-    packed = np.zeros((g.groups, tiles * LANES, runs, depth.pieces, depth.size), np.int8)
-    for piece in range(depth.pieces):
-        first, stop = piece * depth.size, min((piece + 1) * depth.size, g.run_length)
-        start = min(first, depth.last)  # of what the last piece reads again, the weights are zero
-        packed[:, : g.group_outputs, :, piece, first - start : stop - start] = by_run[..., first:stop]
-    split = packed.reshape(g.groups, tiles, LANES, runs, depth.pieces, depth.size // GROUP, GROUP)
-    return np.ascontiguousarray(split.transpose(0, 1, 3, 4, 5, 2, 6)).ravel()
+    size = depth.pieces * depth.size
+    # The last piece reads some inputs again: of these its weights are zero.
+    last = (depth.pieces - 1) * depth.size if depth.pieces > 1 else g.run_length
+    filled = (Insert(3, last, size - g.run_length),) if size > g.run_length else ()
+    return Order(
+        (
+            *folds,
+            Permute((0, 2, 3, 1)),
+            Reshape((g.groups, g.group_outputs, runs, g.run_length)),
+            *padded(1, g.group_outputs, tiles * LANES),
+            *filled,
+            Reshape((g.groups, tiles, LANES, runs, depth.pieces, depth.size // GROUP, GROUP)),
+            Permute((0, 1, 3, 4, 5, 2, 6)),
+            Reshape((g.groups * tiles * LANES * runs * size,)),
+        )
+    )
 
 
 def tile_conv2d(

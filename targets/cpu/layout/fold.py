@@ -9,14 +9,12 @@ rows lie side by side: four products of 42 inputs in place of seven of 21.
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from tersor.targets.cpu.kernels.tiles import ROW_BYTES
 from tersor.targets.cpu.layout.geometry import Geometry
+from tersor.targets.cpu.layout.order import Move, Permute, Reshape, padded
 
-Array = npt.NDArray[Any]
 Expr = Any
 
 # Pixels that are brought together at a time, and the rows and channels for which they fit in vectors.
@@ -48,18 +46,18 @@ def folded(g: Geometry) -> Geometry:
     return g if rows == 1 else _folded(g, rows)
 
 
-def fold_weight(g: Geometry, weight: Array) -> Array:
-    """Bring a weight [K, C, R, S] to the window of `folded`, with zeros in rows that it does not have."""
+def fold_moves(g: Geometry) -> tuple[Move, ...]:
+    """Give what brings a weight [K, C, R, S] to the window of `folded`, with zeros in rows that it lacks."""
     rows = fold_of(g)
     if rows == 1:
-        return weight
-    outputs, channels, height, width = weight.shape
+        return ()
+    height, width = g.window
     count = -(-height // rows)
-    padded = np.zeros((outputs, channels, count * rows, width), weight.dtype)
-    padded[:, :, :height] = weight
-    split = padded.reshape(outputs, channels, count, rows, width)
-    return np.ascontiguousarray(split.transpose(0, 3, 1, 2, 4)).reshape(
-        outputs, rows * channels, count, width
+    return (
+        *padded(2, height, count * rows),
+        Reshape((g.outputs, g.channels, count, rows, width)),
+        Permute((0, 3, 1, 2, 4)),
+        Reshape((g.outputs, rows * g.channels, count, width)),
     )
 
 

@@ -10,8 +10,6 @@ from tersor.ir.graph import Graph, operator
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
 from tersor.scheme import INT8
-from tersor.sparsity import NM
-from tersor.storage import encode_nm, index_bits
 from tersor.targets.cpu.kernels.epilogue import Activation, Requantize, Rescale, Residual
 from tersor.targets.cpu.partition import Composite, is_convolution_input, partition
 from tests.relax_modules import Net, residual_net, samples, schemes_for, statistics_of
@@ -124,22 +122,6 @@ def test_a_residual_that_could_outweigh_a_saturated_term_is_told(multiplier: flo
     (found,) = partition(Graph(mod)).values()
     assert isinstance(found.epilogue, Requantize)
     assert found.epilogue.bounded == bounded
-
-
-def test_a_decoded_weight_belongs_to_its_layer() -> None:
-    weight = np.zeros((8, 3), np.int8)
-    weight[::4] = 5
-    values, positions = encode_nm(weight, 2, 4)
-    net = Net((1, 8), "uint8")
-    stored = net.weight("fc.weight.values", values), net.weight("fc.weight.positions", positions)
-    decoded = net.call(operators.DecodeNM(2, 4, index_bits(NM(2, 4))), *stored)
-    product = net.emit(op.matmul(net.inputs[0], decoded, out_dtype="int32"))
-    acc = net.emit(op.add(product, net.weight("b", np.zeros(3, np.int32))))
-    mod = net.finish(net.call(operators.RescaleAccumulator(1), acc, net.weight("m", np.ones(3, np.float32))))
-    (found,) = partition(Graph(mod)).values()
-    assert found.layer == "fc.weight"
-    assert found.weight is None
-    assert operators.read_operator(mod, found.encoded) == operators.DecodeNM(2, 4, 2)
 
 
 def test_float_layers_are_composites_of_their_chains() -> None:

@@ -9,9 +9,10 @@ import tvm
 
 from tersor.targets.cpu.host.detect import Host, cpu_flags
 from tersor.targets.cpu.host.isa import AMX, AVX2, AVX512, AVX512_VNNI, ISAS, PLAIN, Isa
-from tersor.targets.cpu.kernels.choice import choose_kernel, dense_geometry, dense_weight
+from tersor.targets.cpu.kernels.choice import choose_kernel, dense_geometry, dense_order
 from tersor.targets.cpu.kernels.epilogue import Activation, Rescale
 from tersor.targets.cpu.layout.geometry import Geometry
+from tersor.targets.cpu.layout.order import Order
 from tests.quantized_layers import QuantizedLayer, draw
 from tests.relax_modules import Net, compiled
 
@@ -157,5 +158,6 @@ def test_names_tell_family_precision_unit_and_tile() -> None:
 def test_a_dense_layer_is_a_1x1_convolution_over_a_row() -> None:
     assert dense_geometry((2, 3, 5), 7) == Geometry(1, 1, 6, 5, 7)
     weight = np.arange(10, dtype=np.int8).reshape(5, 2)
-    assert dense_weight(weight).shape == (2, 5, 1, 1)
-    np.testing.assert_array_equal(dense_weight(weight)[1, :, 0, 0], weight[:, 1])
+    ordered = dense_order(Order(), 5, 2)(weight)
+    assert ordered.shape == (2, 5, 1, 1)
+    np.testing.assert_array_equal(ordered[1, :, 0, 0], weight[:, 1])

@@ -12,7 +12,7 @@ from tersor.targets.cpu.kernels.conv2d import conv2d
 from tersor.targets.cpu.kernels.epilogue import Activation, Epilogue, Residual
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
 from tersor.targets.cpu.layout.halo import Halo, Halos
-from tersor.targets.cpu.layout.packing import pack_channels, pack_weight
+from tersor.targets.cpu.layout.packing import pack_channels, weight_order
 from tersor.targets.cpu.mapping.tiling import default_tiling
 from tests.quantized_layers import QuantizedLayer, convolve, nhwc
 
@@ -119,7 +119,7 @@ def check_float(isa: Isa, g: Geometry, epilogue: Epilogue, tiling: Tiling, funct
         expected = expected + residual
     low, high = (-np.inf if epilogue.low is None else epilogue.low), epilogue.high
     expected = np.clip(expected, low, np.inf if high is None else high)
-    packed = [pack_weight(isa, g, tiling.vectors, w), pack_channels(isa, g, b)]
+    packed = [weight_order(isa, g, tiling.vectors, w.dtype)(w), pack_channels(isa, g, b)]
     extra = [nhwc(residual)] if epilogue.residual else []
     tensors = [tvm.runtime.tensor(each) for each in (nhwc(x), *packed, *extra, nhwc(np.zeros_like(residual)))]
     function(*tensors)

@@ -11,8 +11,8 @@ from tersor.targets.cpu.host.isa import AVX2, AVX512_VNNI, ISAS, PLAIN, Isa
 from tersor.targets.cpu.kernels.depthwise import (
     default_depthwise_tiling,
     depthwise,
+    depthwise_order,
     pack_depthwise_channels,
-    pack_depthwise_weight,
 )
 from tersor.targets.cpu.kernels.epilogue import Activation, Residual
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
@@ -37,7 +37,7 @@ def test_every_weight_is_packed_exactly_once(
     weight = np.arange(1, np.prod(shape) + 1).reshape(shape).astype(np.float32)
     if integer:
         weight = (weight % 127 + 1).astype(np.int8)
-    packed = pack_depthwise_weight(isa, g, weight)
+    packed = depthwise_order(isa, g, weight.dtype)(weight)
     np.testing.assert_array_equal(np.sort(packed[packed != 0]), np.sort(weight.ravel()))
 
 
@@ -129,7 +129,7 @@ def test_float_kernels_are_convolutions() -> None:
         b = RNG.normal(size=g.channels).astype(np.float32)
         plain = convolve(g, x, w, b)
         residual = RNG.normal(size=plain.shape).astype(np.float32)
-        packed = [pack_depthwise_weight(isa, g, w), pack_depthwise_channels(isa, g, b)]
+        packed = [depthwise_order(isa, g, w.dtype)(w), pack_depthwise_channels(isa, g, b)]
         arrays = (nhwc(x), *packed, nhwc(residual), nhwc(np.zeros_like(residual)))
         tensors = [tvm.runtime.tensor(each) for each in arrays]
         library[f"f{i}"](*tensors)

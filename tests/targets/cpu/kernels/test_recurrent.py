@@ -6,9 +6,9 @@ from tersor.ir.recurrent import Gru, Lstm, cell_function
 from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.host.isa import AVX2, AVX512_VNNI, PLAIN
 from tersor.targets.cpu.kernels.recurrent import (
+    RecurrentOrder,
     has_kernel,
     kernel_name,
-    pack_recurrent_weight,
     recurrent_kernel,
 )
 from tests.ir.test_recurrent import BATCH, CELLS, STEPS, arguments
@@ -35,7 +35,7 @@ def test_a_kernel_computes_what_the_definition_computes(kind, isa):
     cell = kind(48, reverse=True, weight="int8", state="int8")
     assert has_kernel(isa, cell)
     given = arguments(cell)
-    packed = given | {"weight": pack_recurrent_weight(isa, given["weight"])}
+    packed = given | {"weight": RecurrentOrder(isa)(given["weight"])}
     target = HOST.target if isa is HOST.isa else tvm.target.Target({"kind": "llvm"})
     got = run(recurrent_kernel(isa, cell, STEPS, BATCH), cell, packed, target)
     expected = run(cell_function(cell, STEPS, BATCH), cell, given, target)

@@ -11,7 +11,7 @@ from tersor.targets.cpu.host.detect import Host
 from tersor.targets.cpu.host.isa import AMX
 from tersor.targets.cpu.kernels.choice import Packing, choose_kernel
 from tersor.targets.cpu.kernels.epilogue import Requantize
-from tersor.targets.cpu.kernels.tile_conv2d import pack_tiles, tile_conv2d
+from tersor.targets.cpu.kernels.tile_conv2d import tile_conv2d, tile_order
 from tersor.targets.cpu.kernels.tiles import Block
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
 from tersor.targets.cpu.mapping.tile_tiling import Layout, layout_of, lines_of, passes_of
@@ -38,7 +38,7 @@ geometries = st.builds(
 @given(geometries)
 def test_every_weight_is_packed_exactly_once_in_whole_tiles(g: Geometry) -> None:
     weight = RNG.choice([-3, -2, -1, 1, 2, 3], (g.outputs, g.depth, *g.window)).astype(np.int8)
-    packed = pack_tiles(g, weight)
+    packed = tile_order(g)(weight)
     np.testing.assert_array_equal(np.sort(packed[packed != 0]), np.sort(weight.ravel()))
     assert packed.size % (16 * 4) == 0
 
@@ -46,7 +46,7 @@ def test_every_weight_is_packed_exactly_once_in_whole_tiles(g: Geometry) -> None
 def test_a_packed_weight_is_in_the_order_in_which_the_unit_reads_it() -> None:
     """Two outputs of eight pointwise inputs: four inputs of each output, then the next four."""
     weight = np.arange(1, 17, dtype=np.int8).reshape(2, 8, 1, 1)
-    tile = pack_tiles(Geometry(1, 1, 1, 8, 2), weight).reshape(2, 16, 4)
+    tile = tile_order(Geometry(1, 1, 1, 8, 2))(weight).reshape(2, 16, 4)
     np.testing.assert_array_equal(tile[0, :2], [[1, 2, 3, 4], [9, 10, 11, 12]])
     np.testing.assert_array_equal(tile[1, :2], [[5, 6, 7, 8], [13, 14, 15, 16]])
     assert not tile[:, 2:].any()
@@ -54,7 +54,7 @@ def test_a_packed_weight_is_in_the_order_in_which_the_unit_reads_it() -> None:
 
 def test_what_the_last_piece_reads_again_meets_zeros() -> None:
     weight = np.ones((1, 66, 1, 1), np.int8)
-    first, last = pack_tiles(Geometry(1, 1, 1, 66, 1), weight).reshape(2, 9, 16, 4)[:, :, 0].reshape(2, 36)
+    first, last = tile_order(Geometry(1, 1, 1, 66, 1))(weight).reshape(2, 9, 16, 4)[:, :, 0].reshape(2, 36)
     assert first.all()
     np.testing.assert_array_equal(last, [0] * 6 + [1] * 30)
 
@@ -169,8 +169,3 @@ def test_a_weight_that_is_packed_stays_as_it_is_packed() -> None:
         assert chosen.packing == other.packing
         np.testing.assert_array_equal(chosen.pack_weight(weight), other.pack_weight(weight))
     assert choose_kernel(AMX, 1, many, Requantize(0), 0).packing == Packing(None)
-
-
-def test_a_weight_that_is_decoded_while_running_is_packed_for_vectors() -> None:
-    kernel = choose_kernel(AMX, 1, Geometry(1, 1, 128, 384, 64), Requantize(0), 0, encoded=True)
-    assert kernel.packing.vectors is not None

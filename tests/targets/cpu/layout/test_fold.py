@@ -6,9 +6,10 @@ import tvm
 
 from tersor.targets.cpu.host.detect import Host
 from tersor.targets.cpu.host.isa import AMX
-from tersor.targets.cpu.kernels.tile_conv2d import pack_tiles
-from tersor.targets.cpu.layout.fold import fold_of, fold_weight, folded, products
+from tersor.targets.cpu.kernels.tile_conv2d import tile_order
+from tersor.targets.cpu.layout.fold import fold_moves, fold_of, folded, products
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
+from tersor.targets.cpu.layout.order import Order
 from tersor.targets.cpu.mapping.tile_tiling import default_tile_tiling
 from tests.quantized_layers import QuantizedLayer, convolve
 from tests.targets.cpu.kernels.test_choice import NATIVE, runnable
@@ -37,8 +38,7 @@ def test_a_wide_window_on_few_channels_needs_fewer_products() -> None:
 def test_what_gains_nothing_stays_as_it_is(g: Geometry) -> None:
     assert fold_of(g) == 1
     assert folded(g) is g
-    weight = np.ones((g.outputs, g.depth, *g.window), np.int8)
-    assert fold_weight(g, weight) is weight
+    assert fold_moves(g) == ()
 
 
 @pytest.mark.parametrize("stride", [2, 3])
@@ -55,13 +55,13 @@ def test_the_folded_convolution_is_the_same(stride: int) -> None:
     image = rows.reshape(1, 2 * stride, seen.height, seen.width)
     bias = np.zeros(3)
     np.testing.assert_allclose(
-        convolve(seen, image, fold_weight(g, weight), bias), convolve(g, x, weight, bias), atol=1e-12
+        convolve(seen, image, Order(fold_moves(g))(weight), bias), convolve(g, x, weight, bias), atol=1e-12
     )
 
 
 def test_every_weight_of_a_folded_layer_is_packed_exactly_once() -> None:
     weight = np.random.default_rng(0).choice([-2, -1, 1, 2], (64, 3, 7, 7)).astype(np.int8)
-    packed = pack_tiles(RESNET, weight)
+    packed = tile_order(RESNET)(weight)
     assert packed.size == 64 * 4 * 44
     np.testing.assert_array_equal(np.sort(packed[packed != 0]), np.sort(weight.ravel()))
 

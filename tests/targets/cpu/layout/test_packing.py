@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tersor.targets.cpu.host.isa import ISAS, PLAIN, Isa
 from tersor.targets.cpu.layout.geometry import Geometry
-from tersor.targets.cpu.layout.packing import pack_channels, pack_weight
+from tersor.targets.cpu.layout.packing import pack_channels, weight_order
 
 RNG = np.random.default_rng(0)
 
@@ -29,7 +29,7 @@ def test_every_weight_is_packed_exactly_once(g: Geometry, isa: Isa, vectors: int
         weight = RNG.choice([-3, -2, -1, 1, 2, 3], shape).astype(np.int8)
     else:
         weight = np.arange(1, count + 1, dtype=np.float32).reshape(shape)
-    packed = pack_weight(isa, g, vectors, weight)
+    packed = weight_order(isa, g, vectors, weight.dtype)(weight)
     np.testing.assert_array_equal(np.sort(packed[packed != 0]), np.sort(weight.ravel()))
     assert packed.dtype == weight.dtype
 
@@ -47,4 +47,5 @@ def test_a_packed_weight_is_in_the_order_in_which_a_tile_reads_it() -> None:
     """One vector of four outputs, two pointwise inputs, each input a group of its own."""
     weight = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], np.int8).reshape(4, 2, 1, 1)
     g = Geometry(1, 1, 1, 2, 4)
-    np.testing.assert_array_equal(pack_weight(PLAIN, g, 1, weight), [1, 3, 5, 7, 2, 4, 6, 8])
+    packed = weight_order(PLAIN, g, 1, weight.dtype)(weight)
+    np.testing.assert_array_equal(packed, [1, 3, 5, 7, 2, 4, 6, 8])
