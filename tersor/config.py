@@ -19,9 +19,9 @@ from typing import ClassVar, Literal, Self, get_args
 from pydantic import ConfigDict
 
 from tersor.document import read_json, read_toml
+from tersor.rank_rule import parse_request
 from tersor.recipe import Recipe
 from tersor.rule import Rule
-from tersor.scheme import Scheme
 
 Objective = Literal["seconds", "energy", "size"]
 
@@ -30,6 +30,7 @@ Objective = Literal["seconds", "energy", "size"]
 class Config:
     """One scheme for every layer that can have it, or `auto`: a scheme for each, chosen by the scheduler.
 
+    The ranks in `scheme` may be left to a rule, as in `int8+rank-macs50` (`tersor.rank_rule`).
     `rules` give layers other schemes; the first that matches a layer is taken. `min_snr` (dB) is what `auto`
     must leave of the signal, by the additive estimate of its sensitivity; `objective` is what it makes least;
     `recipe` says by which algorithms it is all carried out.
@@ -45,7 +46,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.scheme != "auto":
-            Scheme.parse(self.scheme)
+            parse_request(self.scheme)
         elif self.rules:
             raise ValueError("auto chooses for every layer: give rules a scheme for the others, as int8")
         if self.objective not in get_args(Objective):

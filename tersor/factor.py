@@ -249,7 +249,7 @@ class SVDSoftmax(_Factor):
 
 
 Factor = LowRank | Spatial | FilterGroups | Tucker | CP | TensorTrain | SVDSoftmax
-_KINDS = (LowRank, Spatial, FilterGroups, Tucker, CP, TensorTrain, SVDSoftmax)
+FACTORS = (LowRank, Spatial, FilterGroups, Tucker, CP, TensorTrain, SVDSoftmax)
 
 
 def parse_factor(text: str) -> Factor | None:
@@ -258,7 +258,7 @@ def parse_factor(text: str) -> Factor | None:
     if not found:
         return None
     ranks = [int(rank) for rank in found[2].split("x")]
-    for kind in _KINDS:
+    for kind in FACTORS:
         if kind.name == found[1] and len(ranks) == len(fields(kind)):
             return kind(*ranks)
     return None

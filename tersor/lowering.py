@@ -20,6 +20,7 @@ from tvm_ffi import register_error
 from tersor.channel_plan import with_groups, without_channels
 from tersor.config import Config
 from tersor.error import UserError
+from tersor.factor import LowRank, why_no_chain
 from tersor.hardware import Hardware
 from tersor.ir.chains import find_chains, find_gathers, find_products
 from tersor.ir.elementary import legalizations
@@ -30,6 +31,7 @@ from tersor.layer import Layer
 from tersor.network import Network
 from tersor.passes.canonicalize import Canonicalize
 from tersor.passes.decomposition.decompose import decompose
+from tersor.passes.decomposition.ranks import choose_factor
 from tersor.passes.encode import encode
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.integerize import integerize
@@ -39,6 +41,7 @@ from tersor.passes.pruning.prune import prune
 from tersor.passes.quantization.imported import as_float, came_quantized, imported_layers, why_float
 from tersor.passes.quantization.quantize import quantize
 from tersor.plan import LayerPlan, Plan
+from tersor.rank_rule import parse_request
 from tersor.rule import assign
 from tersor.scheduler.autotune import Limit, tune
 from tersor.scheme import FP32, INT8, Scheme
@@ -130,7 +133,7 @@ def plan_for(
     if came_quantized(mod):
         return _as_imported(mod, config, network, described, digest)
     if config.scheme != "auto":
-        plan = _by_rules(config, network, described, digest, statistics)
+        plan = _by_rules(config, network, described, digest, statistics, weights_of(mod))
         return with_groups(plan, mod, network, statistics, host.isa.lanes)
     if statistics is None:
         raise UserError("choosing a plan needs calibration statistics: pass statistics=calibrate(...)")
@@ -330,7 +333,12 @@ def _config(request: Config | str) -> Config:
 
 
 def _by_rules(
-    config: Config, network: Network, described: Hardware, digest: str, statistics: Statistics | None
+    config: Config,
+    network: Network,
+    described: Hardware,
+    digest: str,
+    statistics: Statistics | None,
+    weights: Mapping[str, np.ndarray],
 ) -> Plan:
     """Give every layer its rule's scheme, or the config's, or as much of it as it can have, with the reason.
 
@@ -342,7 +350,7 @@ def _by_rules(
     for layer in network.layers:
         rule = rules.get(layer.name)
         if rule is None:
-            layers[layer.name] = _nearest(layer, Scheme.parse(config.scheme), described)
+            layers[layer.name] = _uniform(layer, config.scheme, described, weights)
             continue
         found = _nearest(layer, rule.scheme, described)
         if rule.names_one and found.scheme != rule.scheme:
@@ -355,6 +363,19 @@ def _by_rules(
         statistics.digest() if statistics else None,
         config.recipe,
     )
+
+
+def _uniform(layer: Layer, request: str, described: Hardware, weights: Mapping[str, np.ndarray]) -> LayerPlan:
+    """Give a layer the scheme that is asked for all of them; a rule for ranks becomes numbers."""
+    scheme, rule = parse_request(request)
+    if rule is None:
+        return _nearest(layer, scheme, described)
+    reason = why_no_chain(layer, LowRank(1))
+    found = reason or choose_factor(layer, weights[layer.name].astype(np.float32), rule)
+    if isinstance(found, str):
+        planned = _nearest(layer, scheme, described)
+        return replace(planned, reason="; ".join(filter(None, (f"no {rule}: {found}", planned.reason))))
+    return _nearest(layer, replace(scheme, factor=found), described)
 
 
 def _as_imported(

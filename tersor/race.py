@@ -20,8 +20,9 @@ from tersor.network import Network
 from tersor.passes.extract import extract
 from tersor.passes.quantization.imported import came_quantized
 from tersor.plan import LayerPlan, Plan
+from tersor.rank_rule import parse_request
 from tersor.scheduler.precision import Times, better_in_float
-from tersor.scheme import FP32, W8A32, Scheme
+from tersor.scheme import FP32, W8A32
 from tersor.statistics import Statistics
 from tersor.stopwatch import Seconds, Stopwatch
 from tersor.targets.cpu.host.detect import detect
@@ -57,8 +58,8 @@ def may_race(model: Model, request: Plan | Config | str) -> bool:
         return False
     if config.scheme == "auto":
         return config.objective == "seconds"
-    scheme = Scheme.parse(config.scheme)
-    return scheme.weight is not None and not scheme.factor and not scheme.sparsity
+    scheme, ranks = parse_request(config.scheme)
+    return scheme.weight is not None and not (scheme.factor or ranks) and not scheme.sparsity
 
 
 def race(model: Model, plan: Plan, statistics: Statistics, build: Build, stopwatch: Stopwatch) -> Raced:

@@ -26,6 +26,7 @@ NOUNS = {
     "network",
     "plan",
     "preset",
+    "rank_rule",
     "recipe",
     "rule",
     "scheme",

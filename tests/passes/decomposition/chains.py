@@ -24,7 +24,7 @@ def composed(weights: Sequence[np.ndarray]) -> np.ndarray:
     return result
 
 
-def dense(weight: np.ndarray, inputs: int | None, groups: int | None = None) -> np.ndarray:
+def dense(weight: np.ndarray, inputs: int | None, groups: int = 0) -> np.ndarray:
     """Write the zeros of a convolution in groups out."""
     groups = groups or (inputs // weight.shape[1] if inputs else 1)
     outputs, channels = weight.shape[:2]

@@ -1,0 +1,28 @@
+"""A rule for ranks asked of a whole network: the plan holds numbers, or why there are none."""
+
+from tersor.frontend import import_model
+from tersor.lowering import canonical, plan_for
+from tersor.passes.extract import extract
+from tersor.scheme import Scheme
+from tersor.targets.cpu.host.detect import detect
+from tests.models import conv_kinds, residual_net
+
+
+def test_every_layer_has_its_own_numbers() -> None:
+    mod = canonical(import_model(residual_net()))
+    network = extract(mod)
+    plan = plan_for("int8+tucker-macs60", mod, detect(), None)
+    for name, planned in plan.layers.items():
+        layer, factor = network[name], planned.scheme.factor
+        if layer.R == 1:
+            assert planned.scheme == Scheme.parse("int8")
+            assert "1x1 convolution" in planned.reason
+        else:
+            assert factor is not None
+            assert sum(part.macs for part in layer.factored(factor)) <= 0.6 * layer.macs
+
+
+def test_a_layer_without_factors_says_why() -> None:
+    mod = canonical(import_model(conv_kinds()))
+    plan = plan_for("int8+rank-vbmf", mod, detect(), None)
+    assert "no rank-vbmf: only convolutions without groups" in plan.layers["grouped.weight"].reason
