@@ -16,6 +16,7 @@ from tersor.channel_plan import chooses_by_data
 from tersor.config import Config
 from tersor.document import write_json
 from tersor.error import UserError
+from tersor.factor_race import Contender, may_race_factors, race_factors
 from tersor.frontend import Examples, from_torch, import_model, is_torch_module, verify
 from tersor.frontend.shapes import Shapes, bucket_models
 from tersor.hardware import Hardware
@@ -143,7 +144,8 @@ def compile(
     `data` yields dictionaries of input arrays by name; the first `calibration_samples` calibrate. The report
     compares with fp32 on `evaluation`, by default on the calibration samples; `labels` [samples] add
     accuracies. With `race`, where `measure` allows it and `tersor.race.may_race` holds, layers or a network
-    that integers make slower on this machine stay in fp32. Raises UserError for data that does not fit the
+    that integers make slower on this machine stay in fp32; factors that make a layer slower are not taken
+    (`tersor.factor_race`). Raises UserError for data that does not fit the
     model.
     """
     model = model if isinstance(model, Model) else load_model(model)
@@ -156,6 +158,16 @@ def compile(
         progress("racing", 0, None)
         result = run_race(model, plan, statistics, build, Stopwatch.for_cores(model.host.cores))
         plan, build, raced = result.plan, result.build, result.said
+    if race and measure and may_race_factors(model, config, plan):
+        progress("racing", 0, None)
+
+        def again(amended: Plan) -> tuple[Plan, Statistics]:
+            return calibrated_plan(model, data, inspected, amended, calibration_samples, progress)
+
+        stopwatch = Stopwatch.for_cores(model.host.cores)
+        won, said = race_factors(model, Contender(plan, statistics, build), again, stopwatch)
+        plan, statistics, build = won.plan, won.statistics, won.build
+        raced = "; ".join(filter(None, (raced, said)))
     lowered, runner = build.lowered, build.runner
     progress("comparing layers", 0, None)
     layers = _layer_reports(model, plan, statistics, build, inspected)
