@@ -143,10 +143,9 @@ class _Measurement:
             rows += [self._memory(folder, build) for build in builds]
         sizes = {build.backend: build.size for build in builds}
         totals = built.report.totals
-        rows += [
-            self.row("tersor-int8", "file_ratio", sizes["tersor-int8"] / sizes["ort-fp32"]),
-            self.row("tersor-int8", "stored_ratio", totals.bytes / totals.bytes_fp32),
-        ]
+        rows.append(self.row("tersor-int8", "file_ratio", sizes["tersor-int8"] / sizes["ort-fp32"]))
+        if totals.bytes_fp32:  # a product of two activations has no weights
+            rows.append(self.row("tersor-int8", "stored_ratio", totals.bytes / totals.bytes_fp32))
         if self.name in LAYERS:
             rows.append(self.row("tersor-int8", "mmacs", macs(source) / 1e6))
         return rows
