@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.factor import LowRank
+from tersor.formats.matrix import matrix_of, weight_of
 from tersor.passes.decomposition.svd import truncated_svd
-from tersor.passes.pruning.nm import nm_mask
+from tersor.passes.pruning.pattern import mask_of
 from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
 from tersor.scheme import Scheme
-from tersor.sparsity import NM
+from tersor.sparsity import Channels
 from tersor.weight_format import Integer
 
 Weight = NDArray[np.float32]
@@ -135,9 +136,11 @@ def _output_noise(
 
 def compress(weight: Weight, scheme: Scheme) -> Weight:
     """The float32 weight that the sparsity and the quantization of `scheme` leave, of the same shape."""
-    if isinstance(scheme.sparsity, NM):
-        axis = 0 if weight.ndim == 2 else 1
-        weight = weight * nm_mask(weight, scheme.sparsity.n, scheme.sparsity.m, axis=axis)
+    if scheme.sparsity and not isinstance(scheme.sparsity, Channels):
+        axis = 1 if weight.ndim == 2 else 0
+        matrix = matrix_of(weight, axis)
+        thinned = np.where(mask_of(np.square(matrix), scheme.sparsity), matrix, np.float32(0))
+        weight = weight_of(thinned, weight.shape, axis)
     if scheme.weight:
         axis = 1 if weight.ndim == 2 else 0
         codes, scale = quantize_weight(weight, axis, scheme.weight.bits)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tersor.factor import LowRank
 from tersor.layer import Layer
 from tersor.scheme import FP32, INT8, W8A32, Scheme
-from tersor.sparsity import NM
+from tersor.sparsity import NM, why_no_pattern
 from tersor.weight_format import Integer
 
 WhyNot = Callable[[Layer, Scheme], str | None]
@@ -68,12 +68,4 @@ def ranks(layer: Layer) -> tuple[int, ...]:
 
 
 def _why_no_weight_allows(layer: Layer, scheme: Scheme) -> str | None:
-    if not scheme.sparsity:
-        return None
-    if not layer.weight_bearing:
-        return "there is no weight to prune"
-    if layer.operator != "matmul":
-        return f"{scheme.sparsity} sparsity is for dense layers, this is a {layer.operator}"
-    if isinstance(scheme.sparsity, NM) and layer.C % scheme.sparsity.m:
-        return f"{scheme.sparsity} sparsity needs a multiple of {scheme.sparsity.m} inputs, got {layer.C}"
-    return None
+    return why_no_pattern(layer, scheme.sparsity) if scheme.sparsity else None

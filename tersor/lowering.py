@@ -243,7 +243,8 @@ def reshape_layers(
     origin = narrowed_statistics(mod, plan.groups, origin) if origin else None
     mod = _named("channels", narrow)(mod)
     mod, schemes = decompose(mod, schemes, origin, plan.recipe)
-    return _named("prune", partial(prune, schemes=schemes))(mod), schemes
+    thin = partial(prune, schemes=schemes, statistics=origin, recipe=plan.recipe)
+    return _named("prune", thin)(mod), schemes
 
 
 def finish(mod: tvm.IRModule, host: Host) -> tvm.IRModule:

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from tersor.layer import Layer
+
 
 @dataclass(frozen=True)
 class NM:
@@ -119,3 +121,24 @@ def parse_sparsity(text: str) -> Sparsity | None:
 def _check_percentage(zeros: float) -> None:
     if not 0 < zeros < 100:
         raise ValueError(f"a sparsity is above 0 and below 100 percent, got {zeros:g}")
+
+
+def why_no_pattern(layer: Layer, sparsity: Sparsity) -> str | None:
+    """Say why the weight of `layer` cannot have the pattern, or None if it can.
+
+    The pattern lies on the weight's matrix: a row for each output channel, columns in the order of the sum
+    (r, s, c). Neither groups of m nor blocks cross a filter tap, and blocks no group of a convolution.
+    """
+    if not layer.weight_bearing:
+        return "there is no weight to prune"
+    if layer.operator == "gather":
+        return f"rows of a table are looked up and not multiplied, so {sparsity} zeros would save nothing"
+    match sparsity:
+        case NM(m=m) if layer.C % m:
+            return f"{sparsity} sparsity needs a multiple of {m} inputs, got {layer.C}"
+        case Block(inputs=inputs) if layer.C % inputs:
+            return f"{sparsity} sparsity needs a multiple of {inputs} inputs, got {layer.C}"
+        case Block(outputs=outputs) if layer.K % outputs:
+            return f"{sparsity} sparsity needs a multiple of {outputs} outputs, got {layer.K}"
+        case _:
+            return None

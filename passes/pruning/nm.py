@@ -1,26 +1,27 @@
-"""N:M pruning: of every m neighbours along the reduction axis keep the n largest.
+"""N:M pruning: of every m neighbours in a row of the weight's matrix keep n.
 
-w [C, K]   ->   w * nm_mask(w, n, m)
+scores [K, C]   ->   mask [K, C] with n of each m columns that follow one another
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tersor.error import UserError
+from tersor.sparsity import NM
 
 
-def nm_mask(weight: NDArray[np.float32], n: int, m: int, axis: int = 0) -> NDArray[np.bool_]:
-    """Which weights stay (bool, the weight's shape): n of each m consecutive ones along `axis`, by magnitude.
+def nm_mask(scores: NDArray[Any], pattern: NM) -> NDArray[np.bool_]:
+    """Which weights stay (bool, the shape of `scores`): the n of each m columns with the largest scores.
 
-    Of equal magnitudes the first stays. Raises UserError unless 0 < n < m and m divides the axis.
+    Of equal scores the first stays. Raises UserError unless m divides the columns.
     """
-    if not 0 < n < m:
-        raise UserError(f"N:M sparsity needs 0 < n < m, got {n}:{m}")
-    if weight.shape[axis] % m:
-        raise UserError(f"{n}:{m} sparsity needs a reduction axis that {m} divides, got {weight.shape[axis]}")
-    magnitude = np.abs(np.moveaxis(weight, axis, -1))
-    blocks = magnitude.reshape(*magnitude.shape[:-1], -1, m)
-    largest = np.argsort(-blocks, axis=-1, kind="stable")[..., :n]
-    mask = np.zeros(blocks.shape, np.bool_)
+    rows, columns = scores.shape
+    if columns % pattern.m:
+        raise UserError(f"{pattern} sparsity needs a multiple of {pattern.m} columns, got {columns}")
+    groups = scores.reshape(rows, columns // pattern.m, pattern.m)
+    largest = np.argsort(-groups, axis=-1, kind="stable")[..., : pattern.n]
+    mask = np.zeros(groups.shape, np.bool_)
     np.put_along_axis(mask, largest, True, axis=-1)
-    return np.ascontiguousarray(np.moveaxis(mask.reshape(magnitude.shape), -1, axis))
+    return mask.reshape(rows, columns)
