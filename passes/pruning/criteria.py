@@ -1,7 +1,7 @@
 """Criteria: which weights a network can lose. Each is a class that says what it has to know of the inputs.
 
 magnitude   w^2                             among the weights of a layer
-global      w^2                             among those of all layers of one sparsity
+global      w^2, by its share of the layer  among those of all layers of one sparsity
 wanda       w^2 E[x^2]                      among those of an output (Sun et al., Wanda, ICLR 2024, eq. 1)
 obc         what the output loses           (`tersor.passes.pruning.obc`)
 """
@@ -81,7 +81,7 @@ class Magnitude:
 
 
 class GlobalMagnitude:
-    """The largest weights of all layers of one sparsity stay: its percentage holds for them together."""
+    """Of all layers of one sparsity those weights stay that are most of their layer (`joint_masks`)."""
 
     needs_inputs: ClassVar[bool] = False
 
@@ -134,8 +134,8 @@ def criterion_of(name: Name) -> Criterion:
             )
         case "bn":
             raise UserError(
-                "the criterion bn needs the scale of each channel's batch norm, which is folded into the weights on "
-                "import: choose magnitude, global, wanda or obc in the recipe"
+                "the criterion bn ranks channels, not weights, by the scale of their batch norm, and import "
+                "folds it into them: choose magnitude, global, wanda or obc in the recipe"
             )
 
 

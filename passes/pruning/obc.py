@@ -1,10 +1,11 @@
 """OBC: drop weights by what the output loses once the others of their row have taken over, and let them.
 
-For a row w and the inverse P of the inputs' moments, dropping the weights D costs w_D (P_DD)^-1 w_D and moves the
-others by -P_:D (P_DD)^-1 w_D (Hassibi and Stork, Optimal Brain Surgeon, 1993; Frantar and Alistarh, Optimal
-Brain Compression, 2022). Columns are decided from left to right and then stay as they are, so that all rows
-share one P: after column j it is that of the columns behind j, which the Cholesky factor of the first P holds
-(Frantar and Alistarh, SparseGPT, 2023, sec. 3.3). What stays of a group of N:M is the best of all its subsets.
+For a row w and the inverse P of the inputs' moments, dropping the weights D costs w_D (P_DD)^-1 w_D and moves
+the others by -P_:D (P_DD)^-1 w_D (Hassibi and Stork, Optimal Brain Surgeon, 1993; Frantar and Alistarh,
+Optimal Brain Compression, 2022). Columns are decided from left to right and then stay as they are, so that
+all rows share one P: after column j it is that of the columns behind j, which the Cholesky factor of the
+first P holds (Frantar and Alistarh, SparseGPT, 2023, sec. 3.3). What stays of a group of N:M is the best of
+all its subsets.
 """
 
 from itertools import combinations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from tersor.passes.pruning.pattern import Mask, spread
 from tersor.passes.pruning.unstructured import kept_count, largest
-from tersor.sparsity import NM, Block, Channels, Unstructured
+from tersor.sparsity import NM, Block, Sparsity
 
 DAMPING = 0.01
 """Of the mean of the diagonal, added to it before the moments are inverted (SparseGPT's)."""
@@ -28,9 +29,7 @@ SUBSETS = 128
 Floats = NDArray[np.float64]
 
 
-def surgeon(
-    matrix: Floats, moments: Floats, sparsity: NM | Block | Unstructured | Channels
-) -> tuple[Mask, Floats]:
+def surgeon(matrix: Floats, moments: Floats, sparsity: Sparsity) -> tuple[Mask, Floats]:
     """Choose and compensate: the mask of the weights that stay and their new values, both [G * K, n].
 
     `moments` [G, n, n] are of the inputs of each group.
@@ -60,9 +59,7 @@ class _Budget:
         return taken
 
 
-def _one_group(
-    matrix: Floats, moment: Floats, sparsity: NM | Block | Unstructured | Channels, budget: _Budget
-) -> tuple[Mask, Floats]:
+def _one_group(matrix: Floats, moment: Floats, sparsity: Sparsity, budget: _Budget) -> tuple[Mask, Floats]:
     weights, mask = matrix.copy(), np.ones(matrix.shape, np.bool_)
     factor = _factor(moment)
     columns = matrix.shape[1]
@@ -90,32 +87,22 @@ def _factor(moment: Floats) -> Floats:
     damped = moment.copy()
     mean = float(np.trace(moment)) / len(moment)
     damped[np.diag_indices(len(moment))] += DAMPING * mean if mean > 0 else 1.0
-    return np.linalg.cholesky(np.linalg.inv(damped)).T
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).T, np.float64)
 
 
-def _width(sparsity: NM | Block | Unstructured | Channels, columns: int) -> int:
+def _width(sparsity: Sparsity, columns: int) -> int:
     """How many columns are taken together: whole groups and whole blocks."""
     unit = sparsity.m if isinstance(sparsity, NM) else sparsity.inputs if isinstance(sparsity, Block) else 1
     return min(columns, max(1, COLUMNS // unit) * unit)
 
 
-def _chosen(
-    weights: Floats, factor: Floats, sparsity: Block | Unstructured | Channels, budget: _Budget
-) -> Mask:
+def _chosen(weights: Floats, factor: Floats, sparsity: Sparsity, budget: _Budget) -> Mask:
     """Choose among single weights or blocks by their costs, each as if it went alone."""
     if not isinstance(sparsity, Block):
         costs = np.square(weights / np.diagonal(factor))
         return largest(costs, budget.take(costs.size))
-    costs = np.stack(
-        [
-            _cost(
-                weights[:, at : at + sparsity.inputs],
-                factor[at : at + sparsity.inputs, at : at + sparsity.inputs],
-            )
-            for at in range(0, weights.shape[1], sparsity.inputs)
-        ],
-        axis=1,
-    )
+    parts = [slice(at, at + sparsity.inputs) for at in range(0, weights.shape[1], sparsity.inputs)]
+    costs = np.stack([_cost(weights[:, part], factor[part, part]) for part in parts], axis=1)
     blocks = costs.reshape(-1, sparsity.outputs, costs.shape[1]).sum(axis=1)
     return spread(largest(blocks, budget.take(blocks.size)), sparsity)
 
@@ -134,11 +121,10 @@ def _best_of_group(weights: Floats, factor: Floats, pattern: NM) -> Mask:
         costs = np.square(weights / np.diagonal(factor))
         order = np.argsort(-costs, axis=1, kind="stable")[:, pattern.n :]
     else:
+        curvatures = [np.linalg.inv(inverse[np.ix_(out, out)]) for out in dropped]
         costs = [
-            np.einsum(
-                "ki,ij,kj->k", weights[:, out], np.linalg.inv(inverse[np.ix_(out, out)]), weights[:, out]
-            )
-            for out in dropped
+            np.einsum("ki,ij,kj->k", weights[:, out], curvature, weights[:, out])
+            for out, curvature in zip(dropped, curvatures, strict=True)
         ]
         order = np.array(dropped)[np.argmin(np.stack(costs), axis=0)]
     np.put_along_axis(mask, order, False, axis=1)

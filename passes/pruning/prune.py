@@ -2,9 +2,9 @@
 
 conv2d | matmul(x, w) + b   ->   conv2d | matmul(x, v) + c      v zero outside a mask
 
-The criterion of the recipe chooses the mask; with `repair` the weights that stay are fitted (`repair`). Layers
-that were reshaped before, factors and what reads fewer channels, have inputs that calibration has not seen: of
-those the largest weights stay, as they are.
+The criterion of the recipe chooses the mask; with `repair` the weights that stay are fitted. Layers that were
+reshaped before, factors and what reads fewer channels, have inputs that calibration has not seen: of those
+the largest weights stay, as they are.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def prune(
     `statistics` have the Gram matrices of those layers where the criterion or the repair needs them, of the
     network as it came. Raises UserError for a pattern that a layer cannot have, and where there are none.
     """
-    wanted = {name: scheme.sparsity for name, scheme in schemes.items() if _is_pattern(scheme.sparsity)}
+    wanted = {name: pattern for name, scheme in schemes.items() if (pattern := _pattern(scheme))}
     if not wanted:
         return mod
     criterion = criterion_of(recipe.criterion)
@@ -77,8 +77,8 @@ def prune(
     return replace_weights(mod, values)
 
 
-def _is_pattern(sparsity: Sparsity | None) -> bool:
-    return sparsity is not None and not isinstance(sparsity, Channels)
+def _pattern(scheme: Scheme) -> Sparsity | None:
+    return None if isinstance(scheme.sparsity, Channels) else scheme.sparsity
 
 
 def _thinned(layers: Mapping[str, Dense], recipe: Recipe) -> dict[str, tuple[Floats, Floats | None]]:
@@ -97,7 +97,7 @@ def _thinned(layers: Mapping[str, Dense], recipe: Recipe) -> dict[str, tuple[Flo
     return changed
 
 
-def _places(graph: Graph, wanted: Mapping[str, Sparsity | None]) -> dict[str, _Place]:
+def _places(graph: Graph, wanted: Mapping[str, Sparsity]) -> dict[str, _Place]:
     found: dict[str, _Place] = {}
     for part in find_parts(graph):
         sparsity = wanted.get(part.layer)
@@ -129,8 +129,8 @@ def _gram(statistics: Statistics | None, layer: str, matrix: Floats) -> Gram | N
     grams = statistics.grams if statistics else {}
     if layer not in grams and layer.rpartition(".")[0] not in grams:
         raise UserError(
-            f"pruning {layer!r} by its inputs, or repairing it, needs their moments: calibrate with this recipe, "
-            "or set criterion = magnitude and repair = false in it"
+            f"pruning {layer!r} by its inputs, or repairing it, needs their moments: calibrate with "
+            "this recipe, or set criterion = magnitude and repair = false in it"
         )
     gram = grams.get(layer)
     return gram if gram is not None and gram.columns == matrix.shape[1] else None

@@ -47,10 +47,9 @@ def bias_change(matrix: Floats, fitted: Floats, mean: Floats) -> Floats:
 def _fit(matrix: Floats, mask: NDArray[np.bool_], moment: Floats, ridge: float) -> Floats:
     fitted = np.where(mask, matrix, 0.0)
     patterns, which = np.unique(mask, axis=0, return_inverse=True)
-    order = np.argsort(which.reshape(-1), kind="stable")
-    for pattern, rows in zip(
-        patterns, np.split(order, np.cumsum(np.bincount(which.reshape(-1)))[:-1]), strict=True
-    ):
+    which = which.reshape(-1)
+    alike = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
+    for pattern, rows in zip(patterns, alike, strict=True):
         kept, dropped = np.flatnonzero(pattern), np.flatnonzero(~pattern)
         if not (len(kept) and len(dropped)):
             continue

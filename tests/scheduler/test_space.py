@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,11 +36,12 @@ def test_two_activations_have_no_weight_to_thin_or_factor() -> None:
     assert candidates(Layer("matmul.0", "matmul", N=8, K=8, C=8, weight_bearing=False)) == (FP32, INT8)
 
 
-def test_a_convolution_is_not_thinned_and_the_reason_is_kept() -> None:
-    space = explore(CONV, anything_goes)
+def test_a_convolution_is_thinned_along_its_channels_or_the_reason_is_kept() -> None:
+    assert [str(scheme) for scheme in explore(CONV, anything_goes).legal] == ["fp32", "int8", "int8+2:4"]
+    space = explore(replace(CONV, C=3), anything_goes)
     assert [str(scheme) for scheme in space.legal] == ["fp32", "int8"]
     assert [(str(s), why) for s, why in space.refused] == [
-        ("int8+2:4", "2:4 sparsity is for dense layers, this is a conv2d")
+        ("int8+2:4", "2:4 sparsity needs a multiple of 4 inputs, got 3")
     ]
 
 
