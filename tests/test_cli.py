@@ -126,6 +126,19 @@ def test_presets_are_listed(tersor: Tersor) -> None:
     assert "int8-dynamic" in result.out
 
 
+def test_a_compressed_model_is_packed_and_built_again(folder: Path, tersor: Tersor) -> None:
+    pytest.importorskip("constriction")
+    result = tersor("pack", folder / "out", folder / "mlp.onnx", "-o", folder / "mlp.tersor")
+    assert (result.code, result.err) == (0, "")
+    assert "by their entropy" in result.out
+    assert (folder / "mlp.tersor").stat().st_size < 30_000
+    assert tersor("unpack", folder / "mlp.tersor", "--out", folder / "unpacked").code == 0
+    for name in ("out", "unpacked"):
+        tersor("run", folder / name, "--data", folder / "data.npz", "--out", folder / f"{name}.npz")
+    before, after = (np.load(folder / f"{name}.npz")["y"] for name in ("out", "unpacked"))
+    assert np.array_equal(before, after)
+
+
 def test_sensitivity_measures_layers_one_at_a_time(folder: Path, tersor: Tersor) -> None:
     arguments = "--data", folder / "data.npz", "--schemes", "int8,w2a8", "--samples", 2
     result = tersor("sensitivity", folder / "mlp.onnx", *arguments, "--out", folder / "sensitivity")
@@ -349,6 +362,9 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(
         (("inspect", "out", "--compare", "out", "--data", "data.npz"), "is a directory"),
         (("sensitivity", "mlp.onnx", "--data", "data.npz", "--schemes", "magic"), "--schemes: 'magic'"),
         (("sensitivity", "mlp.onnx", "--data", "missing.npz"), "there is no data"),
+        (("pack", "missing", "mlp.onnx", "-o", "x.tersor"), "holds no report.json"),
+        (("pack", "out", "mlp.onnx", "-o", "missing/x.tersor"), "does not exist"),
+        (("unpack", "mlp.onnx", "--out", "not"), "mlp.onnx is no container"),
         (("compress",), "Missing argument"),
         (("melt",), "melt"),
     ],
