@@ -10,6 +10,7 @@ from tersor.needs import BY_INPUT
 from tersor.network import Network
 from tersor.passes.pruning.selection import select_channels
 from tersor.plan import LayerPlan, Plan
+from tersor.rank_rule import parse_request
 from tersor.scheme import Scheme
 from tersor.sparsity import Channels
 from tersor.statistics import Statistics
@@ -23,7 +24,7 @@ def chooses_by_data(request: Plan | Config | str) -> bool:
             return False
     else:
         config = request if isinstance(request, Config) else Config(scheme=request)
-        texts = [] if config.scheme == "auto" else [Scheme.parse(config.scheme)]
+        texts = [] if config.scheme == "auto" else [parse_request(config.scheme)[0]]
         schemes, recipe = [*texts, *(rule.scheme for rule in config.rules)], config.recipe
     return recipe.criterion in BY_INPUT and any(isinstance(each.sparsity, Channels) for each in schemes)
 

@@ -1,5 +1,8 @@
 """A rule for ranks asked of a whole network: the plan holds numbers, or why there are none."""
 
+import numpy as np
+
+from tersor.compiler import compile, load_model
 from tersor.frontend import import_model
 from tersor.lowering import canonical, plan_for
 from tersor.passes.extract import extract
@@ -26,3 +29,14 @@ def test_a_layer_without_factors_says_why() -> None:
     mod = canonical(import_model(conv_kinds()))
     plan = plan_for("int8+rank-vbmf", mod, detect(), None)
     assert "no rank-vbmf: only convolutions without groups" in plan.layers["grouped.weight"].reason
+
+
+def test_a_network_is_compiled_with_them_and_the_plan_does_it_again() -> None:
+    model = load_model(residual_net(), check=False)
+    samples = [model.buckets.largest.draw() for _ in range(2)]
+    compiled = compile(model, samples, "int8+rank-macs60", measure=False)
+    schemes = [layer.scheme for layer in compiled.plan.layers.values()]
+    assert any(scheme.factor for scheme in schemes)
+    again = compile(model, samples, compiled.plan, measure=False)
+    assert again.plan.layers == compiled.plan.layers
+    np.testing.assert_array_equal(again(samples[0])[0], compiled(samples[0])[0])
