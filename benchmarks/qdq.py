@@ -113,7 +113,7 @@ def _exported(name: str, source: onnx.ModelProto, calibration: Samples, samples:
     statistics = calibrate(model.observe(model.mod), calibration)
     plan = plan_for("int8", model.mod, model.host, statistics)
     ours = _logits(model.runner(model.lowered(compress(model.mod, plan, statistics))), samples)
-    rounded, _ = round_layers(model.mod, plan, statistics)
+    rounded, *_ = round_layers(model.mod, plan, statistics)
     exported = export_onnx(rounded, [spec.name for spec in model.outputs])
     written, optimized = (session(exported, 2, as_written) for as_written in (True, False))
     runtimes: dict[str, Run] = {

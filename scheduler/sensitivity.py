@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from tersor.factor import LowRank
 from tersor.formats.matrix import matrix_of, weight_of
+from tersor.formats.size import reads_codes
 from tersor.passes.decomposition.svd import truncated_svd
 from tersor.passes.pruning.pattern import mask_of
-from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
+from tersor.passes.quantization.weights import rounded
 from tersor.scheme import Scheme
 from tersor.sparsity import Channels
 from tersor.weight_format import Integer
@@ -109,8 +110,7 @@ def product_noises(
 def _rounded_rows(table: Weight, scheme: Scheme) -> Weight:
     if not scheme.weight:
         return table
-    codes, scale = quantize_weight(table, 0, scheme.weight.bits)
-    return dequantize_weight(codes, scale, 0)
+    return rounded(table, 0, scheme.weight, reads_codes(scheme, scales_rows=True))
 
 
 def _output_noise(
@@ -143,8 +143,7 @@ def compress(weight: Weight, scheme: Scheme) -> Weight:
         weight = weight_of(thinned, weight.shape, axis)
     if scheme.weight:
         axis = 1 if weight.ndim == 2 else 0
-        codes, scale = quantize_weight(weight, axis, scheme.weight.bits)
-        weight = dequantize_weight(codes, scale, axis)
+        weight = rounded(weight, axis, scheme.weight, reads_codes(scheme, scales_rows=False))
     return weight
 
 

@@ -21,6 +21,7 @@ from tersor.channel_plan import with_groups, without_channels
 from tersor.config import Config
 from tersor.error import UserError
 from tersor.factor import LowRank, why_no_chain
+from tersor.formats.encoded import Encoded
 from tersor.hardware import Hardware
 from tersor.ir.chains import find_chains, find_gathers, find_products
 from tersor.ir.elementary import legalizations
@@ -32,7 +33,7 @@ from tersor.network import Network
 from tersor.passes.canonicalize import Canonicalize
 from tersor.passes.decomposition.decompose import decompose
 from tersor.passes.decomposition.ranks import choose_factor
-from tersor.passes.encode import encode
+from tersor.passes.encode import encode, thinned_floats
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.integerize import integerize
 from tersor.passes.pruning.channels import drop_channels, narrowed_statistics
@@ -40,6 +41,7 @@ from tersor.passes.pruning.dependency import Dependencies
 from tersor.passes.pruning.prune import prune
 from tersor.passes.quantization.imported import as_float, came_quantized, imported_layers, why_float
 from tersor.passes.quantization.quantize import quantize
+from tersor.passes.quantization.weights import Weights
 from tersor.plan import LayerPlan, Plan
 from tersor.rank_rule import parse_request
 from tersor.rule import assign
@@ -193,25 +195,28 @@ def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tv
 
     Raises UserError if a layer is to be quantized and `statistics` is missing or lacks its tensors.
     """
-    mod, schemes = round_layers(mod, plan, statistics)
+    mod, schemes, encoded = round_layers(mod, plan, statistics)
     if came_quantized(mod) or any(scheme.weight for scheme in schemes.values()):
         dynamic = [name for name, scheme in schemes.items() if scheme.dynamic]
         mod = _named("integerize", partial(integerize, dynamic=dynamic))(mod)
-    return _named("encode", partial(encode, schemes=schemes))(mod)
+    return _named("encode", partial(encode, encoded=encoded))(mod)
 
 
 def round_layers(
     mod: tvm.IRModule, plan: Plan, statistics: Statistics | None
-) -> tuple[tvm.IRModule, dict[str, Scheme]]:
+) -> tuple[tvm.IRModule, dict[str, Scheme], dict[str, Encoded]]:
     """Carry out a plan as far as other tools can follow: float operators, rounding written between them.
 
-    Gives the module and the schemes of its layers. Raises UserError as `compress` does.
+    Gives the module, the schemes of its layers, and how their weights are stored. Raises UserError as
+    `compress` does.
     """
     if came_quantized(mod):
         schemes = {name: layer.scheme for name, layer in plan.layers.items()}
         kept = {name for name, scheme in schemes.items() if scheme.weight}
-        return as_float(mod, set(imported_layers(mod)) - kept), schemes
+        return as_float(mod, set(imported_layers(mod)) - kept), schemes, {}
     mod, schemes = reshape_layers(mod, plan, statistics)
+    weights = Weights()
+    weights.encoded.update(thinned_floats(mod, schemes))
     if any(scheme.weight for scheme in schemes.values()):
         if statistics is None:
             raise UserError(
@@ -224,9 +229,10 @@ def round_layers(
             statistics=statistics,
             method=plan.recipe.calibration,
             correct_bias=plan.recipe.bias_correction,
+            weights=weights,
         )
         mod = _named("quantize", rounded)(mod)
-    return mod, schemes
+    return mod, schemes, weights.encoded
 
 
 def reshape_layers(

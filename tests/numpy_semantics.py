@@ -11,11 +11,11 @@ import numpy as np
 
 from tersor import arithmetic as A
 from tersor.ir import operators as ops
+from tersor.ir.decoders import read_decoder
 from tersor.ir.graph import Array, Expr, Graph, operator, pair
 from tersor.ir.operators import call_arguments, read_operator
 from tersor.ir.recurrent import Gru, Lstm, read_cell
 from tersor.ir.untyped import relax
-from tersor.storage import decode_nm
 
 
 class Meaning:
@@ -43,6 +43,9 @@ class Meaning:
         step = read_operator(self.graph.mod, value)
         if step is not None:
             return OPERATORS[type(step)](step, *(self._value(each) for each in call_arguments(value)))
+        decode: Any = read_decoder(self.graph.mod, value)
+        if decode is not None:
+            return decode.run(*(self._value(each) for each in call_arguments(value)))
         cell = read_cell(self.graph.mod, value)
         if cell is not None:
             return run_cell(cell, [self._value(each) for each in call_arguments(value)])
@@ -73,7 +76,6 @@ OPERATORS: dict[type, Callable[..., Any]] = {
     ops.AveragePool: lambda s, x: A.average_pool(
         x, s.multiplier, s.in_zero_point, s.zero_point, s.kernel, s.stride
     ),
-    ops.DecodeNM: lambda s, values, positions: decode_nm(values, positions, s.n, s.m),
     ops.Product: lambda s, a, b: A.product(a, s.a_zero_point, b, s.b_zero_point),
     ops.RowScale: lambda _, x: A.row_scale(x),
     ops.QuantizeRows: lambda _, x, scale: A.quantize_rows(x, scale),

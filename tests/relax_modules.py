@@ -7,6 +7,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tersor.formats.encoded import Encoded
+from tersor.ir.decoders import emit_decoders
 from tersor.ir.graph import Builder, Graph, bind_weights, expose, shape_of
 from tersor.ir.operators import Operator, prim_func
 from tersor.passes.calibrate import calibrate
@@ -48,6 +50,10 @@ class Net:
         function = prim_func(operator, *described)
         shape = [int(extent) for extent in function.params[-1].shape]
         return self._builder.call(function, operator.name, arguments, shape, operator.output)
+
+    def decoded(self, name: str, encoded: Encoded) -> Expr:
+        """Decode a stored weight."""
+        return emit_decoders(self._builder, name, encoded)
 
     def conv(self, x: Expr, name: str, weight: Array, bias: Array | None = None, **attributes: Any) -> Expr:
         y = self.emit(relax.op.nn.conv2d(x, self.weight(f"{name}.weight", weight), **attributes))

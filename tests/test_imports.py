@@ -32,7 +32,6 @@ NOUNS = {
     "scheme",
     "sparsity",
     "statistics",
-    "storage",
     "units",
     "weight_format",
 }

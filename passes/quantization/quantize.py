@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tersor.error import UserError
+from tersor.formats.encoded import Encoded
 from tersor.ir.chains import Chain, activation_limits, find_chains, find_gathers, find_products
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.recurrent import find_recurrences
@@ -27,7 +28,7 @@ from tersor.passes.quantization.channel_steps import by_input, channel_steps, ti
 from tersor.passes.quantization.migration import Channels, migration
 from tersor.passes.quantization.ranges import Method, affine, ranges, symmetric
 from tersor.passes.quantization.recurrent import emit_quantized
-from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
+from tersor.passes.quantization.weights import Weights
 from tersor.scheme import Scheme
 from tersor.statistics import Statistics, TensorStatistics
 
@@ -59,19 +60,21 @@ def quantize(
     statistics: Statistics,
     method: Method = "mse",
     correct_bias: bool = True,
+    weights: Weights | None = None,
 ) -> Module:
     """Quantize the layers whose scheme says so; `schemes` is by layer name, a missing one is fp32.
 
+    `weights` rounds the weights, by default to the nearest numbers, and then has them as they are stored.
     Raises UserError if the statistics lack a tensor that is to be quantized.
     """
-    return _Quantizer(mod, schemes, statistics, method, correct_bias).rewrite()
+    return _Quantizer(mod, schemes, statistics, method, correct_bias, weights or Weights()).rewrite()
 
 
 def grids(
     mod: Module, schemes: Mapping[str, Scheme], statistics: Statistics, method: Method = "mse"
 ) -> dict[str, Quantization]:
     """Give the grid of every tensor that `quantize` would put on one, by the tensor's name."""
-    quantizer = _Quantizer(mod, schemes, statistics, method, True)
+    quantizer = _Quantizer(mod, schemes, statistics, method, True, Weights())
     return {quantizer.names[var]: grid for var, grid in quantizer.quantizations.items()}
 
 
@@ -83,8 +86,10 @@ class _Quantizer:
         statistics: Statistics,
         method: Method,
         correct_bias: bool,
+        weights: Weights,
     ) -> None:
         self.graph = Graph(mod)
+        self.weights = weights
         self.names = tensor_names(mod)
         self.statistics = statistics
         self.method: Method = method
@@ -138,12 +143,14 @@ class _Quantizer:
         if var in self.chains:
             return self._emit_head(builder, self.chains[var], values)
         if var in self.gathers:
-            table = self._emit_weight(builder, self.gathers[var].table, 0)
+            gather = self.gathers[var]
+            rounded = self._rounded(gather.layer, gather.table, 0, scales_rows=True)
+            table = self._emit_weight(builder, gather.table, rounded)
             return builder.emit(relax.op.take(table, rebind(value.args[1], values), 0, "clip"))
         if var in self.recurrences:
             recurrence = self.recurrences[var]
-            weight = self.graph.weights[recurrence.weight]
-            return emit_quantized(builder, recurrence, weight, self.schemes[recurrence.layer], values)
+            rounded = self._rounded(recurrence.layer, recurrence.weight, 1, scales_rows=True)
+            return emit_quantized(builder, recurrence, rounded, self.schemes[recurrence.layer], values)
         return builder.emit(self._with_corrected_bias(builder, var, value, values), var.name)
 
     def _reads_codes(self, var: Expr, value: Expr) -> bool:
@@ -278,8 +285,7 @@ class _Quantizer:
 
     def _emit_head(self, builder: Builder, chain: Chain, values: dict[Expr, Expr]) -> Expr:
         """Emit a layer's operator on codes of its weight, with a bias if its mean error needs one."""
-        axis = 0 if chain.operator == "nn.conv2d" else 1
-        real = self._emit_weight(builder, chain.weight, axis, self._steps(chain))
+        real = self._emit_weight(builder, chain.weight, self._rounded_chain(chain))
         call = relax.Call(chain.call.op, [values[chain.data], real], chain.call.attrs, chain.call.ty_args)
         result = builder.emit(call, chain.variables[0].name)
         if chain.bias is None and self.correct_bias:
@@ -291,12 +297,23 @@ class _Quantizer:
         grid = self.quantizations.get(chain.data)
         return grid.steps if grid is not None and chain.layer in self.has_grid else ()
 
-    def _emit_weight(self, builder: Builder, var: Expr, axis: int, steps: tuple[float, ...] = ()) -> Expr:
-        """Emit the rounded values of a weight times `steps`, with a scale for each index of `axis`."""
-        codes, scale = quantize_weight(times_steps(self.graph.weights[var], steps), axis)
-        stored = builder.weight(var.name, codes)
-        scales = builder.weight(f"{var.name}.scale", scale)
-        return builder.emit(relax.op.dequantize(stored, scales, relax.const(0, "int8"), axis))
+    def _rounded_chain(self, chain: Chain) -> Encoded:
+        axis = 0 if chain.operator == "nn.conv2d" else 1
+        return self._rounded(chain.layer, chain.weight, axis, self._steps(chain))
+
+    def _rounded(
+        self, layer: str, weight: Expr, axis: int, steps: tuple[float, ...] = (), scales_rows: bool = False
+    ) -> Encoded:
+        value, scheme = self.graph.weights[weight], self.schemes[layer]
+        return self.weights.round(layer, value, axis, scheme, steps, scales_rows)
+
+    def _emit_weight(self, builder: Builder, var: Expr, rounded: Encoded) -> Expr:
+        """Emit what a weight was rounded to: its codes times their scales, or plain float32."""
+        stored = builder.weight(var.name, rounded.decode())
+        if rounded.scale is None:
+            return stored
+        scales = builder.weight(f"{var.name}.scale", rounded.scale)
+        return builder.emit(relax.op.dequantize(stored, scales, relax.const(0, "int8"), rounded.axis))
 
     def _with_corrected_bias(
         self, builder: Builder, var: Expr, value: Expr, values: dict[Expr, Expr]
@@ -318,10 +335,8 @@ class _Quantizer:
             return np.zeros(
                 weight.shape[1], np.float32
             )  # statistics take axis 1 of such a tensor as its channels
-        axis = 0 if chain.operator == "nn.conv2d" else 1
         steps = self._steps(chain)
-        rounded = dequantize_weight(*quantize_weight(times_steps(weight, steps), axis), axis)
-        rounded = times_steps(rounded, tuple(1 / step for step in steps))
+        rounded = times_steps(self._rounded_chain(chain).numbers(), tuple(1 / step for step in steps))
         groups = int(chain.attributes.groups) if chain.operator == "nn.conv2d" else 1
         return bias_correction(weight, rounded, self._tensor_statistics(chain.data).mean, groups)
 

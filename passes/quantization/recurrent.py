@@ -12,21 +12,26 @@ from dataclasses import replace
 import numpy as np
 
 from tersor.arithmetic import STATE_LIMIT
-from tersor.ir.graph import Array, Builder, Expr
+from tersor.formats.encoded import Encoded
+from tersor.ir.graph import Builder, Expr
 from tersor.ir.recurrent import Recurrence, call_cell
-from tersor.passes.quantization.weights import quantize_weight
 from tersor.scheme import Scheme
 
 
 def emit_quantized(
-    builder: Builder, recurrence: Recurrence, weight: Array, scheme: Scheme, values: Mapping[Expr, Expr]
+    builder: Builder, recurrence: Recurrence, encoded: Encoded, scheme: Scheme, values: Mapping[Expr, Expr]
 ) -> Expr:
-    """Emit a recurrent layer on codes of its weight, float32 [H, gates * H]; give what its call gives."""
-    codes, scale = quantize_weight(weight, axis=1)
+    """Emit a recurrent layer on the rounded weight [H, gates * H]; give what its call gives.
+
+    The loop reads codes, or the float32 numbers that a format without them stands for.
+    """
+    cell, weight = recurrence.cell, builder.weight(recurrence.layer, encoded.decode())
+    gates, *rest = (values.get(each, each) for each in (recurrence.gates, *recurrence.rest))
+    scale = encoded.scale
+    if scale is None:
+        return call_cell(builder, cell, [gates, weight, *rest])
     if scheme.input is not None:
         scale = (scale / np.float64(STATE_LIMIT)).astype(np.float32)
-    cell = replace(recurrence.cell, weight="int8", state="float32" if scheme.input is None else "int8")
-    stored = builder.weight(recurrence.layer, codes)
+    cell = replace(cell, weight="int8", state="float32" if scheme.input is None else "int8")
     multiplier = builder.weight(f"{recurrence.layer}.multiplier", scale)
-    gates, *rest = (values.get(each, each) for each in (recurrence.gates, *recurrence.rest))
-    return call_cell(builder, cell, [gates, stored, multiplier, *rest])
+    return call_cell(builder, cell, [gates, weight, multiplier, *rest])

@@ -1,48 +1,101 @@
-"""Quantize weights: symmetric signed integers with one scale per output channel.
+"""Round weights: every weight of a network to numbers of its scheme's format, and how they are stored.
 
-w   ->   codes * scale[channel],   |codes| <= 2^(bits - 1) - 1
+w   ->   canonical matrix   ->   numbers on a grid   ->   Encoded
 """
 
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tersor.error import UserError
+from tersor.formats.encoded import Encoded, encode
+from tersor.formats.grids import Grid, Matrix, fit
+from tersor.formats.matrix import matrix_of, weight_of
+from tersor.formats.scales import Method
+from tersor.formats.size import reads_codes
+from tersor.passes.quantization.channel_steps import times_steps
+from tersor.scheme import Scheme
+from tersor.weight_format import WeightFormat
 
-SHRINK_FACTORS = np.linspace(1.0, 0.5, 41)
-"""Fractions of the largest magnitude tried as a channel's range by "mse"; 1.0 first, so that it wins ties."""
+Steps = tuple[float, ...]
+Rounding = Callable[[str, Matrix, WeightFormat, bool, Steps], tuple[Matrix, Grid]]
+"""(layer, matrix, format, whether as int8 codes, steps of the input's channels that are in the matrix)
+-> numbers of a grid, and the grid; zeros of the matrix stay zero."""
 
 
-def quantize_weight(
-    weight: NDArray[np.float32], axis: int, bits: int = 8, method: Literal["minmax", "mse"] = "minmax"
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a weight to codes (int8, the weight's shape) and scales (float32, [weight.shape[axis]]).
+def nearest(
+    layer: str, matrix: Matrix, format: WeightFormat, integer: bool, steps: Steps
+) -> tuple[Matrix, Grid]:
+    """Round to the nearest number of a grid that reaches the largest weight."""
+    grid = fit(matrix, format, integer)
+    return grid.nearest(matrix), grid
 
-    `axis` is the output channels' axis. "minmax" maps a channel's largest magnitude to the largest code,
-    "mse" takes the range with the least squared error. Rounds half to even. A channel of zeros gets
-    scale 1.
 
-    Raises UserError for NaN and infinite weights.
-    """
-    if not 2 <= bits <= 8:
-        raise ValueError(f"codes are int8: bits must be 2 to 8, got {bits}")
-    if not np.isfinite(weight).all():
-        raise UserError("a weight with NaN or infinite values cannot be quantized")
-    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float32)
-    largest = np.abs(rows).max(axis=1)
-    factors = SHRINK_FACTORS if method == "mse" else SHRINK_FACTORS[:1]
-    codes, scale = _round(rows, largest, bits)
-    error = _squared_error(rows, codes, scale)
-    for factor in factors[1:]:
-        shrunk_codes, shrunk_scale = _round(rows, largest * np.float32(factor), bits)
-        shrunk_error = _squared_error(rows, shrunk_codes, shrunk_scale)
-        better = shrunk_error < error
-        codes = np.where(better[:, None], shrunk_codes, codes)
-        scale = np.where(better, shrunk_scale, scale)
-        error = np.where(better, shrunk_error, error)
-    moved_shape = np.moveaxis(weight, axis, 0).shape
-    return np.ascontiguousarray(np.moveaxis(codes.reshape(moved_shape), 0, axis)), scale
+class Weights:
+    """Rounds the weights of a network, each once; `encoded` has them by layer, as they are stored."""
+
+    def __init__(self, rounding: Rounding = nearest) -> None:
+        self._rounding = rounding
+        self.encoded: dict[str, Encoded] = {}
+
+    def round(
+        self,
+        layer: str,
+        weight: NDArray[np.float32],
+        axis: int,
+        scheme: Scheme,
+        steps: Steps = (),
+        scales_rows: bool = False,
+    ) -> Encoded:
+        """Round a weight times `steps` as its scheme says; `axis` is that of the output channels.
+
+        `scales_rows` as of `reads_codes`. Raises UserError for NaN and infinite weights, and for a weight
+        that cannot be stored in the scheme's pattern.
+        """
+        if layer not in self.encoded:
+            scaled = times_steps(weight, steps)
+            self.encoded[layer] = self._encode(layer, scaled, axis, scheme, steps, scales_rows)
+        return self.encoded[layer]
+
+    def _encode(
+        self,
+        layer: str,
+        weight: NDArray[np.float32],
+        axis: int,
+        scheme: Scheme,
+        steps: Steps,
+        scales_rows: bool,
+    ) -> Encoded:
+        assert scheme.weight is not None
+        matrix = matrix_of(weight, axis)
+        integer = reads_codes(scheme, scales_rows)
+        values, grid = self._rounding(layer, matrix, scheme.weight, integer, steps)
+        return stored(layer, values, grid, scheme, weight.shape, axis)
+
+
+def stored(
+    layer: str, values: Matrix, grid: Grid, scheme: Scheme, shape: tuple[int, ...], axis: int
+) -> Encoded:
+    """Store numbers on a grid as a scheme says. Raises UserError if they do not have its pattern."""
+    try:
+        return encode(values, grid, scheme.sparsity, shape, axis)
+    except ValueError as error:
+        raise UserError(
+            f"the weight of {layer!r} cannot be stored as {scheme}: {error}: change its scheme"
+        ) from error
+
+
+def rounded(
+    weight: NDArray[np.float32],
+    axis: int,
+    format: WeightFormat,
+    integer: bool = True,
+    method: Method = "nearest",
+) -> NDArray[np.float32]:
+    """Give the numbers of a format nearest to a weight, in its shape. Raises UserError as `fit` does."""
+    matrix = matrix_of(weight, axis)
+    return weight_of(fit(matrix, format, integer, method).nearest(matrix), weight.shape, axis)
 
 
 def dequantize_weight(codes: NDArray[np.int8], scale: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
@@ -50,20 +103,3 @@ def dequantize_weight(codes: NDArray[np.int8], scale: NDArray[np.float32], axis:
     shape = [1] * codes.ndim
     shape[axis] = -1
     return codes.astype(np.float32) * scale.reshape(shape)
-
-
-def _round(
-    rows: NDArray[np.float32], largest: NDArray[np.float32], bits: int
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    limit = 2 ** (bits - 1) - 1
-    scale = largest / np.float32(limit)
-    # A scale below the normal numbers has lost its digits: such a channel is zero for all that follows.
-    scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
-    codes = np.clip(np.rint(rows / scale[:, None]), -limit, limit)
-    return codes.astype(np.int8), scale
-
-
-def _squared_error(
-    rows: NDArray[np.float32], codes: NDArray[np.int8], scale: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    return np.square(rows - codes * scale[:, None], dtype=np.float64).sum(axis=1)

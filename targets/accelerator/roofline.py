@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from tersor.cost import Cost
 from tersor.factor import why_no_chain
+from tersor.formats.size import stored_bytes
 from tersor.hardware import Hardware, Memory
 from tersor.layer import Layer
 from tersor.scheme import Scheme
 from tersor.sparsity import NM
-from tersor.storage import storage_bytes
 from tersor.weight_format import Integer
 
 
@@ -59,7 +59,7 @@ def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
     if reason := why_not(layer, scheme, hardware):
         raise ValueError(reason)
     first, *others = (_estimate_part(part, scheme, hardware) for part in _parts(layer, scheme))
-    return sum(others, start=first) + Cost(size=storage_bytes(layer, scheme))
+    return sum(others, start=first) + Cost(size=stored_bytes(layer, scheme))
 
 
 def _estimate_part(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
@@ -89,9 +89,9 @@ def _parts(layer: Layer, scheme: Scheme) -> tuple[Layer, ...]:
 def _traffic(layer: Layer, scheme: Scheme) -> int:
     """Bytes of the weight as stored, the input and the output of a part, not to be factored again."""
     if layer.operator == "gather":  # only the rows that are looked up move
-        weight = storage_bytes(replace(layer, C=layer.N), scheme)
+        weight = stored_bytes(replace(layer, C=layer.N), scheme)
     elif layer.weight_bearing:
-        weight = storage_bytes(layer, replace(scheme, factor=None), bias=False)
+        weight = stored_bytes(layer, replace(scheme, factor=None), bias=False)
     else:
         weight = _elements(layer.weight_count, scheme)
     return weight + _activation_bytes(layer, scheme)

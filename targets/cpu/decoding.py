@@ -44,7 +44,7 @@ class DecodedWeight:
 def find_chains_of_weights(mod: Module) -> dict[str, Chain]:
     """Find the weights of layers and tables that are computed from constants alone, by layer.
 
-    A layer is named by the first constant that its chain reads, without what follows `.values`.
+    A layer is named by the `.values` that its chain reads, or by the first constant.
     """
     graph = Graph(mod)
     constant: set[Expr] = set()
@@ -159,7 +159,9 @@ def _chain(graph: Graph, head: Expr) -> Chain:
     bindings.reverse()
     read = [operand for _, value in bindings for operand in operands(value)]
     constants = {var: graph.weights[var] for var in dict.fromkeys(read) if var in graph.weights}
-    layer = next(iter(constants)).name.partition(".values")[0]
+    names = [var.name for var in constants]
+    values = next((name for name in names if ".values" in name), names[0])
+    layer = values.partition(".values")[0]
     return Chain(layer, tuple(bindings), constants)
 
 

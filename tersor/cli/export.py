@@ -33,7 +33,7 @@ def export(
         show("importing", 0, None)
         imported = open_model(model, folder, report)
         plan_for(plan, imported.mod, imported.host, statistics)  # that it is for this model
-        rounded, _ = round_layers(imported.mod, plan, statistics)
+        rounded, *_ = round_layers(imported.mod, plan, statistics)
         exported = export_onnx(rounded, [spec.name for spec in imported.outputs], imported.name)
     _write(file, exported)
     Console(highlight=False, soft_wrap=True).print(f"written to {file}", markup=False)

@@ -29,7 +29,8 @@ from tersor.formats.decoding import (
     Step,
     Unpack,
 )
-from tersor.ir.graph import Expr, Module
+from tersor.formats.encoded import Encoded
+from tersor.ir.graph import Builder, Expr, Module, shape_of
 from tersor.ir.operators import ATTRIBUTE, Shape, read_marker
 
 Type = tuple[Shape, str]
@@ -60,6 +61,25 @@ def decoder(step: Step, arguments: Sequence[Type], result: Type) -> Any:
     marker = json.dumps({"operator": step.name, **asdict(step)}, sort_keys=True)
     function: Any = builder.get()
     return function.with_attr(ATTRIBUTE, marker)
+
+
+def emit_decoders(builder: Builder, layer: str, encoded: Encoded) -> Expr:
+    """Emit the steps from the stored arrays of a layer to its weight, and give it.
+
+    The arrays become the weights `<layer>.values` and so on; numpy's results say what shapes the steps have.
+    """
+    known = dict(encoded.arrays)
+    emitted = {name: builder.weight(f"{layer}.{name}", array) for name, array in known.items()}
+    last = "values"
+    for decode in encoded.steps:
+        made = decode.step.run(*(known[name] for name in decode.reads))
+        arguments = [emitted[name] for name in decode.reads]
+        types = [(shape_of(each), str(each.ty.dtype)) for each in arguments]
+        function = decoder(decode.step, types, (made.shape, str(made.dtype)))
+        last = decode.result
+        known[last] = made
+        emitted[last] = builder.call(function, decode.step.name, arguments, made.shape, str(made.dtype))
+    return emitted[last]
 
 
 def read_decoder(mod: Module, expr: Expr) -> Step | None:

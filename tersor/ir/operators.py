@@ -198,36 +198,6 @@ class AveragePool:
 
 
 @dataclass(frozen=True)
-class DecodeNM:
-    """(int8 values [C*n/m, K], uint8 packed positions) -> int8 codes [C, K] (`storage.decode_nm`)."""
-
-    n: int
-    m: int
-    bits: int
-    name: ClassVar[str] = "decode_nm"
-    output: ClassVar[str] = "int8"
-
-    def compute(self, values: Expr, positions: Expr) -> Expr:
-        """Describe the computation: a code is the kept value whose position it has, else 0."""
-        kept, outputs = values.shape
-        per_byte = 8 // self.bits
-
-        def position(row: Expr, column: Expr) -> Expr:
-            byte = positions(row // per_byte, column).astype("int32")
-            return (byte >> (row % per_byte * self.bits).astype("int32")) & ((1 << self.bits) - 1)
-
-        def code(c: Expr, k: Expr) -> Expr:
-            result = tirx.const(0, "int8")
-            for j in range(self.n):
-                row = c // self.m * self.n + j
-                matches = position(row, k).equal((c % self.m).astype("int32"))
-                result = tirx.Select(matches, values(row, k), result)
-            return result
-
-        return te.compute((kept // self.n * self.m, outputs), code)
-
-
-@dataclass(frozen=True)
 class Product:
     """(uint8 a [..., M, C], uint8 b [..., C, K]) -> int32 [..., M, K] (`arithmetic.product`)."""
 
@@ -307,7 +277,6 @@ Operator = (
     | Add
     | Rescale
     | AveragePool
-    | DecodeNM
     | Product
     | RowScale
     | QuantizeRows
@@ -324,7 +293,6 @@ _OPERATORS: dict[str, Callable[..., Operator]] = {
         Add,
         Rescale,
         AveragePool,
-        DecodeNM,
         Product,
         RowScale,
         QuantizeRows,

@@ -14,7 +14,6 @@ from tersor.ir.graph import Graph
 from tersor.ir.operators import (
     Add,
     AveragePool,
-    DecodeNM,
     Dequantize,
     GatherRows,
     Operator,
@@ -30,8 +29,6 @@ from tersor.ir.operators import (
     prim_func,
     read_operator,
 )
-from tersor.sparsity import NM
-from tersor.storage import decode_nm, encode_nm, index_bits
 from tests.relax_modules import Net
 
 RNG = np.random.default_rng(0)
@@ -103,17 +100,6 @@ def average_case(kernel: tuple[int, int], stride: tuple[int, int], channels_last
     return Case(step, (x,), pooled)
 
 
-def decode_case(n: int, m: int) -> Case:
-    weight = RNG.integers(-127, 128, (3 * m, 7)).astype(np.int8)
-    groups = weight.reshape(3, m, 7)
-    for g, k in np.ndindex(3, 7):
-        groups[g, RNG.permutation(m)[: m - n], k] = 0
-    groups[1, :, 3] = 0  # a group without a single nonzero
-    values, positions = encode_nm(weight, n, m)
-    np.testing.assert_array_equal(decode_nm(values, positions, n, m), weight)
-    return Case(DecodeNM(n, m, index_bits(NM(n, m))), (values, positions), weight)
-
-
 def last_axis(acc: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(acc.transpose(0, 2, 3, 1))
 
@@ -180,11 +166,6 @@ CASES = {
         RNG.uniform(0.1, 2, 11).astype(np.float32),
         np.array([[0, 10, 3], [11, -1, 2**40]]),
     ),
-    "decode_nm 2:4": decode_case(2, 4),
-    "decode_nm 1:4": decode_case(1, 4),
-    "decode_nm 4:8": decode_case(4, 8),
-    "decode_nm 3:5": decode_case(3, 5),
-    "decode_nm 1:16": decode_case(1, 16),
 }
 
 

@@ -21,10 +21,10 @@ from tersor.ir.operators import (
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
 from tersor.passes.quantization.ranges import affine, ranges
-from tersor.passes.quantization.weights import quantize_weight
 from tersor.scheme import FP32, INT8
 from tersor.statistics import Statistics
 from tests.relax_modules import Net, compiled, he, residual_net, run, samples, schemes_for, statistics_of
+from tests.rounded_weights import quantize_weight
 
 op = relax.op
 

@@ -15,10 +15,10 @@ from tersor.layer import Layer
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
-from tersor.passes.quantization.weights import quantize_weight
 from tersor.scheme import FP32, INT8, W8A32, Scheme
 from tersor.statistics import Statistics
 from tests.relax_modules import attention_net, compiled, statistics_of, token_samples
+from tests.rounded_weights import quantize_weight
 
 DYNAMIC = replace(INT8, dynamic=True)
 DENSE = ("q.weight", "k.weight", "v.weight", "out.weight")

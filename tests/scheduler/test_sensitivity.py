@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tersor.factor import LowRank
 from tersor.passes.decomposition.svd import truncated_svd
-from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
+from tersor.passes.quantization.weights import dequantize_weight
 from tersor.scheduler.sensitivity import (
     Activations,
     Operand,
@@ -17,6 +17,7 @@ from tersor.scheduler.sensitivity import (
 )
 from tersor.scheme import FP32, INT8, W8A32, Scheme
 from tersor.weight_format import Integer
+from tests.rounded_weights import quantize_weight
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tersor.passes.quantization.bias_correction import bias_correction
-from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
+from tersor.passes.quantization.weights import dequantize_weight
+from tests.rounded_weights import quantize_weight
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:

@@ -14,10 +14,11 @@ from tersor.ir.graph import Graph, operator, weights_of
 from tersor.passes.quantization.bias_correction import bias_correction
 from tersor.passes.quantization.quantize import quantize
 from tersor.passes.quantization.ranges import affine, ranges
-from tersor.passes.quantization.weights import dequantize_weight, quantize_weight
+from tersor.passes.quantization.weights import dequantize_weight
 from tersor.scheme import FP32, INT8
 from tersor.statistics import Statistics
 from tests.relax_modules import Net, he, residual_net, run, samples, schemes_for, statistics_of
+from tests.rounded_weights import quantize_weight
 
 op = relax.op
 W = np.array([[1, -2, 0.5], [0.25, 1, -1]], np.float32)

@@ -6,10 +6,9 @@ import tvm
 from tvm import relax
 
 from tersor.ir import operators
-from tersor.sparsity import NM
-from tersor.storage import encode_nm, index_bits
 from tersor.targets.cpu.lowering import lower
 from tests.relax_modules import Net, he, samples
+from tests.rounded_weights import encoded_codes
 from tests.targets.cpu.lowered_networks import HOST, assert_same, conv, execute, stored
 
 op = relax.op
@@ -45,14 +44,13 @@ def test_a_decoded_weight_is_packed_at_run_time(channels: int, outputs: int, row
     rng = np.random.default_rng(0)
     weight = rng.integers(-127, 128, (channels, outputs)).astype(np.int8)
     weight.reshape(-1, 4, outputs)[:, rng.permutation(4)[:2]] = 0
-    values, positions = encode_nm(weight, 2, 4)
+    stored = encoded_codes(weight, "int8+2:4")
 
     def network(encoded: bool) -> tvm.IRModule:
         net = Net((rows, channels), "uint8")
         dense = net.weight("fc", weight)
         if encoded:
-            parts = net.weight("fc.values", values), net.weight("fc.positions", positions)
-            dense = net.call(operators.DecodeNM(2, 4, index_bits(NM(2, 4))), *parts)
+            dense = net.decoded("fc", stored)
         product = net.emit(op.matmul(net.inputs[0], dense, out_dtype="int32"))
         acc = net.emit(op.add(product, net.weight("b", np.arange(outputs, dtype=np.int32))))
         scale = net.weight("m", np.ones(outputs, np.float32))

@@ -16,13 +16,12 @@ from tersor.ir.graph import Expr, weights_of
 from tersor.ir.recurrent import Gru, Number, call_cell
 from tersor.lowering import build
 from tersor.runner import Runner
-from tersor.sparsity import NM
-from tersor.storage import encode_nm, index_bits
 from tersor.targets.cpu.decode_once import DECODE, decoded_entry
 from tersor.targets.cpu.decoding import evaluate, find_chains_of_weights, with_dense_weights
 from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.lowering import Lowered, lower
 from tests.relax_modules import Net
+from tests.rounded_weights import encoded_codes
 
 Array = npt.NDArray[Any]
 HOST = detect()
@@ -190,13 +189,11 @@ def test_what_decodes_nothing_has_one_function() -> None:
     assert not machine.module.implements_function(DECODE)
 
 
-def test_a_chain_is_named_by_the_first_constant_that_it_reads() -> None:
+def test_a_chain_is_named_by_the_values_that_it_reads() -> None:
     weight = np.zeros((8, 3), np.int8)
     weight[::4] = 5
-    values, positions = encode_nm(weight, 2, 4)
     net = Net((1, 8), "uint8")
-    parts = net.weight("fc.weight.values", values), net.weight("fc.weight.positions", positions)
-    decoded = net.call(operators.DecodeNM(2, 4, index_bits(NM(2, 4))), *parts)
+    decoded = net.decoded("fc.weight", encoded_codes(weight, "int8+2:4"))
     mod = net.finish(net.emit(op.matmul(net.inputs[0], decoded, out_dtype="int32")))
     chains = find_chains_of_weights(mod)
     assert list(chains) == ["fc.weight"]
