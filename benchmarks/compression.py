@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from peers import nncf_int8, onnxruntime_int8, session
 from rows import Row, print_rows, write_rows
+from sparsity import sparsity
 from tasks import Accuracy, Run, Task, one_by_one, tasks
 
 import tersor
@@ -93,6 +94,7 @@ def _whole_batches(task: Task, opened: object) -> Run:
 
 TABLES: dict[str, tuple[str, Callable[[Sequence[Task]], list[Row]]]] = {
     "int8": ("int8 on the same calibration images", int8),
+    "sparsity": ("pruned without training, in float32 unless int8 is said", sparsity),
 }
 
 

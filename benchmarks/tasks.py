@@ -148,9 +148,12 @@ def _cifar(folder: Path, name: str, limit: int | None) -> Task:
 def _arrays(path: Path, limit: int | None) -> tuple[Array, Array]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"][:limit], arrays["labels"][:limit]
+            images, labels = arrays["images"], arrays["labels"]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    # Images may be sorted by class, so fewer of them are taken evenly.
+    step = max(1, len(images) // limit) if limit else 1
+    images, labels = images[::step][:limit], labels[::step][:limit]
     floats = (images.astype(np.float32) - np.float32(CIFAR_MEAN)) / np.float32(CIFAR_STD)
     return np.ascontiguousarray(floats.transpose(0, 3, 1, 2)), labels.astype(np.int64)
 

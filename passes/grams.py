@@ -20,7 +20,8 @@ from tersor.ir.recurrent import Recurrence
 from tersor.passes.extract import tensor_names
 
 ROWS = 512
-"""Rows of one sample that are counted, at most; of more, every n-th, beginning elsewhere in each sample."""
+"""Rows of one sample, or of one image of a batch, that are counted, at most; of more, every n-th, beginning
+elsewhere in each sample."""
 
 _BITS = 20
 Floats = NDArray[np.float64]
@@ -86,8 +87,13 @@ class GramObserver:
         self._totals: Floats | None = None
 
     def observe(self, window: Window, tensor: NDArray, sample: int) -> None:
-        """Take in one sample's input of the layer; `sample` is its index."""
-        rows = rows_of(window, np.asarray(tensor, np.float32), sample)
+        """Take in one sample's input of the layer, each image of a batch by itself; `sample` is its index."""
+        whole = np.asarray(tensor, np.float32)
+        images = [whole] if window.kernel is None else np.split(whole, len(whole))
+        for index, image in enumerate(images):
+            self._add(rows_of(window, image, sample * len(images) + index))
+
+    def _add(self, rows: NDArray[np.float32]) -> None:
         unit = _unit(rows)
         exact = np.rint(rows.astype(np.float64) / unit)  # [G, rows, n], integers up to 2^20
         products = np.stack([each.T @ each for each in exact]) * unit**2

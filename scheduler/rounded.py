@@ -12,8 +12,9 @@ from tersor.formats.grids import fit
 from tersor.formats.matrix import matrix_of, weight_of
 from tersor.formats.scales import Method
 from tersor.layer import Layer
+from tersor.passes.pruning.pattern import mask_of
 from tersor.scheme import Scheme
-from tersor.sparsity import NM, Block, Channels, Sparsity, Unstructured
+from tersor.sparsity import Channels, Sparsity, why_no_pattern
 
 Matrix = NDArray[np.float32]
 
@@ -44,30 +45,8 @@ def rounded(
 
 def kept(matrix: Matrix, layer: Layer, sparsity: Sparsity) -> NDArray[np.bool_]:
     """Choose the weights of a canonical matrix that stay, by their magnitude. Raises UserError."""
-    rows = len(matrix)
-    match sparsity:
-        case NM(n, m):
-            if layer.C % m:
-                raise UserError(f"{sparsity} needs a multiple of {m} input channels, it has {layer.C}")
-            return _largest(np.abs(matrix).reshape(-1, m), n).reshape(matrix.shape)
-        case Block(outputs, inputs):
-            if rows % outputs or layer.C % inputs:
-                raise UserError(f"{sparsity} does not divide its {rows} outputs and {layer.C} inputs")
-            blocks = np.square(matrix).reshape(rows // outputs, outputs, -1, inputs).sum(axis=(1, 3))
-            stay = _largest(blocks.reshape(1, -1), round(blocks.size * sparsity.density))
-            return stay.reshape(blocks.shape).repeat(outputs, axis=0).repeat(inputs, axis=1)
-        case Unstructured():
-            stay = _largest(np.abs(matrix).reshape(1, -1), round(matrix.size * sparsity.density))
-            return stay.reshape(matrix.shape)
-        case Channels():
-            raise UserError(
-                f"{sparsity} changes its neighbours, too: compress with it and look at the report"
-            )
-
-
-def _largest(values: Matrix, count: int) -> NDArray[np.bool_]:
-    """Mark the `count` largest of each row; of equal ones the first."""
-    mask = np.zeros(values.shape, np.bool_)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    np.put_along_axis(mask, order, True, axis=1)
-    return mask
+    if isinstance(sparsity, Channels):
+        raise UserError(f"{sparsity} changes its neighbours, too: compress with it and look at the report")
+    if reason := why_no_pattern(layer, sparsity):
+        raise UserError(reason)
+    return mask_of(np.square(matrix.astype(np.float64)), sparsity)

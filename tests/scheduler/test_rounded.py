@@ -63,8 +63,8 @@ def test_rows_have_scales_of_their_own(layer: Layer) -> None:
     [
         ("int8+rank4", "rank4 makes other layers"),
         ("int8+channels50", "channels50 changes its neighbours"),
-        ("int8+3:7", "3:7 needs a multiple of 7 input channels, it has 32"),
-        ("int8+block3x4-50", "does not divide its 8 outputs"),
+        ("int8+3:7", "3:7 sparsity needs a multiple of 7 inputs, got 32"),
+        ("int8+block3x4-50", "needs a multiple of 3 outputs, got 8"),
     ],
 )
 def test_what_a_layer_cannot_have_is_refused(text: str, said: str) -> None:
