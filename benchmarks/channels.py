@@ -1,6 +1,6 @@
 """Channel pruning: half of the multiplications gone, and what that saves in time and costs in accuracy.
 
-    python benchmarks/channels.py [--cifar DIR] [--imagenet DIR] [--limit N] [--share 50] [--json OUT] [FILE..]
+    python benchmarks/channels.py [--cifar DIR] [--imagenet DIR] [--limit N] [--share P] [--json OUT] [FILE..]
 
 Networks with images (see `tasks.py`) are judged and timed; FILEs are ONNX files that are only timed. Nothing
 is trained. Times are CPU time on one thread, of two builds in turn.
