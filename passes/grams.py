@@ -19,7 +19,7 @@ from tersor.ir.parts import find_parts
 from tersor.ir.recurrent import Recurrence
 from tersor.passes.extract import tensor_names
 
-ROWS = 512
+ROWS = 256
 """Rows of one sample, or of one image of a batch, that are counted, at most; of more, every n-th, beginning
 elsewhere in each sample."""
 

@@ -29,6 +29,7 @@ from tersor.ir.graph import Graph, bind_weights, weights_of
 from tersor.ir.join import join
 from tersor.ir.recurrent import find_recurrences
 from tersor.layer import Layer
+from tersor.needs import is_equalized
 from tersor.network import Network
 from tersor.passes.canonicalize import Canonicalize
 from tersor.passes.decomposition.decompose import decompose
@@ -39,6 +40,7 @@ from tersor.passes.integerize import integerize
 from tersor.passes.pruning.channels import drop_channels, narrowed_statistics
 from tersor.passes.pruning.dependency import Dependencies
 from tersor.passes.pruning.prune import prune
+from tersor.passes.quantization.equalization import equalize
 from tersor.passes.quantization.imported import as_float, came_quantized, imported_layers, why_float
 from tersor.passes.quantization.quantize import quantize
 from tersor.passes.quantization.weights import Weights
@@ -244,12 +246,15 @@ def reshape_layers(
     it came: the `origin` of `statistics`, or itself where it has none.
     """
     origin = statistics.origin or statistics if statistics else None
+    recipe = plan.recipe
+    if is_equalized(plan):
+        mod, origin = equalize(mod, origin, recipe.equalize, recipe.smooth)
     schemes = {name: without_channels(layer.scheme) for name, layer in plan.layers.items()}
-    narrow = partial(drop_channels, groups=plan.groups, statistics=origin, repair=plan.recipe.repair)
+    narrow = partial(drop_channels, groups=plan.groups, statistics=origin, repair=recipe.repair)
     origin = narrowed_statistics(mod, plan.groups, origin) if origin else None
     mod = _named("channels", narrow)(mod)
-    mod, schemes = decompose(mod, schemes, origin, plan.recipe)
-    thin = partial(prune, schemes=schemes, statistics=origin, recipe=plan.recipe)
+    mod, schemes = decompose(mod, schemes, origin, recipe)
+    thin = partial(prune, schemes=schemes, statistics=origin, recipe=recipe)
     return _named("prune", thin)(mod), schemes
 
 

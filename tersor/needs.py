@@ -18,8 +18,15 @@ BY_INPUT = ("wanda", "obc")
 def reshapes(plan: Plan) -> bool:
     """Whether a plan changes weights or tensors before they are rounded, so that ranges are others then."""
     schemes = [layer.scheme for layer in plan.layers.values()]
-    equalized = any(scheme.weight for scheme in schemes) and (plan.recipe.equalize or plan.recipe.smooth > 0)
-    return equalized or bool(plan.groups) or any(scheme.factor or scheme.sparsity for scheme in schemes)
+    return (
+        is_equalized(plan) or bool(plan.groups) or any(scheme.factor or scheme.sparsity for scheme in schemes)
+    )
+
+
+def is_equalized(plan: Plan) -> bool:
+    """Whether the scales of channels are moved, which only a network that is rounded gains from."""
+    asked = plan.recipe.equalize or plan.recipe.smooth > 0
+    return asked and any(layer.scheme.weight for layer in plan.layers.values())
 
 
 def grams_to_reshape(plan: Plan) -> set[str]:

@@ -312,6 +312,7 @@ MISTAKES: list[tuple[Callable[[Path], dict[str, Any]] | dict[str, Any], str]] = 
     ({"--scheme": "int8+foo"}, "is no sparsity"),
     ({"--scheme": "int99"}, "2 to 16 bits"),
     ({"--min-snr": "20"}, "--scheme auto"),
+    ({"--smooth": "1.5"}, "--smooth is a share from 0 to 1"),
     ({"--calibration": "magic"}, "--calibration"),
     ({"--calibration-samples": "0"}, "--calibration-samples"),
     ({"--isa": "z80"}, "unknown instruction set 'z80'"),

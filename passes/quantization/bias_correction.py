@@ -29,3 +29,15 @@ def bias_correction(
     grouped = per_channel.reshape(groups, outputs // groups, channels)
     shift = np.einsum("gkc,gc->gk", grouped, input_mean.reshape(groups, channels))
     return (-shift).reshape(-1).astype(np.float32)
+
+
+def bias_correction_by_rows(
+    matrix: NDArray[np.float32], rounded: NDArray[np.float32], mean: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """What to add to the bias, [K], with the means of all columns of the layer's rows known.
+
+    `matrix` and `rounded` are canonical, [K, n]; `mean` is a Gram matrix's, [G, n]: padding is in it as the
+    zeros that it is.
+    """
+    difference = (matrix.astype(np.float64) - rounded).reshape(len(mean), -1, mean.shape[1])
+    return np.einsum("gkn,gn->gk", difference, mean).reshape(-1).astype(np.float32)

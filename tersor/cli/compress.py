@@ -1,8 +1,9 @@
 """tersor compress: a model and data become a directory with a library, its plan and its report."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -30,7 +31,7 @@ from tersor.hardware import Hardware
 from tersor.plan import Plan
 from tersor.preprocessing import Preprocessing
 from tersor.preset import preset as preset_config
-from tersor.recipe import Calibration
+from tersor.recipe import Calibration, Criterion, Rounding
 from tersor.replace import check_writable
 from tersor.targets.cpu.host.detect import detect, hardware
 
@@ -86,6 +87,34 @@ def compress(
     calibration: Annotated[
         Calibration | None, typer.Option(help="How activation ranges are chosen (default: mse).")
     ] = None,
+    rounding: Annotated[
+        Rounding | None,
+        typer.Option(help="How weights find their codes (default: nearest); gptq and adaround by the data."),
+    ] = None,
+    bias_correction: Annotated[
+        bool | None,
+        typer.Option(
+            "--bias-correction/--no-bias-correction",
+            help="Biases take up the mean error of rounded weights (default).",
+        ),
+    ] = None,
+    equalize: Annotated[
+        bool | None,
+        typer.Option("--equalize/--no-equalize", help="Bring neighbouring layers' weights to like ranges."),
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1", help="How much of the spread of a layer's input goes into weights (default: 0)."
+        ),
+    ] = None,
+    criterion: Annotated[
+        Criterion | None, typer.Option(help="Which weights are dropped (default: magnitude).")
+    ] = None,
+    repair: Annotated[
+        bool | None,
+        typer.Option("--repair/--no-repair", help="Fit what is kept to the data (default)."),
+    ] = None,
     isa: Annotated[
         str | None, typer.Option(metavar="NAME", help="Instruction set, at most the CPU's own (default).")
     ] = None,
@@ -100,7 +129,16 @@ def compress(
     layout: Layout = "NCHW",
 ) -> None:
     """Compress an ONNX model: writes model.so, plan.json and a report, and prints the report."""
-    request = request_of(plan, scheme, min_snr, objective, calibration, preset, rules)
+    algorithms = {
+        "calibration": calibration,
+        "rounding": rounding,
+        "bias_correction": bias_correction,
+        "equalize": equalize,
+        "smooth": smooth,
+        "criterion": criterion,
+        "repair": repair,
+    }
+    request = request_of(plan, scheme, min_snr, objective, algorithms, preset, rules)
     preprocessing = parse_preprocessing(resize, crop, mean, std, layout)
     shapes, batches = parse_shapes(shape), parse_batch(batch)
     host = host_hardware(isa, cores)
@@ -133,24 +171,28 @@ def request_of(
     scheme: str | None,
     min_snr: float | None,
     objective: Objective | None,
-    calibration: Calibration | None,
+    algorithms: Mapping[str, object],
     preset: str | None = None,
     rules: Path | None = None,
 ) -> Plan | Config:
-    """Read what is to be done to each layer. Raises UserError for options that contradict one another."""
+    """Read what is to be done to each layer; `algorithms` are fields of the recipe, None where not given.
+
+    Raises UserError for options that contradict one another.
+    """
+    algorithms = {name: value for name, value in algorithms.items() if value is not None}
     whole = {"plan": plan, "rules": rules, "preset": preset}
     chosen = {"scheme": scheme, "min-snr": min_snr, "objective": objective}
     # Rules and presets can be carried out by another recipe, a plan says that, too.
-    parts = chosen | ({"calibration": calibration} if plan is not None else {})
+    parts = chosen | ({name.replace("_", "-"): value for name, value in algorithms.items()} if plan else {})
     first, *others = [name for name, value in (whole | parts).items() if value is not None] or [""]
     if first in whole and others:
         raise UserError(f"--{first} says all that --{others[0]} would: leave one of them out")
     if plan is not None:
         return Plan.load(plan)
     if rules is not None:
-        return _with_recipe(Config.load(rules), calibration)
+        return _with_recipe(Config.load(rules), algorithms)
     if preset is not None:
-        return _with_recipe(preset_config(preset), calibration)
+        return _with_recipe(preset_config(preset), algorithms)
     if scheme != "auto" and (min_snr is not None or objective is not None):
         raise UserError("--min-snr and --objective are for --scheme auto: add it, or leave them out")
     default = Config()
@@ -162,15 +204,14 @@ def request_of(
         )
     except ValueError as error:
         raise UserError(f"--scheme: {error}") from error
-    return _with_recipe(config, calibration)
+    return _with_recipe(config, algorithms)
 
 
-def _with_recipe(config: Config, calibration: Calibration | None) -> Config:
-    return (
-        config
-        if calibration is None
-        else replace(config, recipe=replace(config.recipe, calibration=calibration))
-    )
+def _with_recipe(config: Config, algorithms: Mapping[str, Any]) -> Config:
+    try:
+        return replace(config, recipe=replace(config.recipe, **algorithms)) if algorithms else config
+    except ValueError as error:
+        raise UserError(f"--{error}") from error
 
 
 def host_hardware(isa: str | None, cores: int | None) -> Hardware:

@@ -71,7 +71,7 @@ def tune(
         seconds = parse_duration(budget)
     except ValueError as error:
         raise UserError(f"--budget: {error}") from error
-    request = request_of(plan, scheme, None, None, None)
+    request = request_of(plan, scheme, None, None, {})
     preprocessing = parse_preprocessing(resize, crop, mean, std, layout)
     shapes, batches = parse_shapes(shape), parse_batch(batch)
     host = host_hardware(isa, cores)

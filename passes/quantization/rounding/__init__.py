@@ -1,0 +1,1 @@
+"""Roundings: how the weights of a layer find their numbers on the grid of a format."""
