@@ -43,6 +43,7 @@ from tersor.passes.pruning.prune import prune
 from tersor.passes.quantization.equalization import equalize
 from tersor.passes.quantization.imported import as_float, came_quantized, imported_layers, why_float
 from tersor.passes.quantization.quantize import quantize
+from tersor.passes.quantization.rounding.by_recipe import ByRecipe
 from tersor.passes.quantization.weights import Weights
 from tersor.plan import LayerPlan, Plan
 from tersor.rank_rule import parse_request
@@ -217,7 +218,10 @@ def round_layers(
         kept = {name for name, scheme in schemes.items() if scheme.weight}
         return as_float(mod, set(imported_layers(mod)) - kept), schemes, {}
     mod, schemes = reshape_layers(mod, plan, statistics)
-    weights = Weights()
+    graph = Graph(mod)
+    tables = {each.layer for each in find_gathers(graph)}
+    recurrent = {each.layer for each in find_recurrences(graph)}  # their biases take up nothing
+    weights = Weights(ByRecipe(plan.recipe, schemes, statistics or Statistics({}), tables, recurrent))
     weights.encoded.update(thinned_floats(mod, schemes))
     if any(scheme.weight for scheme in schemes.values()):
         if statistics is None:

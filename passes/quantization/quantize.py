@@ -18,12 +18,13 @@ import numpy as np
 
 from tersor.error import UserError
 from tersor.formats.encoded import Encoded
+from tersor.formats.matrix import matrix_of
 from tersor.ir.chains import Chain, activation_limits, find_chains, find_gathers, find_products
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.recurrent import find_recurrences
 from tersor.ir.untyped import relax
 from tersor.passes.extract import tensor_names
-from tersor.passes.quantization.bias_correction import bias_correction
+from tersor.passes.quantization.bias_correction import bias_correction, bias_correction_by_rows
 from tersor.passes.quantization.channel_steps import by_input, channel_steps, times_steps
 from tersor.passes.quantization.migration import Channels, migration
 from tersor.passes.quantization.ranges import Method, affine, ranges, symmetric
@@ -331,12 +332,14 @@ class _Quantizer:
 
     def _correction(self, chain: Chain) -> Array:
         weight = self.graph.weights[chain.weight]
-        if chain.operator == "matmul" and len(shape_of(chain.data)) == 4:
-            return np.zeros(
-                weight.shape[1], np.float32
-            )  # statistics take axis 1 of such a tensor as its channels
         steps = self._steps(chain)
         rounded = times_steps(self._rounded_chain(chain).numbers(), tuple(1 / step for step in steps))
+        if (gram := self.statistics.grams.get(chain.layer)) is not None:
+            axis = 0 if chain.operator == "nn.conv2d" else 1
+            return bias_correction_by_rows(matrix_of(weight, axis), matrix_of(rounded, axis), gram.mean)
+        if chain.operator == "matmul" and len(shape_of(chain.data)) == 4:
+            # Statistics take axis 1 of such a tensor as its channels.
+            return np.zeros(weight.shape[1], np.float32)
         groups = int(chain.attributes.groups) if chain.operator == "nn.conv2d" else 1
         return bias_correction(weight, rounded, self._tensor_statistics(chain.data).mean, groups)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tersor.passes.quantization.bias_correction import bias_correction
+from tersor.passes.quantization.bias_correction import bias_correction, bias_correction_by_rows
 from tersor.passes.quantization.weights import dequantize_weight
 from tests.rounded_weights import quantize_weight
 
@@ -52,3 +52,13 @@ def test_means_that_do_not_fit_are_refused() -> None:
     weight = np.ones((4, 3, 1, 1), np.float32)
     with pytest.raises(ValueError, match="needs 6 input means"):
         bias_correction(weight, weight, np.ones(3), groups=2)
+
+
+def test_with_the_means_of_all_columns_no_output_is_off_on_average() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(1, 1, (2, 50, 6))
+    weight, change = rng.normal(size=(8, 6)), rng.normal(size=(8, 6))
+    rounded = (weight + change).astype(np.float32)
+    correction = bias_correction_by_rows(weight.astype(np.float32), rounded, rows.mean(axis=1))
+    outputs = np.einsum("grn,gkn->grk", rows, change.reshape(2, 4, 6)).mean(axis=1).reshape(-1)
+    np.testing.assert_allclose(outputs + correction, np.zeros(8), atol=1e-5)
