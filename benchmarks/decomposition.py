@@ -3,7 +3,7 @@
 Rows for `compression.py`: `layer_speeds` times single layers, `accuracies` evaluates trained networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -95,7 +95,7 @@ def _one_core() -> tersor.Hardware:
 
 def _built(model: Model, scheme: str) -> Build:
     """Compile as it was asked for; nothing that is slower is taken back."""
-    samples = [model.buckets.largest.draw()]
+    samples: list[Mapping[str, np.ndarray]] = [model.buckets.largest.draw()]
     config = Config(scheme, recipe=Recipe(data_aware=False))
     plan, statistics = calibrated_plan(model, samples, samples, config, 1, silent)
     return model.compiled([compress(mod, plan, statistics) for mod in model.mods], plan.mappings)

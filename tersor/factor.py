@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # A mode of a tensor train: shorter ones make products that no vector unit is full with.
 SHORTEST_MODE = 4
+# Outputs for each input from which on a dense layer is taken to score a vocabulary.
+VOCABULARY = 8
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,12 @@ class SVDSoftmax(_Factor):
 
     def why_not(self, layer: "Layer") -> str | None:
         """Say why the weight of a layer has no such factors, or None if it has."""
-        return f"no layer of {layer.name} finds the largest outputs of a preview"
+        if layer.operator != "matmul" or layer.K < VOCABULARY * layer.C:
+            return (
+                f"only dense layers with {VOCABULARY} times as many outputs as inputs are previewed, "
+                f"this is {_kind(layer)} with {layer.C} inputs and {layer.K} outputs"
+            )
+        return _why_no_rank(self.preview, layer.C, "preview") or _why_no_rank(self.full, layer.K, "choice")
 
     def layers(self, layer: "Layer") -> tuple["Layer", ...]:
         """[C, K] -> the rotation [C, C], the preview [preview, K], and the table [K, C] of chosen outputs."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from tersor.error import UserError
-from tersor.factor import Factor, TensorTrain, Train, why_no_chain
+from tersor.factor import Factor, SVDSoftmax, TensorTrain, Train, why_no_chain
 from tersor.ir.chains import Chain, find_chains
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, rebind, shape_of
 from tersor.ir.untyped import relax
@@ -22,7 +22,7 @@ from tersor.passes.decomposition.factor_weight import factor_weight
 from tersor.passes.extract import layer_of
 from tersor.passes.memo import remembered
 from tersor.recipe import Recipe
-from tersor.scheme import Scheme
+from tersor.scheme import FP32, W8A32, Scheme
 from tersor.statistics import Statistics
 
 
@@ -111,9 +111,32 @@ class _Decomposition:
     ) -> Expr:
         if isinstance(factor, TensorTrain):
             return self._train(factor.train(*shape_of(chain.weight)), weights, data)
+        if isinstance(factor, SVDSoftmax):
+            return self._previewed(chain, factor, weights, data)
         for part, weight in zip(parts[:-1], weights[:-1], strict=True):
             data = self.builder.emit(_applied(part, data, weight))
         return _applied(parts[-1], data, weights[-1])
+
+    def _previewed(self, chain: Chain, factor: SVDSoftmax, weights: Sequence[Expr], data: Expr) -> Expr:
+        """Write the outputs of the preview, the chosen ones among them worked out in full."""
+        if chain.residual is not None or chain.limits != (None, None):
+            raise UserError(
+                f"the layer {chain.layer!r} cannot have the scheme {self.schemes[chain.layer]}: "
+                "its outputs are no scores, something is added to them or they are clipped"
+            )
+        emit, (rotation, columns, table) = self.builder.emit, weights
+        rotated = emit(relax.op.matmul(data, rotation))
+        last = len(shape_of(rotated)) - 1
+        head = emit(relax.op.strided_slice(rotated, [last], [0], [factor.preview]))
+        preview = emit(relax.op.matmul(head, columns))
+        scores = preview
+        if chain.bias is not None:
+            scores = emit(relax.op.add(preview, relax.const(chain.bias)))
+        chosen = emit(relax.op.topk(scores, factor.full, last, "indices", dtype="int64"))
+        rows = emit(relax.op.take(table, chosen, 0, "clip"))
+        products = emit(relax.op.multiply(rows, emit(relax.op.expand_dims(rotated, last))))
+        exact = emit(relax.op.sum(products, [last + 1]))
+        return relax.op.scatter_elements(preview, chosen, exact, last)
 
     def _train(self, train: Train, weights: Sequence[Expr], data: Expr) -> Expr:
         """Multiply with the cores: the axes are [rows, input modes left, output modes so far, rank]."""
@@ -149,5 +172,8 @@ def _applied(layer: Layer, data: Expr, weight: Expr) -> Expr:
 def _of_parts(schemes: Mapping[str, Scheme], parts: Mapping[str, Sequence[str]]) -> dict[str, Scheme]:
     result = {name: scheme for name, scheme in schemes.items() if name not in parts}
     for name, factors in parts.items():
-        result |= dict.fromkeys(factors, replace(schemes[name], factor=None))
+        rest = replace(schemes[name], factor=None)
+        result |= dict.fromkeys(factors, rest)
+        if isinstance(schemes[name].factor, SVDSoftmax):  # a table is looked up, not multiplied
+            result[factors[-1]] = W8A32 if rest.weight else FP32
     return dict(sorted(result.items()))

@@ -11,6 +11,7 @@ from tersor.passes.decomposition.filter_groups import filter_groups
 from tersor.passes.decomposition.low_rank import low_rank
 from tersor.passes.decomposition.matrix import Floats, balanced
 from tersor.passes.decomposition.spatial import spatial
+from tersor.passes.decomposition.svd_softmax import svd_softmax
 from tersor.passes.decomposition.tensor_train import tensor_train
 from tersor.passes.decomposition.tucker import tucker
 
@@ -52,5 +53,7 @@ def _of_dense(weight: Weight, factor: Factor, second_moment: Floats | None) -> t
             return tuple(np.ascontiguousarray(each[:, :, 0, 0].T) for each in pair)
         case TensorTrain():
             return tensor_train(exact, factor.train(*weight.shape))
+        case SVDSoftmax():
+            return svd_softmax(exact, factor.preview)
         case _:
             raise ValueError(f"{factor} is for convolutions")

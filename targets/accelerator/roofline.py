@@ -89,7 +89,7 @@ def _parts(layer: Layer, scheme: Scheme) -> tuple[Layer, ...]:
 def _traffic(layer: Layer, scheme: Scheme) -> int:
     """Bytes of the weight as stored, the input and the output of a part, not to be factored again."""
     if layer.operator == "gather":  # only the rows that are looked up move
-        weight = stored_bytes(replace(layer, C=layer.N), scheme)
+        weight = stored_bytes(replace(layer, C=layer.N), replace(scheme, factor=None))
     elif layer.weight_bearing:
         weight = stored_bytes(layer, replace(scheme, factor=None), bias=False)
     else:
