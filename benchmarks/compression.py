@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from algorithms import algorithms
 from peers import nncf_int8, onnxruntime_int8, session
 from rows import Row, print_rows, write_rows
 from sparsity import sparsity
@@ -94,6 +95,7 @@ def _whole_batches(task: Task, opened: object) -> Run:
 
 TABLES: dict[str, tuple[str, Callable[[Sequence[Task]], list[Row]]]] = {
     "int8": ("int8 on the same calibration images", int8),
+    "algorithms": ("4-bit weights: every algorithm beside plain rounding", algorithms),
     "sparsity": ("pruned without training, in float32 unless int8 is said", sparsity),
 }
 
