@@ -26,6 +26,7 @@ from tersor.scheme import FP32, W8A32
 from tersor.statistics import Statistics
 from tersor.stopwatch import Seconds, Stopwatch
 from tersor.targets.cpu.host.detect import detect
+from tersor.weight_format import Integer
 
 # A shorter time only counts if it is shorter by this share: less is noise.
 MARGIN = 0.02  # of a network
@@ -48,8 +49,8 @@ def may_race(model: Model, request: Plan | Config | str) -> bool:
     """Whether a plan for a request may be changed by timing.
 
     Not one that a person wrote, by rules or by layers, nor one that another tool's model came with, not where
-    smaller constants are what was asked for (sparsity, low rank, the objective `size`), and not for another
-    CPU than this one.
+    smaller constants are what was asked for (fewer bits, sparsity, low rank, the objective `size`), and not
+    for another CPU than this one.
     """
     if isinstance(request, Plan) or came_quantized(model.mod) or model.host.isa != detect().isa:
         return False
@@ -59,7 +60,7 @@ def may_race(model: Model, request: Plan | Config | str) -> bool:
     if config.scheme == "auto":
         return config.objective == "seconds"
     scheme, ranks = parse_request(config.scheme)
-    return scheme.weight is not None and not (scheme.factor or ranks) and not scheme.sparsity
+    return scheme.weight == Integer(8) and not (scheme.factor or ranks) and not scheme.sparsity
 
 
 def race(model: Model, plan: Plan, statistics: Statistics, build: Build, stopwatch: Stopwatch) -> Raced:
