@@ -1,9 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tersor.error import UserError
-from tersor.hardware import Compute, Hardware, Memory
+from tersor.hardware import Axis, Compute, Datapath, Hardware, Memory, Representation
 from tersor.sparsity import NM
 from tersor.units import parse_bandwidth, parse_bytes, parse_energy, parse_frequency
 
@@ -89,6 +93,144 @@ def test_a_mistake_names_file_key_and_what_to_change(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         load(tmp_path, MACHINE.replace(good, bad))
+
+
+ARRAY = """
+[[axes]]
+name = "rows"
+size = 16
+inside = "dram"
+unrolls = ["C", "R"]
+multicast = ["input"]
+reduces = true
+[[axes]]
+name = "columns"
+size = 16
+inside = "dram"
+[datapath]
+mode = "fixed"
+word = 8
+skew = ["rows", "columns"]
+stationary = "weight"
+"""
+
+
+def test_an_accelerator_says_how_its_units_lie_and_multiply(tmp_path: Path) -> None:
+    machine = load(tmp_path, MACHINE + ARRAY)
+    assert machine.axis("rows") == Axis("rows", 16, "dram", ("C", "R"), ("input",), reduces=True)
+    assert machine.units == 256
+    assert machine.datapath == Datapath("fixed", 8, skew=("rows", "columns"), stationary="weight")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "sentence"),
+    [
+        ('inside = "dram"', 'inside = "l2"', r"m\.toml: .*axis rows lies inside of one of dram, got 'l2'"),
+        ('"C", "R"', '"C", "Z"', r"m\.toml: axes\.0\.unrolls\.1 must be 'N', .* got 'Z'"),
+        ("size = 16", "size = 0", r"axes\.0: the axis rows needs a size of at least 1 unit, got 0"),
+        ('multicast = ["input"]', 'multicast = ["output"]', "multicasts no output; say reduces = true"),
+        ('multicast = ["input"]', "shares_halo = true", "shares halos only if it multicasts the input"),
+        ("size = 16", "size = 8", r"int8: 128 units make 128 products in a cycle, macs_per_cycle says 256"),
+        ("word = 8", "word = 4", r"int8: its units multiply up to 4 bits, not 8 by 8; make its word larger"),
+        ('"fixed"', '"analog"', r"datapath\.mode must be 'fixed', 'packed', .* got 'analog'"),
+        ('["rows", "columns"]', '["depth"]', r"skew and loads name axes \(rows, columns\), got 'depth'"),
+        ('stationary = "weight"', "", r"datapath: skew and loads are for each pass; say which operand"),
+        ("word = 8", 'word = 8\ngates = ["input"]\nskips = ["input"]', "gated or skipped, not both"),
+        ('name = "columns"', 'name = "dram"', "two entries of one name in memories and axes"),
+        ("[datapath]\nmode", "[datapth]\nmode", "datapth is an unknown key"),
+        ('bandwidth = "6.4 GB/s"', "", r"memories\.0: the memory dram needs a bandwidth, or read_ports"),
+        ('bandwidth = "6.4 GB/s"', 'bandwidth = "1 GB/s"\nread_ports = 1', "a bandwidth or ports, not both"),
+        ('bandwidth = "6.4 GB/s"', 'bandwidth = "1 GB/s"\nword = 0', "words of at least 1 bit, got 0"),
+        (
+            'bandwidth = "6.4 GB/s"',
+            'bandwidth = "1 GB/s"\nkeeps = ["input"]',
+            "dram, the outermost memory, keeps",
+        ),
+        (
+            'bandwidth = "6.4 GB/s"',
+            'bandwidth = "1 GB/s"\nformats = { weight = "zip" }',
+            r"memories\.0\.formats\.weight: 'zip' is no representation; write dense, bitmask",
+        ),
+        (
+            'bandwidth = "6.4 GB/s"',
+            'bandwidth = "1 GB/s"\nwrite_energy_per_byte = "1 pJ"',
+            r"dram: an energy of 1\.0 pJ needs its source",
+        ),
+    ],
+)
+def test_a_mistake_in_an_array_names_file_key_and_what_to_change(
+    tmp_path: Path, good: str, bad: str, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load(tmp_path, (MACHINE + ARRAY).replace(good, bad, 1))
+
+
+def test_ports_give_words_in_each_cycle_and_whole_elements_lie_in_a_word() -> None:
+    memory = Memory("spad", 64, word=16, read_ports=2, write_ports=1, banks=4, keeps=("weight",))
+    dram = Memory("dram", 1 << 20, 1e9)
+    machine = Hardware("x", 1e9, (Compute("int8", 1),), (dram, memory), datapath=Datapath())
+    assert machine.read_bandwidth(memory) == 2 * 4 * 2 * 1e9
+    assert machine.write_bandwidth(memory) == 4 * 2 * 1e9
+    assert [memory.element_bits(bits) for bits in (3, 4, 5, 6, 8, 9, 16, 17)] == [
+        16 / 5, 4, 16 / 3, 8, 8, 16, 16, 32,
+    ]  # fmt: skip
+    assert dram.element_bits(5) == 5
+
+
+def test_memories_inside_of_an_axis_are_one_for_each_unit() -> None:
+    edge = Hardware.load(MACHINES / "edge.toml")
+    assert [edge.instances(memory) for memory in edge.memories] == [1, 1]
+    spad = Memory("spad", 64, 1e9)
+    inner = replace(edge, memories=(*edge.memories, spad))
+    assert inner.instances(spad) == 256
+
+
+@pytest.mark.parametrize(
+    ("datapath", "rates"),
+    [
+        (Datapath("fixed", 8), {(8, 8): 1, (4, 4): 1}),
+        (Datapath("packed", 16), {(16, 16): 1, (8, 8): 2, (6, 8): 2, (5, 5): 3, (4, 4): 4, (2, 4): 4}),
+        (Datapath("bit_serial", 16), {(16, 16): 1, (16, 8): 2, (8, 5): 16 / 5, (2, 1): 16}),
+        (Datapath("bit_brick", 8), {(8, 8): 1, (8, 4): 2, (4, 4): 4, (6, 6): 1, (2, 2): 16, (16, 16): 1 / 4}),
+    ],
+)
+def test_fewer_bits_are_as_much_faster_as_the_mode_says(
+    datapath: Datapath, rates: dict[tuple[int, int], float]
+) -> None:
+    assert {bits: datapath.macs(*bits) for bits in rates} == rates
+
+
+@pytest.mark.parametrize("text", ["dense", "bitmask", "rle5", "coordinate7", "csr7/16", "blocked16", "2:4"])
+def test_a_representation_is_its_text(text: str) -> None:
+    assert str(Representation.parse(text)) == text
+
+
+def test_representations_take_the_bits_of_what_they_store() -> None:
+    def bits(text: str, density: float, row: int = 1) -> float:
+        return Representation.parse(text).bits(8, density, row)
+
+    assert bits("dense", 0.3) == 8
+    assert bits("bitmask", 0.25) == 8 / 4 + 1
+    assert bits("coordinate7", 0.25) == 15 / 4
+    assert bits("csr8/16", 0.25, row=64) == 16 / 4 + 16 / 64
+    assert bits("2:4", 0.3) == 8 / 2 + 2 / 2
+    assert bits("blocked2", 0.5) == 8 * 3 / 4 + 1 / 2
+    assert bits("rle1", 0.5) == pytest.approx(9 * 0.5 / (1 - 0.25))
+
+
+@given(st.integers(1, 4), st.floats(0.05, 0.95), st.integers(0, 1000))
+def test_run_lengths_store_as_many_elements_as_the_closed_form_expects(
+    run: int, density: float, seed: int
+) -> None:
+    mask = np.random.default_rng(seed).random(20_000) < density
+    stored = zeros = 0
+    for nonzero in mask:
+        if nonzero or zeros == (1 << run) - 1:
+            stored, zeros = stored + 1, 0
+        else:
+            zeros += 1
+    expected = Representation("rle", run).payload(density) * mask.size
+    assert stored == pytest.approx(expected, rel=0.15)
 
 
 def test_two_memories_of_one_name_are_refused() -> None:

@@ -11,6 +11,7 @@ from tersor.cost import Cost
 from tersor.factor import why_no_chain
 from tersor.formats.size import stored_bytes
 from tersor.hardware import Hardware, Memory
+from tersor.hardware.memory import OPERANDS
 from tersor.layer import Layer
 from tersor.scheme import Scheme
 from tersor.sparsity import NM
@@ -65,7 +66,8 @@ def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
 def _estimate_part(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
     cost = _compute(layer, scheme, hardware)
     for memory in hardware.memories:
-        cost = cost | _transfer(memory, _traffic(layer, scheme))
+        if set(memory.keeps) == set(OPERANDS):  # of the others only a mapping knows what passes them
+            cost = cost | _transfer(hardware, memory, _traffic(layer, scheme))
     return cost
 
 
@@ -78,8 +80,9 @@ def _compute(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
     return Cost(macs / unit.macs_per_cycle / hardware.clock, macs * unit.energy_per_mac, peak_memory=peak)
 
 
-def _transfer(memory: Memory, moved: int) -> Cost:
-    return Cost(moved / memory.bandwidth, moved * memory.energy_per_byte, {memory.name: moved})
+def _transfer(hardware: Hardware, memory: Memory, moved: int) -> Cost:
+    bandwidth = hardware.instances(memory) * hardware.read_bandwidth(memory)
+    return Cost(moved / bandwidth, moved * memory.energy_per_byte, {memory.name: moved})
 
 
 def _parts(layer: Layer, scheme: Scheme) -> tuple[Layer, ...]:
