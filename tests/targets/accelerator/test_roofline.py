@@ -99,7 +99,7 @@ def test_of_a_table_only_the_rows_that_are_looked_up_move() -> None:
 
 
 def test_edge_runs_what_the_scheduler_proposes() -> None:
-    edge = Hardware.load(Path(__file__).parents[2] / "targets" / "machines" / "edge.toml")
+    edge = Hardware.load(Path(__file__).parents[3] / "targets" / "machines" / "edge.toml")
     fastest = [
         estimate(CONVOLUTION, Scheme.parse(text), edge).seconds for text in ("fp32", "int8", "int8+2:4")
     ]
