@@ -154,6 +154,9 @@ def _arrays(path: Path, limit: int | None) -> tuple[Array, Array]:
     # Images may be sorted by class, so fewer of them are taken evenly.
     step = max(1, len(images) // limit) if limit else 1
     images, labels = images[::step][:limit], labels[::step][:limit]
+    if limit is not None:  # evenly from the whole, which may be sorted by class
+        chosen = np.arange(min(limit, len(labels))) * len(labels) // min(limit, len(labels))
+        images, labels = images[chosen], labels[chosen]
     floats = (images.astype(np.float32) - np.float32(CIFAR_MEAN)) / np.float32(CIFAR_STD)
     return np.ascontiguousarray(floats.transpose(0, 3, 1, 2)), labels.astype(np.int64)
 
