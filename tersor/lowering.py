@@ -60,6 +60,7 @@ from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.mapping.planned import check_planned
 from tersor.targets.cpu.memory import plan_memory
 from tersor.targets.cpu.schedule import compact, schedule_module
+from tersor.weight_format import Integer, without_groups
 
 Pass = Callable[[tvm.IRModule], tvm.IRModule]
 AS_IMPORTED = "as imported"
@@ -416,14 +417,20 @@ def _as_imported(
 
 
 def _nearest(layer: Layer, scheme: Scheme, described: Hardware) -> LayerPlan:
-    """Drop the rank, the sparsity, the dynamic range, the input's integers, then all of a scheme.
+    """Give the first scheme for which the target has a kernel, of those that ask for ever less.
 
-    The first for which the target has a kernel is taken.
+    The rank is dropped, the sparsity, the scales of groups, the dynamic range, other inputs than bytes, the
+    format (for int8), then the integers of the input, and at last all of it.
     """
     without_rank = replace(scheme, factor=None)
     without_sparsity = replace(without_rank, sparsity=None)
-    static = replace(without_sparsity, dynamic=False)
-    candidates = (scheme, without_rank, without_sparsity, static, replace(static, input=None), FP32)
+    ungrouped = replace(without_sparsity, weight=without_groups(scheme.weight) if scheme.weight else None)
+    static = replace(ungrouped, dynamic=False)
+    bytewise = replace(static, input=Integer(8) if scheme.input else None)
+    plain = replace(bytewise, weight=Integer(8) if scheme.weight else None)
+    stored = [replace(each, input=None, dynamic=False) for each in (without_sparsity, ungrouped, plain)]
+    integers = (scheme, without_rank, without_sparsity, ungrouped, static, bytewise, plain)
+    candidates = (*integers, *stored, FP32)
     reasons: list[str] = []
     for candidate in dict.fromkeys(candidates):
         reason = why_not(layer, candidate, described)

@@ -11,7 +11,7 @@ mxfp4, mxint8       blocks of 32 with a power of two in common (OCP Microscaling
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 MX_BLOCK = 32
@@ -141,6 +141,15 @@ def has_integer_codes(weight: WeightFormat) -> bool:
     MLSys 2021), so that every product with an integer input stays exact.
     """
     return not isinstance(weight, Float | Microscaling)
+
+
+def without_groups(weight: WeightFormat) -> WeightFormat:
+    """Give the format with one scale for each output channel."""
+    match weight:
+        case Integer() | Ternary() | Binary() | PowerOfTwo():
+            return replace(weight, group=None)
+        case _:
+            return weight
 
 
 def parse_precision(text: str) -> tuple[WeightFormat | None, Integer | None] | None:

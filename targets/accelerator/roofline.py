@@ -14,16 +14,13 @@ from tersor.hardware import Hardware, Memory
 from tersor.hardware.memory import OPERANDS
 from tersor.layer import Layer
 from tersor.scheme import Scheme
-from tersor.sparsity import NM
-from tersor.weight_format import Integer
+from tersor.sparsity import NM, Block, Channels
 
 
 def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     """Say why `hardware` cannot run `layer` under `scheme`, or None if it can."""
-    if scheme.sparsity and not isinstance(scheme.sparsity, NM):
-        return f"{scheme.sparsity} weights have no format"
-    if scheme.weight and not (isinstance(scheme.weight, Integer) and scheme.weight.group is None):
-        return f"{scheme.weight} weights have no format"
+    if isinstance(scheme.sparsity, Channels):
+        return f"which channels may go the network says, not a layer: leave out {scheme.sparsity}"
     if hardware.unit(scheme.compute) is None:
         return f"{hardware.name} computes in {', '.join(hardware.precisions)}, not in {scheme.compute}"
     if scheme.dynamic:
@@ -42,11 +39,14 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
 
 
 def _why_sparsity_does_not_fit(layer: Layer, scheme: Scheme) -> str | None:
-    if isinstance(scheme.sparsity, NM):
-        for part in _parts(layer, scheme):
-            if part.C % scheme.sparsity.m:
+    for part in _parts(layer, scheme):
+        match scheme.sparsity:
+            case NM(_, m) if part.C % m:
+                return f"{scheme.sparsity} needs a multiple of {m} input channels, got {part.C}"
+            case Block(outputs, inputs) if part.C % inputs or part.G * part.K % outputs:
                 return (
-                    f"{scheme.sparsity} needs a multiple of {scheme.sparsity.m} input channels, got {part.C}"
+                    f"{scheme.sparsity} needs multiples of {outputs} output and {inputs} input channels, "
+                    f"got {part.G * part.K} and {part.C}"
                 )
     return None
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tersor.ir.decoders import read_decoder
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.operators import GatherRows, call_arguments, read_operator
 from tersor.ir.recurrent import read_cell
@@ -79,7 +80,24 @@ def with_dense_weights(mod: Module, chains: Mapping[str, Chain]) -> Module:
 
 
 def evaluate(mod: Module, chains: Sequence[Chain]) -> list[Array]:
-    """Compute the weights, in plain code for the CPU that compiles."""
+    """Compute the weights: the steps of `tersor.formats` in numpy, others in plain code for this CPU."""
+    found = [_decoded_by_numpy(mod, chain) for chain in chains]
+    others = [chain for chain, weight in zip(chains, found, strict=True) if weight is None]
+    computed = iter(_run(mod, others) if others else [])
+    return [next(computed) if weight is None else weight for weight in found]
+
+
+def _decoded_by_numpy(mod: Module, chain: Chain) -> Array | None:
+    values = dict(chain.constants)
+    for var, value in chain.bindings:
+        step = read_decoder(mod, value)
+        if step is None:
+            return None
+        values[var] = step.run(*(values[argument] for argument in call_arguments(value)))
+    return values[chain.bindings[-1][0]]
+
+
+def _run(mod: Module, chains: Sequence[Chain]) -> list[Array]:
     builder = relax.BlockBuilder()
     with builder.function("main", []):
         with builder.dataflow():

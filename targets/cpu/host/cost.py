@@ -1,35 +1,37 @@
-"""The CPU's cost model: a roofline over its kernels, and what decoding a compressed weight adds."""
+"""The CPU's cost model: a roofline over its kernels, which read weights that are decoded when it loads."""
 
 from dataclasses import replace
 
 from tersor.cost import Cost
 from tersor.factor import why_no_factor
+from tersor.formats.grids import group_of
+from tersor.formats.size import stored_bytes
 from tersor.hardware import Hardware
 from tersor.layer import Layer
-from tersor.scheme import FP32, W8A32, Scheme
-from tersor.sparsity import Channels
+from tersor.scheme import FP32, INT8, Scheme
+from tersor.sparsity import NM, Channels
 from tersor.targets.accelerator import roofline
+from tersor.weight_format import Binary, Integer, without_groups
 
 LARGEST_PRODUCT = 255 * 128
-# Codes that one core decodes and packs per cycle before a layer can use them.
-DECODED_PER_CYCLE = 0.06
+# Weights among which N:M keeps some.
+MOST_PLACES = 16
 # Inputs whose row one core searches for its largest and rounds, per cycle.
 ROUNDED_PER_CYCLE = 2.0
 
 
 def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
-    """Estimate one run of `layer` on the CPU."""
+    """Estimate one run of `layer` on the CPU; what is decoded once costs a run nothing."""
     if isinstance(scheme.sparsity, Channels):
         layer, scheme = _narrowed(layer, scheme.sparsity), replace(scheme, sparsity=None)
-    cost = roofline.estimate(layer, replace(scheme, dynamic=False), hardware)
+    running = replace(INT8 if scheme.input else FP32, factor=scheme.factor)
+    if layer.operator == "gather" and scheme.weight == Integer(8):
+        running = scheme  # a table's codes stay codes
+    cost = replace(roofline.estimate(layer, running, hardware), size=stored_bytes(layer, scheme))
     if scheme.dynamic:
         rounded = layer.input_count / hardware.cores
         cost = cost + Cost(seconds=rounded / (ROUNDED_PER_CYCLE * hardware.clock))
-    if scheme.sparsity is None:
-        return cost
-    parts = layer.factored(scheme.factor) if scheme.factor else (layer,)
-    codes = sum(part.weight_count for part in parts)
-    return cost + Cost(seconds=codes / (DECODED_PER_CYCLE * hardware.clock))
+    return cost
 
 
 def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
@@ -39,38 +41,60 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
         if layer.operator == "gather" or layer.recurrent or not layer.weight_bearing:
             return f"only convolutions and dense layers lose {scheme.sparsity}"
         scheme = replace(scheme, sparsity=None)
-    if layer.operator == "gather":
-        return _why_no_gather(layer, scheme)
+    reason = (
+        _why_no_operator(layer, scheme) or _why_no_numbers(layer, scheme) or _why_no_pattern(layer, scheme)
+    )
+    return reason or roofline.why_not(layer, replace(scheme, dynamic=False), hardware)
+
+
+def _why_no_operator(layer: Layer, scheme: Scheme) -> str | None:
+    """Say what the layer's operator cannot have done to it."""
+    if layer.operator == "gather" and (scheme.input or scheme.factor):
+        alone = replace(scheme, input=None, factor=None, sparsity=None, dynamic=False)
+        return f"rows are looked up in {layer.name}, not multiplied: write {alone}"
+    if layer.operator == "gather" and scheme.sparsity:
+        return f"the rows of a table are not thinned: leave out {scheme.sparsity}"
     if layer.recurrent and (scheme.factor or scheme.sparsity):
         return "the weight of a recurrent layer is neither factored nor thinned"
     if layer.recurrent and scheme.dynamic:
         return "the range of a recurrent state is known before it runs"
-    if layer.recurrent and scheme == W8A32:
-        return None
     if not layer.weight_bearing and scheme.weight and not scheme.input:
-        return f"{layer.name} has no weight to store in integers"
+        return f"{layer.name} has no weight to store as {scheme.weight}"
+    if not layer.weight_bearing and scheme.weight and scheme.weight != Integer(8):
+        return f"{layer.name} multiplies two inputs, of 8 bits each: write {INT8}"
     if scheme.dynamic and (layer.operator != "matmul" or not layer.weight_bearing):
         return "only dense layers find ranges row by row"
-    if scheme.factor and (reason := why_no_factor(layer, scheme.factor)):
-        return reason
-    if scheme.sparsity and layer.operator != "matmul":
-        return f"only dense layers have a kernel for {scheme.sparsity}"
-    if scheme.sparsity and not scheme.weight:
-        return f"{scheme.sparsity} weights are stored as int8: write int8+{scheme.sparsity}"
-    if scheme.weight and (scheme.weight.bits != 8 or scheme.input_bits != 8):
-        return f"no kernel multiplies {scheme.weight_bits}-bit weights with {scheme.input_bits}-bit inputs"
-    if scheme.weight and layer.C * layer.R * layer.S * LARGEST_PRODUCT >= 1 << 31:
+    if scheme.factor:
+        return why_no_factor(layer, scheme.factor)
+    return None
+
+
+def _why_no_numbers(layer: Layer, scheme: Scheme) -> str | None:
+    """Say why no kernel multiplies such weights and inputs."""
+    if isinstance(scheme.weight, Integer) and scheme.weight.bits > 8:
+        return f"kernels read weights of at most 8 bits: write {replace(scheme, weight=Integer(8))}"
+    if scheme.input and scheme.input != Integer(8):
+        return f"kernels read inputs of 8 bits: write {replace(scheme, input=Integer(8))}"
+    plain = without_groups(scheme.weight) if scheme.weight else None
+    if scheme.input and scheme.weight != plain and group_of(scheme.weight, integer=True) is None:
+        return f"codes of 8 bits have no room for scales of groups: write {replace(scheme, weight=plain)}"
+    if scheme.input and layer.C * layer.R * layer.S * LARGEST_PRODUCT >= 1 << 31:
         return f"sums of {layer.C * layer.R * layer.S} products of bytes can overflow 32 bits"
-    return roofline.why_not(layer, replace(scheme, dynamic=False), hardware)
+    return None
+
+
+def _why_no_pattern(layer: Layer, scheme: Scheme) -> str | None:
+    """Say why the zeros of a pattern cannot be stored."""
+    if not scheme.sparsity:
+        return None
+    if isinstance(scheme.weight, Binary):
+        return f"binary weights have no zero: write {replace(scheme, sparsity=None)} or ternary"
+    if isinstance(scheme.sparsity, NM) and scheme.sparsity.m > MOST_PLACES:
+        return f"positions are stored among at most {MOST_PLACES}: give {scheme.sparsity} a smaller m"
+    return None
 
 
 def _narrowed(layer: Layer, channels: Channels) -> Layer:
     """Give a layer with fewer multiplications: those of fewer outputs, for fewer inputs."""
     part = channels.density**0.5
     return replace(layer, K=max(1, round(part * layer.K)), C=max(1, round(part * layer.C)))
-
-
-def _why_no_gather(layer: Layer, scheme: Scheme) -> str | None:
-    if scheme not in (FP32, W8A32):
-        return f"rows are looked up in {layer.name}, not multiplied: write {W8A32} to store them as int8"
-    return None
