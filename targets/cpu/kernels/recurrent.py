@@ -16,7 +16,7 @@ from tersor.ir.recurrent import Cell, Loop, Source, recurrent_function
 from tersor.ir.untyped import te, tirx
 from tersor.targets.cpu.host.isa import Isa, dot_broadcast
 from tersor.targets.cpu.host.threads import worth_sharing
-from tersor.targets.cpu.layout.order import Order, Permute, Reshape
+from tersor.targets.cpu.layout.order import Order, Permute, Reshape, scalar_function
 
 Array = npt.NDArray[Any]
 Expr = Any
@@ -74,7 +74,7 @@ class RecurrentOrder:
 
         size = tirx.IntImm("int64", count + 4 * shape[1])
         packed = te.compute((size,), byte, "packed")
-        return te.create_prim_func([codes, packed]).without_attr("global_symbol")
+        return scalar_function([codes, packed])
 
     def _codes(self, shape: tuple[int, ...]) -> Order:
         hidden, columns = shape

@@ -14,12 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tersor.ir.operators import placeholder
-from tersor.ir.untyped import te, tirx
+from tersor.ir.untyped import s_tir, te, tirx
 
 Array = npt.NDArray[Any]
 Expr = Any
 Shape = tuple[int, ...]
 Read = Callable[..., Expr]  # the element at some indices
+# Elements that are worth the work of several cores.
+SHARED = 1 << 16
+# TVM's kind of an operator that is fused with no other.
+OPAQUE = 8
 
 
 class Arrangement(Protocol):
@@ -205,11 +209,26 @@ class Order:
         values = placeholder(shape, dtype, "values")
         result = [tirx.IntImm("int64", extent) for extent in self.shape(shape)]
         ordered = te.compute(result, self.read(values, shape, dtype), "ordered")
-        return te.create_prim_func([values, ordered]).without_attr("global_symbol")
+        return scalar_function([values, ordered])
 
     def after(self, *moves: Move) -> "Order":
         """Give the order that carries out other moves first."""
         return Order((*moves, *self.moves))
+
+
+def scalar_function(tensors: list[Expr]) -> Any:
+    """Build the PrimFunc of some tensors, without vectors: it runs once, and its indices would be scalars.
+
+    Each would be written out for every lane. Nothing is fused into it, either.
+    """
+    schedule = s_tir.Schedule(te.create_prim_func(tensors))
+    block = schedule.get_child_blocks(schedule.get_sblock("root"))[-1]
+    loop, *_ = schedule.get_loops(block)
+    if int(schedule.get(loop).extent) > SHARED:
+        outer, _ = schedule.split(loop, [None, SHARED // 4])
+        schedule.parallel(outer)
+    function = schedule.mod["main"].without_attr("global_symbol")
+    return function.with_attr({"tirx.is_scheduled": True, "op_pattern": OPAQUE})
 
 
 def padded(axis: int, extent: int, to: int) -> tuple[Move, ...]:
