@@ -41,6 +41,7 @@ from tersor.runner import Runner
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
+from tersor.targets.cpu.decoding import DecodedWeight
 from tersor.targets.cpu.host.detect import detect, host_of
 from tersor.targets.cpu.host.detect import hardware as describe
 from tersor.targets.cpu.lowering import Lowered
@@ -280,7 +281,7 @@ def _layer_reports(
     lowered = build.lowered
     reshaped, schemes = reshape_layers(model.mod, plan, statistics)
     snr = _layer_snr(model, plan, statistics, build, samples)
-    stored = _stored(lowered)
+    stored, largest = _stored(lowered), lowered[-1]
     reports = []
     for layer in extract(reshaped).layers:
         origin = layer.name if layer.name in plan.layers else layer.name.rpartition(".")[0]
@@ -289,23 +290,24 @@ def _layer_reports(
             "not in the plan" if layer.weight_bearing else "products of two activations run in float32"
         )
         reason = planned.reason if planned else unplanned
-        mine = [size for name, size in stored if _belongs(name, layer.name)]
+        decoded = largest.decoded.get(layer.name, DecodedWeight((), 0))
+        mine = [each for each in stored if each[0] in decoded.stored or _belongs(each[0], layer.name)]
+        read = sum(size for name, size in mine if name not in decoded.stored) + decoded.bytes
         kernels = [each.kernels.get(layer.name, "scheduled float32") for each in reversed(lowered)]
         kernel = ", ".join(dict.fromkeys(kernels))
         ran = [mapping for each in reversed(lowered) for mapping in each.mappings.ran.get(layer.name, ())]
         mapping = "; ".join(dict.fromkeys(map(str, ran)))
         named = planned.scheme if planned and origin == layer.name else schemes.get(layer.name, FP32)
-        scheme, bytes = str(named), sum(mine)
+        scheme, bytes = str(named), sum(size for _, size in mine)
         reports.append(
-            LayerReport(layer.name, scheme, kernel, bytes, snr.get(layer.name), reason, mapping=mapping)
+            LayerReport(layer.name, scheme, kernel, bytes, snr.get(layer.name), reason, mapping, read)
         )
     return tuple(reports)
 
 
 def _belongs(weight: str, layer: str) -> bool:
-    return weight == layer or weight.startswith(
-        (f"{layer}|", f"{layer}.values", f"{layer}.positions", f"{layer}'")
-    )
+    """Whether a constant is the weight of a layer as its kernels read it, or comes with one of its uses."""
+    return weight == layer or weight.startswith((f"{layer}|", f"{layer}'"))
 
 
 def side_by_side(
@@ -356,7 +358,11 @@ def _layer_snr(
 
 def _totals(model: Model, lowered: Sequence[Lowered]) -> Totals:
     original = sum(value.nbytes for value in weights_of(as_float(model.mod)).values())
-    return Totals(bytes_fp32=original, bytes=sum(size for _, size in _stored(lowered)))
+    stored, decoded = _stored(lowered), lowered[-1].decoded.values()
+    unread = {name for weight in decoded for name in weight.stored}
+    read = sum(size for name, size in stored if name not in unread)
+    read += sum(weight.bytes for weight in decoded)
+    return Totals(original, sum(size for _, size in stored), read)
 
 
 def _stored(lowered: Sequence[Lowered]) -> list[tuple[str, int]]:

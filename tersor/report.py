@@ -22,7 +22,8 @@ def faster(before: float, after: float) -> str:
 class LayerReport:
     """One layer: `bytes` are its stored constants, `snr_db` its result against fp32 in the whole network.
 
-    `mapping` are the loops of its kernel, of each use that has others.
+    `mapping` are the loops of its kernel, of each use that has others; `kernel_bytes` are the constants as
+    the kernel reads them, which is more than is stored where a weight is decoded when the library is loaded.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -34,6 +35,7 @@ class LayerReport:
     snr_db: float | None
     reason: str = ""
     mapping: str = ""
+    kernel_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Totals:
 
     bytes_fp32: int
     bytes: int
+    kernel_bytes: int | None = None  # constants as kernels read them
     file_bytes: int | None = None
     samples: int = 0
     agreement: float | None = None
@@ -102,7 +105,9 @@ class Report:
             table.add_column(name, justify="right")
         for layer in self.layers:
             snr = "" if layer.snr_db is None else f"{layer.snr_db:.1f}"
-            table.add_row(layer.name, layer.scheme, layer.kernel, f"{layer.bytes:,}", snr)
+            read = layer.kernel_bytes or layer.bytes
+            size = f"{layer.bytes:,}" if read == layer.bytes else f"{layer.bytes:,} > {read:,}"
+            table.add_row(layer.name, layer.scheme, layer.kernel, size, snr)
         return table
 
     def _totals(self) -> Table:
@@ -110,6 +115,8 @@ class Report:
         table = Table("", "fp32", "compressed", "", title="totals", title_justify="left")
         ratio = f"{t.bytes / t.bytes_fp32:.3f}x" if t.bytes_fp32 else ""
         table.add_row("stored constants", f"{t.bytes_fp32:,} B", f"{t.bytes:,} B", ratio)
+        if t.kernel_bytes not in (None, t.bytes):
+            table.add_row("read by kernels", "", f"{t.kernel_bytes:,} B", "")
         if t.file_bytes is not None:
             table.add_row("library", "", f"{t.file_bytes:,} B", "")
         if t.latency_ms is not None and t.latency_ms_fp32 is not None:

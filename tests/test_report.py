@@ -59,6 +59,14 @@ def test_a_compressed_network_may_be_slower() -> None:
     assert "2.00x slower" in replace(REPORT, totals=slower).text()
 
 
+def test_what_is_decoded_takes_more_memory_than_is_stored() -> None:
+    layer = replace(REPORT.layers[0], bytes=1000, kernel_bytes=2048)
+    text = replace(REPORT, layers=(layer,), totals=replace(TOTALS, bytes=1000, kernel_bytes=2048)).text()
+    assert "1,000 > 2,048" in text
+    assert "read by kernels" in text
+    assert "read by kernels" not in REPORT.text()
+
+
 def test_what_was_not_measured_has_no_row() -> None:
     text = replace(REPORT, totals=Totals(bytes_fp32=8, bytes=2)).text()
     for absent in ("latency", "accuracy", "agreement", "library"):
