@@ -4,7 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tersor.error import UserError
-from tersor.passes.quantization.weights import dequantize_weight
+from tersor.formats.grids import fit
+from tersor.passes.quantization.weights import Weights, dequantize_weight, rounded
+from tersor.scheme import INT8
+from tersor.weight_format import Codebook, Float, WeightFormat
 from tests.rounded_weights import quantize_weight
 
 
@@ -81,3 +84,31 @@ def test_wrong_weights_and_bits_are_refused() -> None:
         quantize_weight(np.array([[1, np.nan]], np.float32), 0)
     with pytest.raises(ValueError, match="2 to 8 bits, got 9"):
         quantize_weight(np.ones((2, 2), np.float32), 0, bits=9)
+
+
+def test_a_weight_is_rounded_once_by_the_given_algorithm_and_remembered() -> None:
+    seen: list[tuple[str, tuple[float, ...]]] = []
+
+    def to_zero(
+        layer: str, matrix: np.ndarray, format: WeightFormat, integer: bool, steps: tuple[float, ...]
+    ):
+        seen.append((layer, steps))
+        grid = fit(matrix, format, integer)
+        return grid.nearest(0 * matrix), grid
+
+    weights = Weights(to_zero)
+    weight = np.ones((3, 4), np.float32)
+    first = weights.round("fc", weight, 1, INT8, (1.0, 2.0, 4.0))
+    assert weights.round("fc", weight, 1, INT8, (1.0, 2.0, 4.0)) is first is weights.encoded["fc"]
+    assert seen == [("fc", (1.0, 2.0, 4.0))]
+    assert not first.decode().any()
+    assert first.scale is not None
+    assert first.scale.tolist() == (np.full(4, 4, np.float32) / np.float32(127)).tolist()
+
+
+def test_rounded_numbers_are_those_of_the_format() -> None:
+    weight = np.random.default_rng(0).normal(size=(8, 3, 3, 3)).astype(np.float32)
+    assert len(np.unique(rounded(weight, 0, Codebook(3)))) <= 8 * 8
+    assert np.array_equal(
+        rounded(weight, 0, Float("bf16"), integer=False).view(np.uint32) & 0xFFFF, np.zeros(weight.shape)
+    )
