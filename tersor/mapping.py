@@ -2,6 +2,11 @@
 
 Its text reads like the loop nest, the outermost loop first:
  `K=4@dram, P=56@dram, K=16@rows, C=16@columns, Q=56@buffer`.
+
+A loop at a memory walks over the tiles that what lies inside of it gets from there; a loop at an axis is
+spread over its units. The tile that a memory keeps of an operand is what the loops at it and inside of it
+cover. Loops may make more iterations than a layer has: the last tiles are then ragged, and those with nothing
+in them are left out. `tersor.loop_tree` writes loops and memories together.
 """
 
 import re
@@ -48,25 +53,32 @@ class Loop:
 
 @dataclass(frozen=True)
 class Keep:
-    """`operand` has a tile of its own in the memory `at`; a memory without one is passed by."""
+    """`operand` has a tile of its own in the memory `at`; a memory without one is passed by.
+
+    The tile is what all loops at the memory cover, but for the `inside` outermost of them: so two operands
+    may have tiles of different loops in one memory.
+    """
 
     operand: Operand
     at: str
+    inside: int = 0
 
     def __post_init__(self) -> None:
         if self.operand not in get_args(Operand):
             raise ValueError(f"an operand is one of {', '.join(get_args(Operand))}, got {self.operand!r}")
+        if self.inside < 0:
+            raise ValueError(f"{self.operand}@{self.at} is inside of 0 or more loops, got {self.inside}")
 
     def __str__(self) -> str:
-        return f"{self.operand}@{self.at}"
+        return f"{self.operand}@{self.at}" + (f"@{self.inside}" if self.inside else "")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `"weight@buffer"`. Raises ValueError."""
-        operand, separator, at = text.partition("@")
-        if not (separator and at):
+        """Read `"weight@buffer"`, or `"weight@buffer@2"` inside of 2 loops. Raises ValueError."""
+        found = re.fullmatch(r"([^@]+)@([^\s@=]+)(?:@(\d+))?", text)
+        if not found:
             raise ValueError(f"{text!r} is no place of an operand; write it as in weight@buffer")
-        return cls(operand, at)  # type: ignore[arg-type]  # checked by the class
+        return cls(found[1], found[2], int(found[3] or 0))  # type: ignore[arg-type]  # checked by the class
 
 
 @dataclass(frozen=True)
@@ -80,10 +92,10 @@ class Mapping:
         return ", ".join(map(str, self.loops))
 
     def why_not(self, layer: Layer) -> str | None:
-        """Say which dimension of `layer` the loops do not cover exactly, or None if they cover all."""
+        """Say which dimension of `layer` the loops do not cover, or None if they cover all."""
         for dim in DIMS:
             made, wanted = prod(loop.size for loop in self.loops if loop.dim == dim), layer.size(dim)
-            if made != wanted:
+            if made < wanted:
                 return f"the loops over {dim} make {made} iterations, the layer {layer.name!r} has {wanted}"
         return None
 

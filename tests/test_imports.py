@@ -21,6 +21,7 @@ NOUNS = {
     "gram",
     "hardware",
     "layer",
+    "loop_tree",
     "mapping",
     "naming",
     "network",

@@ -1,0 +1,108 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tersor.hardware import Axis, Compute, Datapath, Hardware, Memory
+from tersor.layer import DIMS, Layer
+from tersor.loop_tree import depth_of, parse_tree, why_misplaced, write_tree
+from tersor.mapping import Keep, Loop, Mapping
+
+MACHINE = Hardware(
+    name="toy",
+    clock=1e9,
+    compute=(Compute("int8", 64),),
+    memories=(
+        Memory("dram", 1 << 30, 1e9),
+        Memory("buffer", 1 << 16, 1e10),
+        Memory("spad", 64, 1e10, keeps=("weight", "output")),
+    ),
+    axes=(
+        Axis("rows", 8, "buffer", ("C", "R"), reduces=True),
+        Axis("columns", 8, "buffer", ("K", "P"), multicast=("input",)),
+    ),
+    datapath=Datapath(),
+)
+TREE = """\
+dram: weight, input, output
+  for K in 4
+    buffer: input, output
+      for C in 8
+        buffer: weight
+          for P in 56
+            for K in 8 on columns
+              for C in 8 on rows
+                spad: weight
+"""
+
+
+def test_a_tree_shows_loops_and_memories_as_they_enclose_one_another() -> None:
+    mapping = parse_tree(TREE)
+    assert str(mapping) == "K=4@dram, C=8@buffer, P=56@buffer, K=8@columns, C=8@rows"
+    assert Keep("weight", "buffer", 1) in mapping.keep
+    assert write_tree(mapping, MACHINE) == TREE
+    layer = Layer("conv", "conv2d", K=32, C=61, P=56)
+    assert mapping.why_not(layer) is None, "61 channels are 8 tiles of 8, the last one ragged"
+
+
+@st.composite
+def mappings(draw: st.DrawFn) -> Mapping:
+    """Mappings that fit the machine, their tiles in the order of the memories."""
+    depths = sorted(depth_of(MACHINE).items(), key=lambda each: each[1])
+    loops: list[Loop] = []
+    for name, depth in depths:
+        spatial = depth % 2 == 1
+        dims = MACHINE.axis(name).unrolls if spatial else DIMS
+        for dim in draw(st.lists(st.sampled_from(dims), max_size=1 if spatial else 4)):
+            loops.append(Loop(dim, draw(st.integers(1, 8)), name))
+    keep = [Keep(operand, "dram") for operand in ("weight", "input", "output")]
+    for memory in MACHINE.memories[1:]:
+        most = sum(loop.at == memory.name for loop in loops)
+        for operand in draw(st.sets(st.sampled_from(memory.keeps))):
+            keep.append(Keep(operand, memory.name, draw(st.integers(0, most))))
+    return Mapping(tuple(loops), tuple(keep))
+
+
+@given(mappings())
+def test_a_tree_parses_back(mapping: Mapping) -> None:
+    again = parse_tree(write_tree(mapping, MACHINE))
+    assert again.loops == mapping.loops
+    assert set(again.keep) == set(mapping.keep)
+    assert all(Keep.parse(str(keep)) == keep for keep in mapping.keep)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "sentence"),
+    [
+        ("K in 8 on columns", "C in 8 on columns", "the axis columns unrolls K, P, not C"),
+        ("K in 8 on columns", "K in 9 on columns", "the loops on columns need 9 units, it has 8"),
+        ("K in 8 on columns", "K in 8 on depth", "toy has no memory or axis 'depth'; its places are dram,"),
+        ("spad: weight", "spad: input", "the memory spad keeps weight, output, not the input"),
+        ("spad: weight", "l0: weight", "toy has no memory 'l0'"),
+        ("spad: weight", "buffer: weight", "the weight is kept 2 times at buffer"),
+        ("weight, input, output", "weight, input", "the output begins whole in dram; keep output@dram"),
+        ("for P in 56", "for P in 56 on columns", "the loops on columns need 448 units"),
+        ("for K in 4", "for K in 4 on rows", "the loop C=8@buffer is inside of K=4@rows, but buffer is outs"),
+    ],
+)
+def test_what_has_no_place_is_named(good: str, bad: str, sentence: str) -> None:
+    mapping = parse_tree(TREE.replace(good, bad, 1))
+    assert sentence in (why_misplaced(mapping, MACHINE) or "")
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        write_tree(mapping, MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("for K in 4\n", "begins with a memory"),
+        ("dram: weight\nfor K in 4\n", "line 2 of a loop tree is indented by 2 spaces"),
+        ("dram: weight\n  K=4\n", "line 2 is no 'for K in 4'"),
+        ("dram: bias\n", "one of weight, input, output, got 'bias'"),
+        ("dram: weight\n  for Z in 4\n", "one of N, G, K, C, P, Q, R, S, got 'Z'"),
+    ],
+)
+def test_a_line_that_is_not_understood_is_named(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        parse_tree(text)
