@@ -2,6 +2,7 @@
 
 raw         the bytes as they are
 bits4       fields of 4 bits (1 to 8), row by row as `tersor.formats.bits` packs them, coded by frequency
+levels      of at most 256 different numbers: these, then for each element which one, coded by frequency
 planes      first, second, ... bytes of the elements, each kind coded by frequency
 
 Symbols are coded by range coding with one frequency table for each array (Martin, Range encoding, 1979), with
@@ -48,6 +49,10 @@ def decode(data: bytes, coding: str, shape: tuple[int, ...], dtype: np.dtype) ->
     count = int(np.prod(shape, dtype=np.int64))
     if coding == "raw":
         return np.frombuffer(data, dtype, count).reshape(shape).copy()
+    if coding == "levels":
+        reader = _Reader(data)
+        levels = np.frombuffer(reader.take(reader.number() * dtype.itemsize), dtype)
+        return levels[_decode_symbols(reader.rest(), count)].reshape(shape)
     if coding == "planes":
         reader = _Reader(data)
         planes = [_decode_symbols(reader.take(reader.number()), count) for _ in range(dtype.itemsize)]
@@ -67,6 +72,13 @@ def decode(data: bytes, coding: str, shape: tuple[int, ...], dtype: np.dtype) ->
 
 def _candidates(array: Array) -> Iterator[Coded]:
     if array.itemsize > 1:
+        # By their bytes, for which 0.0 and -0.0 are two and NaN is one.
+        patterns = np.ascontiguousarray(array).reshape(-1).view(f"u{array.itemsize}")
+        levels, places = np.unique(patterns, return_inverse=True)
+        if len(levels) <= 256:
+            symbols = places.reshape(-1).astype(np.uint8)
+            data = _varint(len(levels)) + levels.tobytes() + _encode_symbols(symbols)
+            yield Coded("levels", data, entropy_bytes(symbols))
         planes = np.ascontiguousarray(array).view(np.uint8).reshape(-1, array.itemsize)
         coded = [_encode_symbols(plane) for plane in np.ascontiguousarray(planes.T)]
         data = b"".join(_varint(len(each)) + each for each in coded)

@@ -47,6 +47,18 @@ def test_numbers_with_like_exponents_are_coded_byte_by_byte() -> None:
     assert len(coded.data) < 0.8 * values.nbytes
 
 
+def test_shared_weights_take_the_entropy_of_their_indices() -> None:
+    random = np.random.default_rng(0)
+    table = random.normal(size=16).astype(np.float32)
+    weights = table[random.integers(0, 16, (64, 100))] * (random.uniform(size=(64, 100)) < 0.2) + np.float32(
+        0
+    )
+    coded = encode(weights)
+    assert coded.coding == "levels"
+    assert len(coded.data) < 1.05 * entropy_bytes(np.unique(weights, return_inverse=True)[1]) + 150
+    assert decode(coded.data, "levels", weights.shape, weights.dtype).tobytes() == weights.tobytes()
+
+
 def test_what_is_damaged_is_an_error() -> None:
     coded = encode(np.arange(1000, dtype=np.uint8).reshape(10, 100) % 3)
     for data in (b"", coded.data[:1], coded.data[:3]):
