@@ -34,7 +34,7 @@ from tersor.targets.cpu.host.detect import hardware
 DIGITS = "digit-cnn"
 GOALS = {"resnet20": 10.0, DIGITS: 30.0}  # times smaller than the fp32 weights
 DROP = 1.0  # points of top-1
-ZEROS = {"resnet20": 50.0, DIGITS: 90.0}  # % of the weights, but for those of the first and last layer
+ZEROS = {"resnet20": 40.0, DIGITS: 90.0}  # % of the weights, but for those of the first and last layer
 BITS, EDGE_BITS = 4, 5  # of the indices into the table of a layer; of the first and last one
 
 
