@@ -293,7 +293,8 @@ def _layer_reports(
         decoded = largest.decoded.get(layer.name, DecodedWeight((), 0))
         mine = [each for each in stored if each[0] in decoded.stored or _belongs(each[0], layer.name)]
         read = sum(size for name, size in mine if name not in decoded.stored) + decoded.bytes
-        kernels = [each.kernels.get(layer.name, "scheduled float32") for each in reversed(lowered)]
+        own = "scheduled float32" if not decoded.stored else "decoded once + scheduled float32"
+        kernels = [each.kernels.get(layer.name, own) for each in reversed(lowered)]
         kernel = ", ".join(dict.fromkeys(kernels))
         ran = [mapping for each in reversed(lowered) for mapping in each.mappings.ran.get(layer.name, ())]
         mapping = "; ".join(dict.fromkeys(map(str, ran)))
