@@ -120,6 +120,18 @@ def test_rules_name_layers_by_wildcards(folder: Path, tersor: Tersor) -> None:
     }
 
 
+def test_the_algorithms_are_options_and_stand_in_the_plan(folder: Path, tersor: Tersor) -> None:
+    options = ["--scheme", "w4a8", "--rounding", "gptq", "--equalize", "--smooth", "0.5", "--no-repair"]
+    result = tersor(
+        "compress", folder / "mlp.onnx", "--data", folder / "data.npz", *options, "--out", folder / "w4"
+    )
+    assert (result.code, result.err) == (0, "")
+    plan = Plan.load(folder / "w4" / "plan.json")
+    recipe = plan.recipe
+    assert (recipe.rounding, recipe.equalize, recipe.smooth, recipe.repair) == ("gptq", True, 0.5, False)
+    assert {str(layer.scheme) for layer in plan.layers.values()} == {"w4a8"}
+
+
 def test_presets_are_listed(tersor: Tersor) -> None:
     result = tersor("presets")
     assert (result.code, result.err) == (0, "")
