@@ -14,10 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from algorithms import algorithms
+from channels import channels
+from container import container
+from decomposition import accuracies, layer_speeds
 from peers import nncf_int8, onnxruntime_int8, session
 from rows import Row, print_rows, write_rows
 from sparsity import sparsity
 from tasks import Accuracy, Run, Task, one_by_one, tasks
+from weight_formats import weight_formats
 
 import tersor
 from tersor.error import UserError
@@ -95,8 +99,13 @@ def _whole_batches(task: Task, opened: object) -> Run:
 
 TABLES: dict[str, tuple[str, Callable[[Sequence[Task]], list[Row]]]] = {
     "int8": ("int8 on the same calibration images", int8),
+    "formats": ("every weight format, rounded to nearest", weight_formats),
     "algorithms": ("4-bit weights: every algorithm beside plain rounding", algorithms),
     "sparsity": ("pruned without training, in float32 unless int8 is said", sparsity),
+    "channels": ("half of the multiplications pruned in whole channels", channels),
+    "decomposition": ("decomposed without training", accuracies),
+    "layers": ("layers decomposed to half of their multiplications", lambda _: layer_speeds()),
+    "container": ("pruned, shared and entropy coded", container),
 }
 
 
