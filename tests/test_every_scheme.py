@@ -4,7 +4,7 @@ The compiled network is asked for every tensor that kernels give one another. Ea
 the tensors before it: exactly where it holds codes, to 1e-5 of its largest value where it is float.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from tersor.compiler import calibrated_plan, load_model, silent
-from tersor.ir.graph import Graph, expose, operator
+from tersor.error import UserError
+from tersor.ir.graph import Graph, expose, operator, weights_of
 from tersor.lowering import compress
 from tersor.model import Model
 from tersor.plan import Plan
@@ -32,20 +33,18 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
 }
 # Operators whose results only one kernel sees, and the types of such results.
 INSIDE, INSIDE_TYPES = ("nn.pad", "dequantize"), ("int32", "int8", "bool")
-SCHEMES = (
-    "fp32",
-    "int8",
-    "w8a32",
-    "int8+dynamic",
-    "int8+2:4",
-    "int8+rank8",
-    "fp32+spatial4",
-    "int8+spatial4",
-    "int8+tucker4x4",
-    "int8+cp4",
-    "int8+filtergroups2",
-    "int8+tt4",
-)
+FORMATS = (
+    "int8", "w6a8", "w4a8", "w3a8", "w2a8", "ternary-a8", "binary-a8", "codebook8-a8", "codebook4-a8",
+    "pot4-a8", "w4g8a8", "w8a32", "w4a32", "w4g8", "ternary", "binary", "codebook4", "pot4", "fp16", "bf16",
+    "e4m3", "e5m2", "mxfp4", "mxint8",
+)  # fmt: skip
+PATTERNS = ("int8+2:4", "w4a8+1:4", "fp32+4:8", "int8+block4x4-50", "int8+sparse80", "mxint8+sparse50")
+FACTORS = (
+    "int8+rank8", "fp32+rank4", "fp32+spatial4", "int8+spatial4", "int8+tucker4x4", "int8+cp4",
+    "int8+filtergroups2", "int8+tt4", "w4a8+rank8+2:4",
+)  # fmt: skip
+SCHEMES = ("fp32", *FORMATS, "int8+dynamic", "w4a8+dynamic", *PATTERNS, *FACTORS)
+FEW = ("int8", "w4a8", "mxfp4", "int8+2:4")  # on every network by default
 
 
 @cache
@@ -76,8 +75,16 @@ def planned(name: str, scheme: str) -> tuple[Plan, Statistics]:
     return calibrated_plan(model, data, data, scheme, len(data), silent)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("name", NETWORKS)
+def pairs(schemes: Iterable[str]) -> list[Any]:
+    """Every network with every scheme; what the first network and a few schemes do not show is slow."""
+    return [
+        pytest.param(name, scheme, marks=() if name == "cnn" or scheme in FEW else pytest.mark.slow)
+        for name in NETWORKS
+        for scheme in schemes
+    ]
+
+
+@pytest.mark.parametrize(("name", "scheme"), pairs(SCHEMES))
 def test_what_runs_is_what_numpy_says(name: str, scheme: str) -> None:
     model = network(name)
     mod = compress(model.mod, *planned(name, scheme))
@@ -105,12 +112,31 @@ def is_given_on(graph: Graph, var: Any, value: object) -> bool:
     return operator(value) not in ("nn.conv2d", "matmul") or follows not in ("add", "clip", "nn.relu")
 
 
-@pytest.mark.parametrize("scheme", [each for each in SCHEMES if each != "fp32"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_layer_has_the_scheme_or_a_reason(name: str, scheme: str) -> None:
-    plan, _ = planned(name, scheme)
+@pytest.mark.parametrize(("name", "scheme"), pairs([*FORMATS, *PATTERNS, *FACTORS]))
+def test_a_layer_is_stored_in_its_scheme_or_has_a_reason(name: str, scheme: str) -> None:
+    plan, statistics = planned(name, scheme)
+    stored = weights_of(compress(network(name).mod, plan, statistics))
     for layer, given in plan.layers.items():
         assert given.scheme == Scheme.parse(scheme) or given.reason, layer
+        if given.scheme != Scheme.parse(scheme):
+            continue
+        if scheme in FACTORS:
+            assert layer not in stored
+            assert any(found.startswith(f"{layer}.0") for found in stored), layer
+        elif scheme not in ("int8", "w8a32"):  # their codes are stored as they are
+            assert f"{layer}.values" in stored, layer
+            assert layer not in stored
+
+
+@pytest.mark.parametrize(("name", "reason"), [("lstm", "call_tir reads"), ("transformer", "product of")])
+def test_networks_that_can_lose_no_channels_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(UserError, match=f"no channels may be dropped: .*{reason}"):
+        planned(name, "int8+channels50")
+
+
+@pytest.mark.parametrize("name", ["cnn", "depthwise cnn", "mlp"])
+def test_networks_lose_channels_and_compute_what_numpy_says(name: str) -> None:
+    test_what_runs_is_what_numpy_says(name, "int8+channels50")
 
 
 def test_a_scheme_that_all_layers_can_have_is_on_all_of_them() -> None:
