@@ -52,7 +52,7 @@ def find_windows(mod: Module, layers: Collection[str]) -> dict[str, tuple[Window
             continue
         match part:
             case Chain():
-                window = _of_chain(part, names[part.data])
+                window = window_of(part, names[part.data])
             case Recurrence():
                 window = Window(names[part.result], part.cell.hidden)
             case _:
@@ -61,7 +61,8 @@ def find_windows(mod: Module, layers: Collection[str]) -> dict[str, tuple[Window
     return found
 
 
-def _of_chain(chain: Chain, tensor: str) -> Window:
+def window_of(chain: Chain, tensor: str) -> Window:
+    """Give the window of one use of a weight, whose input has a name."""
     weight = shape_of(chain.weight)
     if chain.operator == "matmul":
         return Window(tensor, weight[0])
@@ -112,18 +113,20 @@ class GramObserver:
         return Gram((self._products / self.rows).astype(np.float32), self._totals / self.rows, self.rows)
 
 
-def rows_of(window: Window, tensor: NDArray[np.float32], sample: int = 0) -> NDArray[np.float32]:
-    """Give at most ROWS rows, [G, rows, n], of a layer's input: [..., C], or NCHW of a convolution."""
+def rows_of(
+    window: Window, tensor: NDArray[np.float32], sample: int = 0, limit: int | None = ROWS
+) -> NDArray[np.float32]:
+    """Give at most `limit` rows, [G, rows, n], of a layer's input: [..., C], or NCHW of a convolution."""
     if window.kernel is None:
         matrix = tensor.reshape(-1, window.columns)
-        return matrix[_positions(len(matrix), 1, sample)][None]
+        return matrix[_positions(len(matrix), 1, sample, limit)][None]
     top, left, bottom, right = window.padding
     padded = np.pad(tensor.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))
     batch, height, width, channels = padded.shape
     reach = [(size - 1) * step for size, step in zip(window.kernel, window.dilation, strict=True)]
     down = (height - 1 - reach[0]) // window.strides[0] + 1
     across = (width - 1 - reach[1]) // window.strides[1] + 1
-    chosen = _positions(batch * down * across, across, sample)
+    chosen = _positions(batch * down * across, across, sample, limit)
     image, place = np.divmod(chosen, down * across)
     top_row, left_column = (place // across) * window.strides[0], (place % across) * window.strides[1]
     taps = [
@@ -135,9 +138,9 @@ def rows_of(window: Window, tensor: NDArray[np.float32], sample: int = 0) -> NDA
     return np.ascontiguousarray(grouped.transpose(2, 0, 1, 3).reshape(window.groups, len(chosen), -1))
 
 
-def _positions(count: int, across: int, sample: int) -> NDArray[np.intp]:
+def _positions(count: int, across: int, sample: int, limit: int | None) -> NDArray[np.intp]:
     """Choose every n-th of `count` positions, n prime to the row length, so that no column is left out."""
-    stride = -(-count // ROWS)
+    stride = 1 if limit is None else -(-count // limit)
     while stride > 1 and math.gcd(stride, across) != 1:
         stride += 1
     return np.arange(sample % stride, count, stride)

@@ -27,9 +27,9 @@ def with_weights(mod, values=None, inputs=1, seed=0):
 
 
 def structure(mod):
-    """Strip the values of the weights and the builder's alias for the output."""
+    """Strip the values of the weights, what is kept of norms, and the alias for the output."""
     mod = relax.transform.CanonicalizeBindings()(mod)
-    function = mod["main"].without_attr("params").without_attr("num_input")
+    function = mod["main"].without_attr("params").without_attr("num_input").without_attr("norm_scales")
     result = tvm.IRModule(dict(mod.functions.items()))
     result.update_func(result.get_global_var("main"), function)
     return result

@@ -1,7 +1,7 @@
 """Absorb: what stands around a linear layer and can be part of its weight, bias or padding.
 
 multiply(conv2d(x, w), s), add(s, ...)   ->   s and t go into w' and b'
-batch_norm(conv2d(x, w), ...)[0]         ->   add(conv2d(x, w'), b')
+batch_norm(conv2d(x, w), ...)[0]         ->   add(conv2d(x, w'), b')      its gamma is kept
 conv2d(nn.pad(x, zeros), w)              ->   conv2d(x, w, padding=...)
 matmul(multiply(x, 2), w)                ->   matmul(x, 2 w)
 """
@@ -50,6 +50,8 @@ def without_input_scale(walk: Walk, call: Expr) -> Expr | None:
     if factor is None or factor.size != 1 or factor.ndim > len(product.args[0].ty.shape):
         return None
     weight = walk.weight((layer.weight * np.float64(factor.item())).astype(np.float32), layer.name)
+    if layer.norm_scale is not None:
+        walk.norm_scales[weight] = layer.norm_scale
     return relax.Call(call.op, [product.args[0], weight], call.attrs)
 
 
@@ -105,6 +107,7 @@ def batch_norm(walk: Walk, item: Expr) -> Expr | None:
     layer = linear(walk, x)
     rank = len(x.ty.shape)
     if layer is not None and attrs.axis == (1 if layer.is_conv else rank - 1):
+        layer.norm_scale = gamma.astype(np.float32) if attrs.scale else np.ones(layer.channels, np.float32)
         return scaled(walk, layer, scale, shift)
     shape = [1] * rank
     shape[attrs.axis] = -1

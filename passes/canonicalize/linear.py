@@ -12,13 +12,17 @@ from tersor.passes.canonicalize.walk import Walk
 
 @dataclass
 class Linear:
-    """A convolution or matrix product with a constant weight, and the bias added to it if there is one."""
+    """A convolution or matrix product with a constant weight, and the bias added to it if there is one.
+
+    `norm_scale` is the factor of the batch norm that went into it, if one did.
+    """
 
     call: Expr
     weight: Array
     name: str
     bias: Array | None = None  # [K]
     bias_name: str | None = None
+    norm_scale: Array | None = None  # [K]
 
     @property
     def is_conv(self) -> bool:
@@ -76,7 +80,7 @@ def bare_linear(walk: Walk, call: Expr) -> Linear | None:
     elif weight.ndim != 2:
         return None
     name = call.args[1].name if isinstance(call.args[1], relax.Var) else "weight"
-    return Linear(call, weight, name)
+    return Linear(call, weight, name, norm_scale=walk.norm_scales.get(call.args[1]))
 
 
 def scaled(walk: Walk, layer: Linear, scale: Array | float = 1.0, shift: Array | float = 0.0) -> Expr:
@@ -87,6 +91,8 @@ def scaled(walk: Walk, layer: Linear, scale: Array | float = 1.0, shift: Array |
     if not np.all(scale == 1):
         axes = (-1, 1, 1, 1) if layer.is_conv else (1, -1)
         args[1] = walk.weight((weight * scale.reshape(axes)).astype(np.float32), layer.name)
+    if layer.norm_scale is not None:
+        walk.norm_scales[args[1]] = layer.norm_scale
     call = relax.Call(call.op, args, call.attrs)
     bias = np.zeros(layer.channels) if layer.bias is None else layer.bias
     bias = bias * scale + shift

@@ -1,6 +1,6 @@
 """Program: a straight line of bindings and the values of its weights, read from and written to modules."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import tvm
 
@@ -10,12 +10,16 @@ from tersor.naming import unused_name
 
 @dataclass
 class Program:
-    """A straight line of bindings, with the values of the weights beside them."""
+    """A straight line of bindings, with the values of the weights beside them.
+
+    `norm_scales` are the factors [K] of the batch norms that went into weights.
+    """
 
     inputs: list[Expr]
     weights: dict[Expr, Array]
     bindings: list[tuple[Expr, Expr]]
     outputs: list[Expr]
+    norm_scales: dict[Expr, Array] = field(default_factory=dict)
 
 
 def pruned(program: Program) -> Program:
@@ -36,7 +40,8 @@ def read(source: Graph) -> Program:
     function = source.mod["main"]
     # Unlike `source.bindings` these hold aliases and tuples, which the first round resolves.
     bindings = [(b.var, b.value) for block in function.body.blocks for b in block.bindings]
-    return Program(source.inputs, source.weights, bindings, source.outputs)
+    scales = {var: scale for var in source.weights if (scale := source.norm_scales.get(var.name)) is not None}
+    return Program(source.inputs, source.weights, bindings, source.outputs, scales)
 
 
 def write(program: Program, source: Graph) -> tvm.IRModule:
@@ -51,6 +56,7 @@ def write(program: Program, source: Graph) -> tvm.IRModule:
         names[var] = unused_name(var.name, taken)
         taken.add(names[var])
     values: dict[Expr, Expr] = {v: builder.weight(names[v], program.weights[v]) for v in order}
+    builder.norm_scales = {names[v]: program.norm_scales[v] for v in order if v in program.norm_scales}
     for var, value in program.bindings:
         values[var] = builder.emit(rebind(value, values))
     return builder.finish([rebind(output, values) for output in program.outputs])

@@ -28,10 +28,12 @@ class Walk:
     values: dict[Expr, Expr] = field(default_factory=dict)
     definitions: dict[Expr, Expr] = field(default_factory=dict)
     uses: Counter[Expr] = field(default_factory=Counter)
+    norm_scales: dict[Expr, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.builder = relax.BlockBuilder()
         self.weights = dict(self.old.weights)
+        self.norm_scales = dict(self.old.norm_scales)
 
     def run(self) -> tuple[Program, bool]:
         """Give the rewritten program, and whether any rule applied."""
@@ -44,7 +46,8 @@ class Walk:
                 # A var that stands for two old ones has the readers of both, less the alias itself.
                 self.uses[new] += count[var] - (1 if new in self.uses else 0)
         outputs = [rebind(output, self.values) for output in self.old.outputs]
-        return pruned(Program(self.old.inputs, self.weights, self.bindings, outputs)), self.changed
+        program = Program(self.old.inputs, self.weights, self.bindings, outputs, self.norm_scales)
+        return pruned(program), self.changed
 
     def rewrite(self, value: Expr) -> Expr:
         """Emit what a binding becomes and give its variable, or the variable or constant that it is."""

@@ -134,8 +134,8 @@ def criterion_of(name: Name) -> Criterion:
             )
         case "bn":
             raise UserError(
-                "the criterion bn ranks channels, not weights, by the scale of their batch norm, and import "
-                "folds it into them: choose magnitude, global, wanda or obc in the recipe"
+                "the criterion bn ranks channels, not weights, by the factor of their batch norm: "
+                "choose magnitude, global, wanda or obc in the recipe, or a sparsity of channels"
             )
 
 

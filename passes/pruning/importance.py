@@ -33,9 +33,12 @@ def importance(
     - wanda: of the readers' columns, times the second moment of their input (Sun et al., ICLR 2024)
     - obc: the error of the readers' outputs once their other weights are refitted, w [H^-1]^-1 w^T (Optimal
       Brain Surgeon on structures: Kurtic et al., NeurIPS 2022, eq. 5)
+    - bn: the size of the factor gamma of the batch norms behind it (Liu et al., Learning Efficient
+      Convolutional Networks through Network Slimming, ICCV 2017, sec. 3), of all layers on one scale
 
-    `names` are those of `tensor_names`, by layer, of what each layer reads. Raises UserError for other
-    criteria, and if the statistics lack what the criterion needs.
+    A class that the criterion knows nothing of, as one without a batch norm, has no score. `names` are those
+    of `tensor_names`, by layer, of what each layer reads. Raises UserError for other criteria, and if the
+    statistics lack what the criterion needs.
     """
     chains = {chain.layer: chain for chain in find_chains(dependencies.graph)}
     scores: Scores = {}
@@ -55,10 +58,14 @@ def importance(
         case "obc":
             for layer, classes in dependencies.inputs.items():
                 _share(scores, classes, _surgeon(dependencies, chains[layer], statistics, len(classes)))
+        case "bn":
+            for layer, classes in dependencies.outputs.items():
+                if (scale := dependencies.graph.norm_scales.get(layer)) is not None:
+                    _add(scores, classes, np.abs(scale.astype(np.float64)))
         case _:
             raise UserError(
-                f"channels are not chosen by the criterion {criterion}: a network has neither gradients nor "
-                "batch norms when it is compiled; choose magnitude, global, wanda or obc in the recipe"
+                f"channels are not chosen by the criterion {criterion}: a network has no gradients when "
+                "it is compiled; choose magnitude, global, wanda, obc or bn in the recipe"
             )
     return scores
 
@@ -70,9 +77,12 @@ def read_names(dependencies: Dependencies) -> dict[str, str]:
 
 
 def _share(scores: Scores, classes: NDArray[np.int64], powers: Floats) -> None:
-    total = float(powers.sum()) or 1.0
+    _add(scores, classes, powers / (float(powers.sum()) or 1.0))
+
+
+def _add(scores: Scores, classes: NDArray[np.int64], powers: Floats) -> None:
     for each, power in zip(classes.tolist(), powers.tolist(), strict=True):
-        scores[each] = scores.get(each, 0.0) + power / total
+        scores[each] = scores.get(each, 0.0) + power
 
 
 def _weight(dependencies: Dependencies, chain: Chain) -> NDArray[np.float32]:

@@ -49,11 +49,18 @@ def select_channels(
         return Selection((), {}, dict.fromkeys(asked, "it multiplies nothing"))
     share = sum(layers[name].macs * (1 - each.density) for name, each in asked.items()) / total
     dependencies = Dependencies(Graph(mod))
+    scores = importance(dependencies, criterion, statistics, read_names(dependencies))
+    unknown = {
+        layer
+        for group in dependencies.groups
+        if not scores.keys() & {*group.classes}
+        for layer in group.layers
+    }
     found = allocate(
         dependencies,
         layers,
-        lambda group: all(layer in asked for layer in group.layers),
-        importance(dependencies, criterion, statistics, read_names(dependencies)),
+        lambda group: all(layer in asked for layer in group.layers) and not unknown & {*group.layers},
+        scores,
         share,
         lanes,
         uniform=criterion == "magnitude",
@@ -64,7 +71,7 @@ def select_channels(
     for name in asked:
         before, after = layers[name], dependencies.narrowed(layers[name], found.dropped)
         if before == after:
-            kept[name] = _why_kept(dependencies, name)
+            kept[name] = _why_kept(dependencies, name, name in unknown)
         else:
             sizes = f"{before.G * before.K}x{before.C} channels of it are {after.G * after.K}x{after.C}"
             shrunk[name] = f"{sizes}, {before.macs:,} multiplications {after.macs:,}; {_whole(found, share)}"
@@ -77,6 +84,10 @@ def _whole(found: Allocation, share: float) -> str:
     return f"{100 * gone:.1f} % of the network's are gone{missed}"
 
 
-def _why_kept(dependencies: Dependencies, layer: str) -> str:
+def _why_kept(dependencies: Dependencies, layer: str, is_unknown: bool) -> str:
     reason = dependencies.why_kept(layer)
+    if not reason and is_unknown:
+        reason = (
+            "they have no batch norm, by whose factor the criterion bn ranks them; choose another criterion"
+        )
     return f"its channels stay: {reason}" if reason else "dropping others costs less"

@@ -14,8 +14,16 @@ Expr = Any  # a Relax expression
 Module = Any  # a tvm.IRModule
 
 
+NORM_SCALES = "norm_scales"
+"""The attribute of `main` that keeps `Graph.norm_scales`."""
+
+
 class Graph:
-    """The function `main` of a module, read once: inputs, weights, bindings, users, outputs."""
+    """The function `main` of a module, read once: inputs, weights, bindings, users, outputs.
+
+    `norm_scales` are by layer of those that a batch norm was folded into: its factor gamma for each output
+    channel [K], which says how far the channel spread in training.
+    """
 
     def __init__(self, mod: Module) -> None:
         function = mod["main"]
@@ -28,6 +36,8 @@ class Graph:
         self.weights: dict[Expr, Array] = {
             var: tensor.numpy() for var, tensor in zip(function.params[count:], stored, strict=True)
         }
+        scales = function.attrs.get(NORM_SCALES, {})
+        self.norm_scales: dict[str, Array] = {str(name): each.numpy() for name, each in scales.items()}
         bindings = bindings_of(mod, "main")
         # The builder ends a function with `gv = lv` for each output: another name for the same value.
         aliases = {var: value for var, value in bindings if isinstance(value, relax.Var)}
@@ -80,11 +90,17 @@ class Builder:
         self._block = relax.BlockBuilder(tvm.IRModule(functions))
         self._inputs = source.inputs
         self._returns_tuple = source.returns_tuple
+        self.norm_scales = source.norm_scales
         self._weights: dict[str, tuple[Expr, Array]] = {}
         self._function = self._block.function("main")
         self._dataflow = self._block.dataflow()
         self._function.__enter__()
         self._dataflow.__enter__()
+
+    @property
+    def block(self) -> Any:
+        """The builder of Relax that this one writes with."""
+        return self._block
 
     def emit(self, expr: Expr, name: str = "") -> Expr:
         """Bind an expression and give its variable."""
@@ -135,7 +151,8 @@ class Builder:
         self._block.emit_func_output(output, [*self._inputs, *(var for var, _ in self._weights.values())])
         self._function.__exit__(None, None, None)
         mod = self._block.finalize()
-        return _attach(mod, len(self._inputs), {var.name: value for var, value in self._weights.values()})
+        mod = _attach(mod, len(self._inputs), {var.name: value for var, value in self._weights.values()})
+        return _with_norm_scales(mod, self.norm_scales)
 
 
 def bindings_of(mod: Module, name: str) -> list[tuple[Expr, Expr]]:
@@ -228,7 +245,7 @@ def expose(mod: Module, variables: Sequence[Expr]) -> Module:
 
 def bind_weights(mod: Module) -> Module:
     """Turn the named weights of all functions into constants: the last step before lowering."""
-    mod, params = relax.frontend.detach_params(mod)
+    mod, params = relax.frontend.detach_params(_with_norm_scales(mod, {}))
     for name, values in params.items():
         bound = dict(zip(_weight_names(mod, name), values, strict=True))
         mod = relax.transform.BindParams(name, bound)(mod)
@@ -247,6 +264,18 @@ def _same(a: Array, b: Array) -> bool:
 def _attach(mod: Module, inputs: int, weights: dict[str, Array]) -> Module:
     tensors = [tvm.runtime.tensor(np.ascontiguousarray(value)) for value in weights.values()]
     function = mod["main"].with_attr("num_input", inputs).with_attr("params", tensors)
+    mod = tvm.IRModule(dict(mod.functions.items()))
+    mod.update_func(mod.get_global_var("main"), function)
+    return mod
+
+
+def _with_norm_scales(mod: Module, scales: dict[str, Array]) -> Module:
+    if "main" not in {name.name_hint for name in mod.functions}:
+        return mod
+    function = mod["main"].without_attr(NORM_SCALES)
+    if scales:
+        tensors = {name: tvm.runtime.tensor(np.ascontiguousarray(scales[name])) for name in sorted(scales)}
+        function = function.with_attr(NORM_SCALES, tensors)
     mod = tvm.IRModule(dict(mod.functions.items()))
     mod.update_func(mod.get_global_var("main"), function)
     return mod

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from tersor.error import UserError
 from tersor.frontend import import_model
@@ -257,12 +258,52 @@ def test_a_group_that_the_network_does_not_have_is_refused(group: GroupPlan, sen
         narrowed(module(mobile_net()), [group])
 
 
+def normed_net() -> onnx.ModelProto:
+    """[1, 4, 8, 8]: two convolutions with batch norms and one with a bias, 16 channels each."""
+    net = Net("normed_net", [1, 4, 8, 8])
+    x = net.op("Relu", net.batch_norm(net.conv("x", "a", (4, 16)), "a_norm", 16), name="relu_a")
+    x = net.op("Relu", net.batch_norm(net.conv(x, "b", (16, 16)), "b_norm", 16, -3.0), name="relu_b")
+    x = net.op("Relu", net.conv(x, "c", (16, 16), bias=True), name="relu_c")
+    net.linear(
+        net.op("Flatten", net.op("GlobalAveragePool", x, name="p"), name="f"), "fc", (16, 4), last=True
+    )
+    return net.finish()
+
+
+def test_bn_keeps_the_channels_whose_batch_norms_have_the_largest_factors() -> None:
+    model = normed_net()
+    factors = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    selection = groups_of(module(model), 40, "bn", lanes=1)
+    kept = {group.layers: group.kept for group in selection.groups}
+    # Factors of `b` are three times as large, so its channels go after those of `a`.
+    assert len(kept["a.weight",]) < len(kept.get(("b.weight",), range(16)))
+    for layers, left in kept.items():
+        sizes = np.abs(factors[layers[0].replace(".", "_norm.")])
+        assert left == tuple(sorted(np.argsort(-sizes)[: len(left)].tolist()))
+    assert "no batch norm" in selection.kept["c.weight"]
+
+
+def test_the_factors_of_folded_batch_norms_are_kept_through_rewrites() -> None:
+    model = residual_net()
+    mod = module(model)
+    factors = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    scales = Graph(canonical(replace_weights(mod, {}))).norm_scales
+    assert scales.keys() == {
+        *(f"block{block}.conv{i}.weight" for block in (0, 1) for i in (1, 2)),
+        "block1.downsample.0.weight",
+    }
+    for layer, scale in scales.items():
+        norm = layer.replace("conv", "bn").replace("downsample.0", "downsample.1")
+        np.testing.assert_array_equal(scale, factors[norm])
+
+
 def test_criteria_that_need_what_is_not_there_are_refused() -> None:
     mod = module(mlp())
-    criteria: tuple[Criterion, ...] = ("taylor", "bn")
-    for criterion in criteria:
-        with pytest.raises(UserError, match=f"not chosen by the criterion {criterion}"):
-            groups_of(mod, criterion=criterion)
+    with pytest.raises(UserError, match="not chosen by the criterion taylor"):
+        groups_of(mod, criterion="taylor")
+    selection = groups_of(mod, criterion="bn")
+    assert not selection.groups
+    assert "no batch norm" in selection.kept["fc0.weight"]
     with pytest.raises(UserError, match="needs calibration statistics"):
         groups_of(mod, criterion="wanda")
     with pytest.raises(UserError, match="needs calibration statistics with the Gram"):
