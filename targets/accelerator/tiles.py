@@ -1,0 +1,126 @@
+"""Tiles: how many tiles of a dimension some of its loops visit, and how large they are, ragged ones included.
+
+Tiles of a dimension begin at multiples of what the loops inside of them cover, so all are full but the last
+one. A loop that is counted makes tiles of its own; of one that is not, the first iteration stands for all,
+which is there whenever any is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tersor.targets.accelerator.nest import Nest, Sizes
+
+Array = NDArray[np.float64]
+Flag = bool | NDArray[np.bool_]
+Flags = Sequence[Flag]  # for each loop outside of a tile
+
+
+@dataclass(frozen=True)
+class Visits:
+    """`full` visits to tiles of `extent`, and one to a tile of `last` iterations, which may be as large."""
+
+    full: Array | float
+    extent: Array | float
+    last: Array | float
+
+    @property
+    def count(self) -> Array | float:
+        """All visits."""
+        return self.full + 1
+
+    @property
+    def iterations(self) -> Array | float:
+        """The extents of all visited tiles, added up."""
+        return self.full * self.extent + self.last
+
+
+class Tiles:
+    """The tiles of a nest's dimensions."""
+
+    def __init__(self, nest: Nest, sizes: Sizes) -> None:
+        self.nest = nest
+        self.sizes = sizes
+        self._inner: dict[int, Array | float] = {}
+        for places in nest.loops_of.values():
+            inner: Array | float = 1.0
+            for place in reversed(places):
+                self._inner[place] = inner
+                inner = inner * sizes[place]
+
+    def outside(self, dim: str, position: int) -> list[int]:
+        """The loops over `dim` outside of a tile with `position` loops around it."""
+        return [place for place in self.nest.loops_of.get(dim, ()) if place < position]
+
+    def inside(self, place: int) -> Array | float:
+        """Iterations that one iteration of the loop at `place` covers."""
+        return self._inner[place]
+
+    def extent(self, dim: str, position: int) -> Array | float:
+        """Iterations over `dim` that a full tile covers."""
+        places = self.nest.loops_of.get(dim, ())
+        before = self.outside(dim, position)
+        if before:
+            return self._inner[before[-1]]
+        return self._inner[places[0]] * self.sizes[places[0]] if places else 1.0
+
+    def largest(self, dim: str, position: int) -> Array | float:
+        """Iterations over `dim` that the largest tile covers."""
+        return np.minimum(self.extent(dim, position), self.nest.layer.size(dim))
+
+    def visits(self, dim: str, position: int, flags: Flags, merged: Flags | None = None) -> Visits:
+        """Walk over the loops over `dim` outside of a tile; `flags` says which are counted.
+
+        Loops that are `merged` are taken for a part of the tile; none may lie outside of one that is not.
+        """
+        size = self.nest.layer.size(dim)
+        before = self.outside(dim, position)
+        extent = self.extent(dim, position)
+        if size == 1:
+            return Visits(0.0, 1.0, 1.0)
+        full: Array | float = 0.0
+        last: Array | float = float(size)
+        for place in before:
+            merge = merged[place] if merged is not None else False
+            if merge is True:
+                extent = extent * self.sizes[place]
+                continue
+            new_full, new_last = _split(full, last, self.sizes[place], self._inner[place], flags[place])
+            if merge is False:
+                full, last = new_full, new_last
+            else:
+                full, last = np.where(merge, full, new_full), np.where(merge, last, new_last)
+                extent = extent * np.where(merge, self.sizes[place], 1.0)
+        return Visits(full, extent, last)
+
+    def merging(self, dims: str, position: int, may: Callable[[int], bool]) -> list[Flag]:
+        """Say of each loop outside of a tile whether it is a part of what neighbours take together.
+
+        Those are loops over `dims` that `may` be, unless the tiles of one lie apart: a loop over the same
+        dimension between it and the tile, which may not be merged, makes more than one iteration.
+        """
+        merged: list[Flag] = [False] * position
+        for dim in dims:
+            open_: Flag = True
+            for place in reversed(self.outside(dim, position)):
+                if open_ is not False and not may(place):
+                    single = np.logical_and(open_, self.sizes[place] == 1)
+                    open_ = single if single.any() else False
+                merged[place] = open_
+        return merged
+
+
+def _split(
+    full: Array | float, last: Array | float, size: Array, tile: Array | float, flag: Flag
+) -> tuple[Array | float, Array | float]:
+    """Divide tiles by a loop of `size` iterations of `tile` each: all of them, or the first of each."""
+    if flag is False:
+        return full, np.minimum(last, tile)
+    more = np.ceil(last / tile) - 1
+    if flag is True:
+        return full * size + more, last - more * tile
+    return np.where(flag, full * size + more, full), np.where(
+        flag, last - more * tile, np.minimum(last, tile)
+    )
