@@ -8,7 +8,7 @@ from tersor.recipe import Recipe
 from tersor.scheme import Scheme
 from tersor.sparsity import Channels
 
-BY_OUTPUT = ("gptq", "adaround")
+BY_OUTPUT = ("gptq", "adaround", "entropy")
 """Roundings that go by what the layer's output loses."""
 
 BY_INPUT = ("wanda", "obc")

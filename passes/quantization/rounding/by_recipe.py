@@ -12,7 +12,7 @@ from tersor.formats.grids import Grid
 from tersor.passes.memo import remembered
 from tersor.passes.quantization.equalization import scaled_gram
 from tersor.passes.quantization.rounding.objective import Matrix, Objective
-from tersor.passes.quantization.rounding.rounding import ROUNDINGS, Nearest, Rounded
+from tersor.passes.quantization.rounding.rounding import Nearest, Rounded, rounding_of
 from tersor.recipe import Recipe
 from tersor.scheme import Scheme
 from tersor.statistics import Statistics
@@ -48,7 +48,7 @@ class ByRecipe:
         Zeros of a pruned layer stay. Raises UserError where the statistics lack the Gram matrix that the
         recipe's rounding needs.
         """
-        rounding = ROUNDINGS[self._recipe.rounding]
+        rounding = rounding_of(self._recipe)
         kept = matrix != 0 if self._schemes[layer].sparsity else None
         if not rounding.needs_gram or layer in self._tables:
             plain = Nearest(least_squares=True) if rounding.needs_gram else rounding

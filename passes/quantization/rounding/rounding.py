@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from tersor.formats.grids import Grid, fit
 from tersor.passes.quantization.rounding.descent import descend
+from tersor.passes.quantization.rounding.entropy import entropy_constrained, even
 from tersor.passes.quantization.rounding.gptq import gptq
 from tersor.passes.quantization.rounding.objective import Matrix, Objective
+from tersor.recipe import Recipe
 from tersor.recipe import Rounding as Name
-from tersor.weight_format import Integer, PowerOfTwo, WeightFormat
+from tersor.weight_format import Codebook, Integer, PowerOfTwo, WeightFormat
 
 Kept = NDArray[np.bool_] | None
 
@@ -123,12 +125,42 @@ class Learned:
         return Rounded(descend(matrix, best, grid, objective, self.sweeps, kept), grid)
 
 
+@dataclass(frozen=True)
+class Entropy:
+    """Numbers that take few bits when entropy coded, by what a bit is worth (`entropy_constrained`)."""
+
+    rate: float = Recipe.rate
+    needs_gram: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        matrix: Matrix,
+        format: WeightFormat,
+        integer: bool,
+        objective: Objective | None,
+        kept: Kept = None,
+    ) -> Rounded:
+        """Round from the range of least squared error, a codebook of floats from even steps."""
+        assert objective is not None
+        grid = fit(matrix, format, integer, "mse", objective.importance)
+        if isinstance(format, Codebook) and format.bits > 1 and not integer:
+            # Even steps and an entropy coder come near the best of all (Gish and Pierce, 1968).
+            grid = even(grid, matrix)
+        return Rounded(*entropy_constrained(matrix, grid, objective, self.rate, kept))
+
+
 ROUNDINGS: dict[Name, Rounding] = {
     "nearest": Nearest(),
     "mse": Nearest(least_squares=True),
     "gptq": Gptq(),
     "adaround": Learned(),
+    "entropy": Entropy(),
 }
+
+
+def rounding_of(recipe: Recipe) -> Rounding:
+    """Give the rounding that a recipe names, with its settings."""
+    return Entropy(recipe.rate) if recipe.rounding == "entropy" else ROUNDINGS[recipe.rounding]
 
 
 def stretched(grid: Grid, factors: NDArray[np.float32]) -> Grid:
