@@ -23,11 +23,12 @@ from timing import calls, timed
 
 import tersor
 from tersor.compiler import calibrated_plan, silent
+from tersor.compression import compress, reshape_layers
 from tersor.config import Config
-from tersor.lowering import compress, plan_for, reshape_layers
 from tersor.model import Build, Model
 from tersor.passes.extract import extract
 from tersor.plan import Plan
+from tersor.planning import plan_for
 from tersor.recipe import Recipe
 from tersor.scheme import Scheme
 

@@ -24,10 +24,10 @@ from tasks import BATCH, Task, tasks
 import tersor
 from tersor.container import Package, pack, unpack
 from tersor.ir.graph import replace_weights, weights_of
-from tersor.lowering import plan_for
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract
 from tersor.passes.grams import find_windows
+from tersor.planning import plan_for
 from tersor.report import Report, Totals
 from tersor.targets.cpu.host.detect import hardware
 

@@ -13,8 +13,8 @@ from tasks import Task
 
 import tersor
 from tersor.compiler import calibrated_plan, silent
+from tersor.compression import compress
 from tersor.config import Config
-from tersor.lowering import compress
 from tersor.model import Build, Model
 from tersor.recipe import Recipe
 from tersor.stopwatch import Stopwatch

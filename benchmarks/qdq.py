@@ -28,11 +28,12 @@ from peers import nncf_int8, onnxruntime_int8, session
 from rows import Row, print_rows, write_rows
 
 import tersor
+from tersor.compression import compress, round_layers
 from tersor.data import Samples, load_samples
 from tersor.export import export_onnx
-from tersor.lowering import compress, plan_for, round_layers
 from tersor.measure import Power
 from tersor.passes.calibrate import calibrate
+from tersor.planning import plan_for
 from tests.quantized_models import floats_between
 from tutorials.efficientnet_lite0 import IMAGES
 

@@ -7,18 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.compiler import side_by_side
+from tersor.compression import reshape_layers
 from tersor.diagnosis import Diagnosis, Errors, Grid, Tensor, diagnose
 from tersor.error import UserError
 from tersor.ir.graph import Expr, Graph, operands
 from tersor.ir.grid import grid_of
 from tersor.ir.parts import Part, find_parts
-from tersor.lowering import plan_for, reshape_layers
 from tersor.model import Model, observable
 from tersor.network import Network
 from tersor.passes.extract import extract
 from tersor.passes.quantization.imported import came_quantized
 from tersor.passes.quantization.quantize import grids
 from tersor.plan import Plan
+from tersor.planning import plan_for
 from tersor.statistics import Statistics
 
 Array = NDArray[Any]

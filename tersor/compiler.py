@@ -13,6 +13,7 @@ import onnx
 import tvm
 
 from tersor.channel_plan import chooses_by_data
+from tersor.compression import canonical, compress, reshape_layers
 from tersor.config import Config
 from tersor.document import write_json
 from tersor.error import UserError
@@ -22,7 +23,6 @@ from tersor.frontend.shapes import Shapes, bucket_models
 from tersor.hardware import Hardware
 from tersor.ir.graph import Graph, expose, shape_of, weights_of
 from tersor.linking import export_library
-from tersor.lowering import canonical, compress, plan_for, reshape_layers
 from tersor.measure import Comparison, Power, latencies
 from tersor.model import Build, Model, observable
 from tersor.needs import grams_to_reshape, grams_to_round, reshapes
@@ -33,6 +33,7 @@ from tersor.passes.grams import find_windows
 from tersor.passes.pruning.channels import kept_channels
 from tersor.passes.quantization.imported import as_float, came_quantized
 from tersor.plan import Plan
+from tersor.planning import config_of, plan_for
 from tersor.race import may_race
 from tersor.race import race as run_race
 from tersor.replace import replacing
@@ -196,6 +197,7 @@ def calibrated_plan(
 
     Raises UserError for samples that do not fit the model.
     """
+    request = config if isinstance(config, Plan) else config_of(config)
     if calibration_samples < 1:
         raise UserError(f"calibration needs at least 1 sample, got {calibration_samples}")
     total = min(calibration_samples, len(data)) if isinstance(data, Sized) else None
@@ -204,12 +206,12 @@ def calibrated_plan(
         found = _chained(inspected, data, calibration_samples)
         return _calibrate(model, mods, grams, found, progress, total)
 
-    return _plan(model, config, calibrated, progress)
+    return _plan(model, request, calibrated, progress)
 
 
 def _plan(
     model: Model,
-    config: Config | Plan | str,
+    config: Config | Plan,
     calibrated: Callable[[Sequence[tvm.IRModule], Collection[str]], Statistics],
     progress: Progress,
 ) -> tuple[Plan, Statistics]:

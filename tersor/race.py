@@ -13,8 +13,8 @@ from math import prod
 
 import numpy as np
 
+from tersor.compression import compress
 from tersor.config import Config
-from tersor.lowering import compress
 from tersor.model import Build, Model
 from tersor.network import Network
 from tersor.passes.extract import extract

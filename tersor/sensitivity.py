@@ -25,7 +25,6 @@ from tersor.gram import Gram
 from tersor.ir.chains import find_chains
 from tersor.ir.graph import Graph
 from tersor.layer import Layer
-from tersor.lowering import model_hash
 from tersor.measure import snr_db
 from tersor.model import Model
 from tersor.passes.calibrate import calibrate
@@ -35,6 +34,7 @@ from tersor.passes.quantization.imported import came_quantized
 from tersor.passes.quantization.ranges import affine, ranges, symmetric
 from tersor.perturbed import Perturbed
 from tersor.plan import SchemeText
+from tersor.planning import model_hash
 from tersor.recipe import Recipe
 from tersor.scheduler.rounded import axis_of, rounded
 from tersor.scheduler.second_order import input_noise, signal, weight_noise

@@ -9,14 +9,15 @@ import pytest
 
 import tersor
 from tersor.channel_plan import chooses_by_data
+from tersor.compression import compress, reshape_layers
 from tersor.config import Config
 from tersor.error import UserError
 from tersor.ir.graph import weights_of
-from tersor.lowering import compress, plan_for, reshape_layers
 from tersor.model import Model
 from tersor.passes.extract import extract
 from tersor.passes.pruning.masking import masked
 from tersor.plan import GroupPlan, LayerPlan, Plan
+from tersor.planning import plan_for
 from tersor.recipe import Recipe
 from tersor.scheme import FP32, Scheme
 from tersor.statistics import Statistics

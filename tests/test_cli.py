@@ -80,7 +80,8 @@ def test_compress_writes_a_library_its_plan_and_its_report(folder: Path) -> None
     assert {file.name for file in (folder / "out").iterdir()} == FILES
     report = json.loads((folder / "out" / "report.json").read_text())
     assert set(report) >= {"model", "hardware", "layers", "totals"}
-    assert set(report["layers"][0]) == {"name", "scheme", "kernel", "mapping", "bytes", "snr_db", "reason"}
+    described = {"name", "scheme", "kernel", "mapping", "bytes", "kernel_bytes", "snr_db", "reason"}
+    assert set(report["layers"][0]) == described
     totals = report["totals"]
     assert report["race"] == ""
     assert totals["bytes"] < 0.35 * totals["bytes_fp32"]

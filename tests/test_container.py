@@ -10,10 +10,10 @@ import pytest
 
 import tersor
 from tersor.compiler import Compiled
+from tersor.compression import compress
 from tersor.container import MAGIC, Package, Size, load, pack, save, unpack
 from tersor.error import UserError
 from tersor.ir.graph import weights_of
-from tersor.lowering import compress
 from tersor.runner import Runner
 from tersor.shipping import build_package, save_package
 from tersor.targets.cpu.host.detect import detect, hardware

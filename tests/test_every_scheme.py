@@ -13,9 +13,9 @@ import onnx
 import pytest
 
 from tersor.compiler import calibrated_plan, load_model, silent
+from tersor.compression import compress
 from tersor.error import UserError
 from tersor.ir.graph import Graph, expose, operator, weights_of
-from tersor.lowering import compress
 from tersor.model import Model
 from tersor.plan import Plan
 from tersor.scheme import FP32, Scheme

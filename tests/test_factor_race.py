@@ -8,8 +8,8 @@ import pytest
 from tersor.compiler import compile, load_model
 from tersor.config import Config
 from tersor.factor_race import may_race_factors, slower_chains
-from tersor.lowering import plan_for
 from tersor.passes.extract import extract
+from tersor.planning import plan_for
 from tersor.rule import Rule
 from tersor.scheme import Scheme
 from tersor.stopwatch import Stopwatch

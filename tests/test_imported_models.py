@@ -12,8 +12,8 @@ from tvm import relax
 import tersor
 from tersor.cli.app import _invoke
 from tersor.frontend.verification import random_inputs, run_reference
-from tersor.lowering import AS_IMPORTED, plan_for
 from tersor.plan import LayerPlan
+from tersor.planning import AS_IMPORTED, plan_for
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.cpu.host.detect import detect
 from tests.models import conv_net

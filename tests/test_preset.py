@@ -7,7 +7,7 @@ import pytest
 import tersor
 from tersor.config import Config
 from tersor.error import UserError
-from tersor.lowering import plan_for
+from tersor.planning import plan_for
 from tersor.preset import Preset, preset, presets
 from tersor.targets.cpu.host.detect import detect
 from tests.models import mobile_net

@@ -3,9 +3,10 @@
 import numpy as np
 
 from tersor.compiler import compile, load_model
+from tersor.compression import canonical
 from tersor.frontend import import_model
-from tersor.lowering import canonical, plan_for
 from tersor.passes.extract import extract
+from tersor.planning import plan_for
 from tersor.scheme import Scheme
 from tersor.targets.cpu.host.detect import detect
 from tests.models import conv_kinds, residual_net

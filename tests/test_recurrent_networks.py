@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tersor.compiler import compile, load_model
+from tersor.compression import compress
 from tersor.config import Config
 from tersor.frontend.verification import run_plainly
 from tersor.ir.graph import Graph, weights_of
-from tersor.lowering import compress
 from tersor.passes.extract import extract
 from tersor.scheme import INT8, W8A32
 from tests.recurrent_nets import Tagger, gru_tagger, lstm_tagger

@@ -9,9 +9,9 @@ import pytest
 
 import tersor
 from tersor.compiler import Model
+from tersor.compression import compress
 from tersor.config import Config
 from tersor.error import UserError
-from tersor.lowering import compress
 from tersor.recipe import Recipe, Rounding
 from tests.models import Net
 

@@ -10,9 +10,10 @@ from rich.console import Console
 from tersor.cli.folder import open_model, open_plan, read_report
 from tersor.cli.options import check_file
 from tersor.cli.progress import progress_bar
+from tersor.compression import round_layers
 from tersor.error import UserError
 from tersor.export import export_onnx
-from tersor.lowering import plan_for, round_layers
+from tersor.planning import plan_for
 
 
 def export(

@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 
 from tersor.compiler import INSPECTED, Progress, Samples, calibrated_plan, silent
+from tersor.compression import compress
 from tersor.config import Config
-from tersor.lowering import compress
 from tersor.model import Model
 from tersor.plan import Plan
 from tersor.runner import use_threads

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from tvm import relax
 
+from tersor.compression import canonical
 from tersor.error import UserError
 from tersor.formats.encoded import Encoded
 from tersor.formats.matrix import matrix_of, weight_of
 from tersor.formats.size import stored_bytes
 from tersor.ir.decoders import read_decoder
 from tersor.ir.graph import Graph, operator, replace_weights, weights_of
-from tersor.lowering import canonical
 from tersor.passes.encode import encode, thinned_floats
 from tersor.passes.extract import extract
 from tersor.passes.integerize import integerize

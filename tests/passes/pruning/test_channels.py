@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from tersor.compression import canonical
 from tersor.error import UserError
 from tersor.frontend import import_model
 from tersor.frontend.verification import run_plainly
 from tersor.ir.graph import Graph, replace_weights, shape_of, weights_of
 from tersor.ir.untyped import relax
-from tersor.lowering import canonical
 from tersor.passes.extract import extract
 from tersor.passes.pruning.channels import kept_channels, narrowed
 from tersor.passes.pruning.dependency import Dependencies

@@ -5,12 +5,13 @@ import onnx
 import pytest
 import tvm
 
+from tersor.compression import canonical
 from tersor.frontend import import_model, static_model
 from tersor.frontend.verification import random_inputs, run_reference
 from tersor.ir.graph import weights_of
-from tersor.lowering import canonical, model_hash
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.imported import as_float, imported_layers, why_float
+from tersor.planning import model_hash
 from tests import models
 from tests.quantized_models import Qdq, by_onnxruntime, floats_between, nncf_style
 from tests.relax_modules import run

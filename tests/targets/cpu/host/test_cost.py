@@ -4,7 +4,7 @@ import pytest
 
 from tersor.formats.size import stored_bytes
 from tersor.layer import Layer
-from tersor.lowering import _nearest
+from tersor.planning import nearest
 from tersor.scheme import Scheme
 from tersor.targets.cpu.host.cost import estimate, why_not
 from tersor.targets.cpu.host.detect import detect, hardware
@@ -49,7 +49,7 @@ def test_what_has_no_kernel_is_refused_with_what_to_change(
 ) -> None:
     scheme = Scheme.parse(text)
     assert reason in str(why_not(layer, scheme, HOST))
-    planned = _nearest(layer, scheme, HOST)
+    planned = nearest(layer, scheme, HOST)
     assert str(planned.scheme) == instead
     assert reason in planned.reason
 

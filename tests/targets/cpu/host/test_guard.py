@@ -10,8 +10,9 @@ import pytest
 import tvm
 from tvm import relax
 
+from tersor.compression import canonical
 from tersor.linking import export_library
-from tersor.lowering import build, canonical
+from tersor.lowering import build
 from tersor.targets.cpu.host.detect import Host, cpu_flags, detect
 from tersor.targets.cpu.host.guard import FEATURES, NAME, build_check, check_cpu, guard, refusal
 from tersor.targets.cpu.host.isa import AMX, AVX2, ISAS, PLAIN, Isa
