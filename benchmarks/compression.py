@@ -50,15 +50,15 @@ def int8(found: Sequence[Task]) -> list[Row]:
     """Our int8 beside onnxruntime's and NNCF's, calibrated on the same images."""
     rows: list[Row] = []
     for task in found:
-        ours = task.judge(task.logits(task.compiled("int8")))
-        rows += accuracy_rows("int8", task, "tersor", ours)
-        peers = {"onnxruntime": _onnxruntime, "nncf": _nncf}
-        theirs = {name: task.judge(task.logits(make(task))) for name, make in peers.items()}
-        for name, accuracy in theirs.items():
+        builds = {"tersor": task.compiled("int8"), "onnxruntime": _onnxruntime(task), "nncf": _nncf(task)}
+        logits = {name: task.logits(run) for name, run in builds.items()}
+        judged = {name: task.judge(each) for name, each in logits.items()}
+        for name, accuracy in judged.items():
             rows += accuracy_rows("int8", task, name, accuracy)
-        best = max(each.snr or 0.0 for each in theirs.values())
-        snr = Row("int8", "int8", task.name, "tersor", "snr_db", ours.snr, best, ">=")
-        lost = replace(snr, metric="significant_points_lost", value=_significant(ours))
+        best = max(judged[name].snr or 0.0 for name in ("onnxruntime", "nncf"))
+        snr = Row("int8", "int8", task.name, "tersor", "snr_db", judged["tersor"].snr, best, ">=")
+        behind = max(_significant(*task.behind(logits["tersor"], logits[name])) for name in logits)
+        lost = replace(snr, metric="significant_points_behind_a_peer", value=behind)
         rows += [snr, replace(lost, goal=0.0, direction="<=")]
     return rows
 
@@ -75,9 +75,9 @@ def accuracy_rows(table: str, task: Task, backend: str, accuracy: Accuracy) -> l
     return [Row(table, backend, task.name, backend, metric, value) for metric, value in figures.items()]
 
 
-def _significant(accuracy: Accuracy) -> float:
-    """Give the points lost, if they are more than chance; else 0."""
-    return accuracy.lost if accuracy.p < SIGNIFICANT and accuracy.lost > 0 else 0.0
+def _significant(points: float, p: float) -> float:
+    """Give the points of a difference that is more than chance; else 0."""
+    return points if p < SIGNIFICANT and points > 0 else 0.0
 
 
 def _onnxruntime(task: Task) -> Run:

@@ -8,7 +8,6 @@ labels.csv with the columns file and class.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -105,23 +104,23 @@ class Task:
 
     def judge(self, logits: Array) -> Accuracy:
         """Compare with fp32 on the same images."""
-        right, expected = logits.argmax(1) == self.labels, self.reference.argmax(1) == self.labels
-        gained, lost = int((right & ~expected).sum()), int((expected & ~right).sum())
         power = Power()
         power.add(self.reference, logits)
+        lost, p = self.behind(logits, self.reference)
         return Accuracy(
-            top1=100 * float(right.mean()),
+            top1=100 * float((logits.argmax(1) == self.labels).mean()),
             agreement=100 * float((logits.argmax(1) == self.reference.argmax(1)).mean()),
             snr=power.snr,
-            lost=100 * (lost - gained) / len(right),
-            p=float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0,
+            lost=lost,
+            p=p,
         )
 
-    @property
-    def margin(self) -> float:
-        """Half the 95 % interval of a top-1, in points."""
-        share = float((self.reference.argmax(1) == self.labels).mean())
-        return 100 * 1.96 * sqrt(share * (1 - share) / len(self.labels))
+    def behind(self, logits: Array, others: Array) -> tuple[float, float]:
+        """Give by how many points of top-1 `logits` lie behind `others`, and the p-value of that."""
+        right, expected = logits.argmax(1) == self.labels, others.argmax(1) == self.labels
+        gained, lost = int((right & ~expected).sum()), int((expected & ~right).sum())
+        p = float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+        return 100 * (lost - gained) / len(right), p
 
 
 def tasks(cifar: Path | None, imagenet: Path | None, limit: int | None = None) -> list[Task]:
