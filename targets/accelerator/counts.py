@@ -43,13 +43,18 @@ Spread = Callable[[int], bool]  # of a loop on an axis: whether each of its unit
 class Counts:
     """Elements read and written, [memories, streams, mappings], and the steps of the array [mappings].
 
-    `busiest` are those of the one memory among its like that has most to do: that of the first units.
+    `busiest` are those of the one memory among its like that has most to do: that of the first units. Of
+    both, `unit` are the accesses by the units themselves, one by one for their products.
     """
 
     reads: Array
     writes: Array
     busiest_reads: Array
     busiest_writes: Array
+    unit_reads: Array
+    unit_writes: Array
+    busiest_unit_reads: Array
+    busiest_unit_writes: Array
     steps: Array
     # Tiles that each level of an operand takes one after the other, and elements of the largest of them.
     stays: dict[tuple[Operand, int], Array]
@@ -84,6 +89,8 @@ class _Counter:
         shape = (len(nest.hardware.memories), len(STREAMS), sizes.shape[1])
         self.reads, self.writes = np.zeros(shape), np.zeros(shape)
         self.busiest_reads, self.busiest_writes = np.zeros(shape), np.zeros(shape)
+        self.unit_reads, self.unit_writes = np.zeros(shape), np.zeros(shape)
+        self.busiest_unit_reads, self.busiest_unit_writes = np.zeros(shape), np.zeros(shape)
 
     def count(self) -> Counts:
         self._factor("weight", WEIGHT)
@@ -97,6 +104,10 @@ class _Counter:
             self.writes,
             self.busiest_reads,
             self.busiest_writes,
+            self.unit_reads,
+            self.unit_writes,
+            self.busiest_unit_reads,
+            self.busiest_unit_writes,
             self._visits_of_all([True] * len(self.nest.loops), len(self.nest.loops)),
             {each: self._stays(*each) for each in kept},
             {each: largest_tile(self.nest, self.tiles, *each) for each in kept},
@@ -121,9 +132,14 @@ class _Counter:
                 self.writes[child, stream] = self._volume(operand, child, self._flags(in_time, _everyone))
                 first = self._flags(in_time, _first)
                 self.busiest_writes[child, stream] = self._volume(operand, child, first)
-            for reads, all_of in ((self.reads, True), (self.busiest_reads, False)):
+            for reads, by_units, all_of in (
+                (self.reads, self.unit_reads, True),
+                (self.busiest_reads, self.busiest_unit_reads, False),
+            ):
                 flags = self._flags(in_time, self._served(operand, parent, all_of))
                 reads[parent, stream] = self._volume(operand, child, flags, shared_below=parent)
+                if child is None:
+                    by_units[parent, stream] = reads[parent, stream]
 
     def _sums(self) -> None:
         """Partial sums from the units outwards, and back."""
@@ -154,6 +170,14 @@ class _Counter:
             writes[parent, OUTPUT] += complete
             writes[parent, PARTIAL] += arrived - complete
             reads[parent, PARTIAL] += arrived - new
+            if child is None:
+                by_units = (
+                    (self.unit_reads, self.unit_writes)
+                    if all_of
+                    else (self.busiest_unit_reads, self.busiest_unit_writes)
+                )
+                by_units[0][parent, PARTIAL] = arrived - new
+                by_units[1][parent, OUTPUT], by_units[1][parent, PARTIAL] = complete, arrived - complete
 
     def _leave(self, child: int, left: Array, left_first: Array, back: Array) -> None:
         """Read the tiles that leave `child`, and write those that come back."""

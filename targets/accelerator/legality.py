@@ -1,0 +1,77 @@
+"""Legality: why a machine cannot run a layer under a scheme, or walk over it as a mapping says."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tersor.hardware import Hardware
+from tersor.layer import Layer, Operand
+from tersor.loop_tree import why_misplaced
+from tersor.mapping import Mapping
+from tersor.scheme import Scheme
+from tersor.targets.accelerator.bits import Factors, density_of, element_bits
+from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT, Counts, count
+from tersor.targets.accelerator.density import DENSE, Densities
+from tersor.targets.accelerator.nest import Nest
+from tersor.targets.accelerator.tiles import Array
+
+_STREAM: dict[Operand, int] = {"weight": WEIGHT, "input": INPUT, "output": OUTPUT}
+
+
+def why_no_layer(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
+    """Say why `hardware` has no arithmetic for `layer` under `scheme`, or None if it has."""
+    if layer.operator not in hardware.operators:
+        return f"{hardware.name} runs {', '.join(hardware.operators)}, not {layer.operator}"
+    if layer.operator == "gather":
+        return f"{layer.name} looks rows up and multiplies nothing; it has no loops to map"
+    if scheme.factor:
+        return f"{scheme.factor} makes several layers of {layer.name}; map each of them"
+    factors = Factors.of(scheme)
+    if factors.unit(hardware) is None:
+        return f"{hardware.name} computes in {', '.join(hardware.precisions)}, not in {scheme}"
+    if factors.integer and hardware.datapath:
+        return hardware.datapath.why_not(factors.weight, factors.input)
+    return None
+
+
+def why_not(
+    layer: Layer, scheme: Scheme, mapping: Mapping, hardware: Hardware, densities: Densities = DENSE
+) -> str | None:
+    """Say why `hardware` cannot run `layer` under `scheme` as `mapping` says, or None if it can."""
+    reason = (
+        why_no_layer(layer, scheme, hardware) or why_misplaced(mapping, hardware) or mapping.why_not(layer)
+    )
+    if reason:
+        return reason
+    nest, sizes = Nest.of(mapping, layer, hardware)
+    bits = element_bits(layer, scheme, hardware, density_of(scheme, densities))
+    needed = needed_bytes(nest, count(nest, sizes), bits)
+    for level, memory in enumerate(hardware.memories):
+        if needed[level, 0] > memory.size:
+            twice = ", two of each as it is double buffered" if _copies(nest, level) == 2 else ""
+            return (
+                f"the tiles in {memory.name} need {np.ceil(needed[level, 0]):.0f} bytes{twice}; it has "
+                f"{memory.size}"
+            )
+    return None
+
+
+def needed_bytes(nest: Nest, counts: Counts, bits: Array) -> Array:
+    """Bytes that the tiles take in each memory: [memories, mappings]; sums that may come back are wide."""
+    needed = np.zeros((len(nest.hardware.memories), counts.steps.size))
+    for (operand, level), elements in counts.tiles.items():
+        each: Array | float = bits[level, _STREAM[operand]]
+        if operand == "output":
+            each = np.where(counts.writes[level, PARTIAL] > 0, bits[level, PARTIAL], each)
+        needed[level] += elements * each / 8 * _copies(nest, level)
+    return needed
+
+
+def fits(nest: Nest, needed: Array) -> NDArray[np.bool_]:
+    """Mark the mappings whose tiles fit every memory."""
+    sizes = np.array([memory.size for memory in nest.hardware.memories], np.float64)
+    return np.logical_and.reduce(needed <= sizes[:, None], axis=0)
+
+
+def _copies(nest: Nest, level: int) -> int:
+    """Tiles of each operand that a memory holds; the outermost has the whole tensors, once."""
+    return 2 if level > 0 and nest.hardware.memories[level].double_buffered else 1

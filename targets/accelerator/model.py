@@ -1,0 +1,124 @@
+"""The analytic model: cycles, energy and traffic of many mappings of a layer at once.
+
+accesses (counts)  x  bits of an element (bits)  =  traffic  ->  latency, energy
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tersor.cost import Cost
+from tersor.formats.size import stored_bytes
+from tersor.hardware import Hardware
+from tersor.layer import Layer
+from tersor.mapping import Mapping
+from tersor.scheme import Scheme
+from tersor.targets.accelerator.bits import Factors, density_of, element_bits
+from tersor.targets.accelerator.counts import Counts, count
+from tersor.targets.accelerator.density import DENSE, Densities
+from tersor.targets.accelerator.latency import Latency, latency
+from tersor.targets.accelerator.legality import needed_bytes, why_no_layer, why_not
+from tersor.targets.accelerator.nest import Nest, Sizes
+from tersor.targets.accelerator.tiles import Array
+from tersor.targets.accelerator.traffic import Traffic, traffic
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What each of the mappings takes; the last axis of every array is that of the mappings.
+
+    `memory_energy` is in pJ [memories, streams, mappings], `compute_energy` in pJ [mappings]; their sum is
+    `energy`. `needed` are the bytes that the tiles take in each memory.
+    """
+
+    counts: Counts
+    traffic: Traffic
+    latency: Latency
+    memory_energy: Array
+    compute_energy: Array
+    needed: Array
+
+    @property
+    def cycles(self) -> Array:
+        """All cycles."""
+        return self.latency.total
+
+    @property
+    def energy(self) -> Array:
+        """All energy, pJ."""
+        return self.compute_energy + self.memory_energy.sum(axis=(0, 1))
+
+
+def evaluate(nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DENSE) -> Evaluation:
+    """Evaluate the mappings `sizes` [loops, mappings] of a nest. Whether tiles fit is for the caller to see.
+
+    Raises ValueError with `why_no_layer`'s reason.
+    """
+    layer, hardware = nest.layer, nest.hardware
+    if reason := why_no_layer(layer, scheme, hardware):
+        raise ValueError(reason)
+    densities = density_of(scheme, densities)
+    counts = count(nest, sizes)
+    bits = element_bits(layer, scheme, hardware, densities)
+    arithmetic = _arithmetic(scheme, hardware, densities)
+    moved = traffic(counts, bits, densities, arithmetic.looked_at)
+    energy = np.zeros_like(moved.reads)
+    for level, memory in enumerate(hardware.memories):
+        energy[level] = moved.reads[level] * (memory.energy_per_byte / 8)
+        energy[level] += moved.writes[level] * (memory.write_energy / 8)
+    compute = np.full(counts.steps.shape, layer.macs * arithmetic.energy)
+    return Evaluation(
+        counts,
+        moved,
+        latency(nest, counts, moved, bits, arithmetic.rate),
+        energy,
+        compute,
+        needed_bytes(nest, counts, bits),
+    )
+
+
+def estimate(
+    layer: Layer, scheme: Scheme, mapping: Mapping, hardware: Hardware, densities: Densities = DENSE
+) -> Cost:
+    """The cost of one run of `layer` as `mapping` says. Raises ValueError with `why_not`'s reason."""
+    if reason := why_not(layer, scheme, mapping, hardware, densities):
+        raise ValueError(reason)
+    nest, sizes = Nest.of(mapping, layer, hardware)
+    found = evaluate(nest, sizes, scheme, densities)
+    moved = (found.traffic.reads + found.traffic.writes).sum(axis=1) / 8
+    return Cost(
+        seconds=float(found.cycles[0]) / hardware.clock,
+        energy=float(found.energy[0]),
+        traffic={memory.name: float(moved[i, 0]) for i, memory in enumerate(hardware.memories)},
+        size=stored_bytes(layer, scheme),
+        peak_memory=-(-(layer.input_count + layer.output_count) * scheme.input_bits // 8),
+    )
+
+
+@dataclass(frozen=True)
+class _Arithmetic:
+    """Of one unit: steps in a cycle, and pJ for each product of the dense layer."""
+
+    rate: float
+    energy: float
+    looked_at: frozenset[str]  # operands whose zeros are gated or skipped
+
+
+def _arithmetic(scheme: Scheme, hardware: Hardware, densities: Densities) -> _Arithmetic:
+    factors = Factors.of(scheme)
+    unit, datapath = factors.unit(hardware), hardware.datapath
+    assert unit  # why_no_layer has looked
+    if datapath is None or not factors.integer:
+        rate, energy = unit.macs_per_cycle / hardware.units, unit.energy_per_mac
+    else:
+        rate, energy = datapath.macs(factors.weight, factors.input), unit.energy_per_mac
+        if datapath.mode in ("bit_serial", "bit_brick"):  # the energy of the parts that are at work
+            energy *= datapath.macs(unit.bits, unit.bits) / rate
+    if scheme.sparsity in unit.skips:
+        assert scheme.sparsity
+        return _Arithmetic(rate / scheme.sparsity.density, energy * scheme.sparsity.density, frozenset())
+    if datapath is None:
+        return _Arithmetic(rate, energy, frozenset())
+    done = densities.products(datapath.skips)
+    looked_at = frozenset((*datapath.skips, *datapath.gates))
+    return _Arithmetic(rate / done if done else np.inf, energy * densities.products(looked_at), looked_at)

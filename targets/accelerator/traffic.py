@@ -1,0 +1,49 @@
+"""Traffic: the bits that a layer moves, from the accesses and what an element takes; zeros left out.
+
+Of products that are gated or skipped the units read only what tells them so, and do not add: a factor is read
+where no other factor that is looked at is zero. Its own zeros it leaves out by its representation.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT, Counts
+from tersor.targets.accelerator.density import Densities
+from tersor.targets.accelerator.tiles import Array
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bits that all memories of a level read and write, and that the busiest one does.
+
+    [memories, streams, mappings] each.
+    """
+
+    reads: Array
+    writes: Array
+    busiest_reads: Array
+    busiest_writes: Array
+
+
+def traffic(counts: Counts, bits: Array, densities: Densities, looked_at: Collection[str]) -> Traffic:
+    """Give the traffic of `counts` where zeros of the operands `looked_at` are gated or skipped."""
+    left_out = np.zeros(bits.shape[1])
+    left_out[WEIGHT] = 1 - densities.products(set(looked_at) - {"weight"})
+    left_out[INPUT] = 1 - densities.products(set(looked_at) - {"input"})
+    left_out[OUTPUT] = left_out[PARTIAL] = 1 - densities.products(looked_at)
+
+    def moved(accesses: Array, by_units: Array) -> Array:
+        if left_out.any():
+            accesses = accesses - by_units * left_out[:, None]
+        return accesses * bits[:, :, None]
+
+    # What is complete is written all the same; only its last addition may be one of nothing.
+    left_out[OUTPUT] = 0.0
+    return Traffic(
+        moved(counts.reads, counts.unit_reads),
+        moved(counts.writes, counts.unit_writes),
+        moved(counts.busiest_reads, counts.busiest_unit_reads),
+        moved(counts.busiest_writes, counts.busiest_unit_writes),
+    )
