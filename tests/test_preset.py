@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 import tersor
+from tersor.compiler import calibrated_plan, silent
 from tersor.config import Config
 from tersor.error import UserError
-from tersor.planning import plan_for
 from tersor.preset import Preset, preset, presets
-from tersor.targets.cpu.host.detect import detect
-from tests.models import mobile_net
+from tests.models import mobile_net, random_inputs
 
 
 def test_int8_is_the_compilers_default() -> None:
@@ -20,8 +19,9 @@ def test_int8_is_the_compilers_default() -> None:
 @pytest.mark.parametrize("name", presets())
 def test_a_network_is_planned_by_every_preset(name: str) -> None:
     assert presets()[name].about
-    mod = tersor.import_model(mobile_net())
-    plan = plan_for(preset(name), mod, detect("plain"), None)
+    model = tersor.load_model(mobile_net(), check=False)
+    data = [random_inputs(mobile_net(), seed) for seed in range(2)]
+    plan, _ = calibrated_plan(model, data, data, preset(name), len(data), silent)
     assert {layer.scheme.weight for layer in plan.layers.values()} != {None}
 
 
