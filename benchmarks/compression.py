@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from algorithms import algorithms
 from channels import channels
-from container import container
+from container import container, digits
 from decomposition import accuracies, layer_speeds
 from peers import nncf_int8, onnxruntime_int8, session
 from rows import Row, print_rows, write_rows
@@ -105,7 +105,7 @@ TABLES: dict[str, tuple[str, Callable[[Sequence[Task]], list[Row]]]] = {
     "channels": ("half of the multiplications pruned in whole channels", channels),
     "decomposition": ("decomposed without training", accuracies),
     "layers": ("layers decomposed to half of their multiplications", lambda _: layer_speeds()),
-    "container": ("pruned, shared and entropy coded", container),
+    "container": ("pruned, shared and entropy coded", lambda found: container([digits(), *found])),
 }
 
 
