@@ -15,6 +15,7 @@ from tersor.layer import Layer
 from tersor.loop_tree import parse_tree
 from tersor.mapping import Mapping
 from tersor.scheme import FP32, INT8, Scheme
+from tersor.sparsity import NM
 from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.legality import fits, why_not
 from tersor.targets.accelerator.model import Evaluation, estimate, evaluate
@@ -200,6 +201,30 @@ def test_two_of_four_halves_cycles_and_products_where_it_is_skipped() -> None:
     assert half.latency.compute[0] == dense.latency.compute[0] / 2
     assert half.compute_energy[0] == dense.compute_energy[0] / 2
     assert evaluated(machine(), sparse).latency.compute[0] == dense.latency.compute[0]
+
+
+@pytest.mark.parametrize("row", json.loads((GOLDEN / "sparse_tensor_core.json").read_text())["rows"], ids=str)
+def test_a_sparse_tensor_core_takes_the_published_cycles(row: list[int]) -> None:
+    m, k, n, dense, sparse = row
+    core = Hardware(
+        "stc",
+        1e9,
+        (Compute("int8", 1024, skips=(NM(2, 4),)),),
+        (Memory("dram", 1 << 30, 1e30),),
+        axes=(
+            Axis("rows", 32, "dram", ("N",), multicast=("weight",)),
+            Axis("columns", 32, "dram", ("K",), multicast=("input",)),
+        ),
+        datapath=Datapath(),
+    )
+    layer = Layer("fc", "matmul", N=m, K=n, C=k)
+    tree = (
+        f"dram: weight, input, output\n  for N in {m // 32}\n    for K in {n // 32}\n      for C in {k}\n"
+        "        for N in 32 on rows\n          for K in 32 on columns\n"
+    )
+    nest, sizes = Nest.of(parse_tree(tree), layer, core)
+    assert evaluate(nest, sizes, INT8).cycles[0] == dense
+    assert evaluate(nest, sizes, Scheme.parse("int8+2:4")).cycles[0] == sparse
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -1,0 +1,103 @@
+"""The analytic model of accelerators: what it says of published machines, and how fast it says so.
+
+    python benchmarks/accelerator.py [--masks FILE.npz] [--json FILE]
+
+`--masks` are the masks of Sparseloop's artifact for the PE of Eyeriss v2: boolean arrays `L07_weights` [K, C],
+`L07_inputs` [P, Q, C], and so on. Without them only what is in `tests/golden` is compared.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+from rows import Row, print_rows, write_rows
+
+from tersor.hardware import Hardware
+from tersor.layer import Dim, Layer
+from tersor.mapping import Keep
+from tersor.scheme import INT8
+from tersor.targets.accelerator.density import Densities
+from tersor.targets.accelerator.model import evaluate
+from tersor.targets.accelerator.nest import Nest
+
+ROOT = Path(__file__).parents[1]
+SKIPS = ("weight", "input")
+GOALS = {10_000: 100_000.0}  # evaluations in a second of one core, by how many are evaluated at once
+
+
+def eyeriss_v2(masks: Path | None) -> list[Row]:
+    """Cycles of a PE that skips zeros of both factors, by what is known of the zeros."""
+    golden = json.loads((ROOT / "tests" / "golden" / "eyeriss_v2_pe.json").read_text())["rows"]
+    arrays = np.load(masks) if masks else None
+    errors: dict[str, list[float]] = {"uniform": [], "one scalar": [], "masks": []}
+    rows: list[Row] = []
+    for row in golden:
+        products = row["K"] * row["C"] * row["P"] * row["Q"]
+        known = {
+            "uniform": Densities(row["weight"], row["input"]),
+            "one scalar": Densities(row["weight"], row["input"], correlation=row["correlation"]),
+        }
+        if arrays is not None:
+            known["masks"] = Densities.of(arrays[f"{row['layer']}_weights"], arrays[f"{row['layer']}_inputs"])
+        rows.append(Row("accelerator", "eyeriss_v2", row["layer"], "published", "cycles", row["cycles"]))
+        for name, each in known.items():
+            cycles = products * each.products(SKIPS)
+            errors[name].append(100 * abs(cycles - row["cycles"]) / row["cycles"])
+            rows.append(Row("accelerator", "eyeriss_v2", row["layer"], name, "cycles", round(cycles)))
+    for name, goal in (("uniform", None), ("one scalar", 2.0), ("masks", 1e-9)):
+        value = float(np.mean(errors[name])) if errors[name] else None
+        direction = "<=" if goal is not None else None
+        rows.append(Row("accelerator", "eyeriss_v2", "mean", name, "error %", value, goal, direction))
+    return rows
+
+
+def speed(mappings: int) -> list[Row]:
+    """Mappings of a convolution of ResNet-18 on `edge` that one core evaluates in a second."""
+    edge = Hardware.load(ROOT / "targets" / "machines" / "edge.toml")
+    layer = Layer("conv", "conv2d", K=128, C=128, P=28, Q=28, R=3, S=3, padding=(1, 1, 1, 1))
+    loops: tuple[tuple[Dim, str], ...] = (
+        *((dim, "dram") for dim in "KCPQ"),
+        *((dim, "buffer") for dim in "KCPQRS"),
+        ("C", "rows"),
+        ("K", "columns"),
+        *((dim, "registers") for dim in "PQ"),
+    )  # type: ignore[assignment]  # pyright takes letters of a text for any text
+    keep = tuple(Keep(each, m.name) for m in edge.memories for each in m.keeps)
+    random = np.random.default_rng(0)
+    outer = random.choice([1.0, 2.0, 4.0, 8.0], (4, mappings))
+    inner = np.ceil(np.array([[8.0], [8.0], [28.0], [28.0]]) / outer)
+    window, units = np.full((2, mappings), 3.0), np.full((2, mappings), 16.0)
+    registers = random.choice([1.0, 2.0], (2, mappings))
+    inner[2:] = np.ceil(inner[2:] / registers)
+    nest = Nest(layer, edge, loops, keep)
+    sizes = np.vstack([outer, inner, window, units, registers])
+    evaluate(nest, sizes, INT8)
+    start = process_time()
+    evaluate(nest, sizes, INT8)
+    seconds = process_time() - start
+    rate, case = mappings / seconds, f"{mappings} mappings"
+    return [
+        Row("accelerator", "speed", case, "edge", "evaluations/s", round(rate), GOALS.get(mappings), ">=")
+    ]
+
+
+def main() -> None:
+    """Print all rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--masks", type=Path, help="masks of the PE of Eyeriss v2, .npz")
+    parser.add_argument("--json", type=Path, help="write the rows here, too")
+    arguments = parser.parse_args()
+    rows = eyeriss_v2(arguments.masks)
+    for mappings in (100, *GOALS):
+        rows += speed(mappings)
+    print_rows("accelerators", rows)
+    if arguments.json:
+        write_rows(arguments.json, rows)
+
+
+if __name__ == "__main__":
+    main()
