@@ -2,8 +2,8 @@
 
     python benchmarks/accelerator.py [--masks FILE.npz] [--json FILE]
 
-`--masks` are the masks of Sparseloop's artifact for the PE of Eyeriss v2: boolean arrays `L07_weights` [K, C],
-`L07_inputs` [P, Q, C], and so on. Without them only what is in `tests/golden` is compared.
+`--masks` are the masks of Sparseloop's artifact for the PE of Eyeriss v2: boolean arrays `L07_weights`
+[K, C], `L07_inputs` [P, Q, C], and so on. Without them only what is in `tests/golden` is compared.
 """
 
 import argparse
