@@ -6,7 +6,7 @@ import tvm
 
 from tersor.config import Config
 from tersor.error import UserError
-from tersor.needs import BY_INPUT
+from tersor.needs import BY_DATA
 from tersor.network import Network
 from tersor.passes.pruning.selection import select_channels
 from tersor.plan import LayerPlan, Plan
@@ -26,7 +26,12 @@ def chooses_by_data(request: Plan | Config | str) -> bool:
         config = request if isinstance(request, Config) else Config(scheme=request)
         texts = [] if config.scheme == "auto" else [parse_request(config.scheme)[0]]
         schemes, recipe = [*texts, *(rule.scheme for rule in config.rules)], config.recipe
-    return recipe.criterion in BY_INPUT and any(isinstance(each.sparsity, Channels) for each in schemes)
+    return recipe.criterion in BY_DATA and any(isinstance(each.sparsity, Channels) for each in schemes)
+
+
+def goes_by_gradients(request: Plan | Config | str) -> bool:
+    """Whether pruning goes by the gradients of a loss."""
+    return not isinstance(request, str) and request.recipe.criterion == "taylor"
 
 
 def with_groups(
@@ -40,7 +45,8 @@ def with_groups(
     schemes = {name: layer.scheme for name, layer in plan.layers.items()}
     if plan.groups or not any(isinstance(each.sparsity, Channels) for each in schemes.values()):
         return plan
-    found = select_channels(mod, network, schemes, plan.recipe.criterion, statistics, lanes)
+    origin = statistics.origin or statistics if statistics else None
+    found = select_channels(mod, network, schemes, plan.recipe.criterion, origin, lanes)
     if not found.groups:
         name, why = next(iter(found.kept.items()))
         raise UserError(f"no channels may be dropped: {name!r}: {why}; take another sparsity")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import tvm
 
-from tersor.channel_plan import chooses_by_data
+from tersor.channel_plan import chooses_by_data, goes_by_gradients
 from tersor.compression import canonical, compress, reshape_layers
 from tersor.config import Config
 from tersor.document import write_json
@@ -25,7 +25,7 @@ from tersor.ir.graph import Graph, expose, shape_of, weights_of
 from tersor.linking import export_library
 from tersor.measure import Comparison, Power, latencies
 from tersor.model import Build, Model, observable
-from tersor.needs import grams_to_reshape, grams_to_round, reshapes
+from tersor.needs import grams_to_reshape, grams_to_round, reshapes, saliencies_to_reshape
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.fallbacks import find_fallbacks
@@ -39,6 +39,7 @@ from tersor.race import race as run_race
 from tersor.replace import replacing
 from tersor.report import LayerReport, Report, Totals
 from tersor.runner import Runner
+from tersor.salience import saliency_observer, watched
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
@@ -202,9 +203,15 @@ def calibrated_plan(
         raise UserError(f"calibration needs at least 1 sample, got {calibration_samples}")
     total = min(calibration_samples, len(data)) if isinstance(data, Sized) else None
 
-    def calibrated(mods: Sequence[tvm.IRModule], grams: Collection[str]) -> Statistics:
+    def calibrated(
+        mods: Sequence[tvm.IRModule], grams: Collection[str], salient: Collection[str] = ()
+    ) -> Statistics:
         found = _chained(inspected, data, calibration_samples)
-        return _calibrate(model, mods, grams, found, progress, total)
+        if not salient:
+            return _calibrate(model, mods, grams, found, progress, total)
+        observer = saliency_observer(model, salient)
+        seen = _calibrate(model, mods, grams, watched(found, model, observer), progress, total)
+        return replace(seen, saliencies=observer.saliencies())
 
     return _plan(model, request, calibrated, progress)
 
@@ -212,19 +219,21 @@ def calibrated_plan(
 def _plan(
     model: Model,
     config: Config | Plan,
-    calibrated: Callable[[Sequence[tvm.IRModule], Collection[str]], Statistics],
+    calibrated: Callable[..., Statistics],
     progress: Progress,
 ) -> tuple[Plan, Statistics]:
     """Plan and calibrate; a plan that reshapes the network is calibrated before and again behind that.
 
     `calibrated` gives the statistics of a network in all shapes, with the Gram matrices of the layers it is
-    told. A model that came quantized has its ranges and needs no statistics.
+    told, and of the network as it came with the saliencies of others. A model that came quantized has its
+    ranges and needs no statistics.
     """
     came = came_quantized(model.mod)
     is_chosen = (not came and isinstance(config, Config) and config.scheme == "auto") or config == "auto"
     statistics = Statistics({}) if came else calibrated(model.mods, ()) if is_chosen else None
     if not came and chooses_by_data(config):
-        statistics = calibrated(model.mods, [layer.name for layer in extract(model.mod).layers])
+        layers = [layer.name for layer in extract(model.mod).layers]
+        statistics = calibrated(model.mods, layers, layers if goes_by_gradients(config) else ())
     progress("planning", 0, None)
     plan = plan_for(
         config, model.mod, model.host, statistics, lambda name: progress(f"planning {name}", 0, None)
@@ -238,9 +247,11 @@ def _plan(
             statistics = calibrated(model.mods, grams)
         is_written = isinstance(config, Plan) and not grams
         return (plan if is_written else replace(plan, statistics=statistics.digest())), statistics
-    grams = grams_to_reshape(plan)
-    if statistics is None or not statistics.grams.keys() >= grams:
-        statistics = calibrated(model.mods, grams)
+    grams, salient = grams_to_reshape(plan), saliencies_to_reshape(plan)
+    if statistics is None or not (
+        statistics.grams.keys() >= grams and statistics.saliencies.keys() >= salient
+    ):
+        statistics = calibrated(model.mods, grams, salient)
     origin = statistics
     reshaped = [reshape_layers(mod, plan, origin) for mod in model.mods]
     grams = grams_to_round(plan.recipe, reshaped[-1][1])

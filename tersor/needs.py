@@ -1,4 +1,4 @@
-"""Needs: of which layers a plan's algorithms need Gram matrices. One calibration gathers them all."""
+"""Needs: of which layers a plan's algorithms need Gram matrices or gradients. One calibration gathers all."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,9 @@ BY_OUTPUT = ("gptq", "adaround", "entropy")
 
 BY_INPUT = ("wanda", "obc")
 """Criteria that weigh a weight by its inputs."""
+
+BY_DATA = (*BY_INPUT, "taylor")
+"""Criteria that need samples."""
 
 
 def reshapes(plan: Plan) -> bool:
@@ -43,6 +46,16 @@ def grams_to_reshape(plan: Plan) -> set[str]:
             if scheme.factor and not isinstance(scheme.factor, SVDSoftmax)
         }
     return needed
+
+
+def saliencies_to_reshape(plan: Plan) -> set[str]:
+    """Name the layers whose pruning goes by gradients; channels that the plan has chosen need none."""
+    if plan.recipe.criterion != "taylor":
+        return set()
+    schemes = {name: layer.scheme for name, layer in plan.layers.items()}
+    return {
+        name for name, each in schemes.items() if each.sparsity and not isinstance(each.sparsity, Channels)
+    }
 
 
 def grams_to_round(recipe: Recipe, schemes: Mapping[str, Scheme]) -> set[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tersor.error import UserError
 from tersor.gram import Gram
+from tersor.saliency import Saliency
 
 BINS = 2048
 """Bins of every histogram: the number TensorRT's KL calibration is defined on (Migacz, GTC 2017)."""
@@ -78,14 +79,15 @@ class TensorStatistics:
 class Statistics:
     """The statistics of a network's tensors by tensor name.
 
-    `grams` are by layer, of those whose compression asks for them. Where the network was reshaped (equalized,
-    pruned, factored) before it was calibrated, `origin` has the statistics of the network as it came, from
-    which the reshaping can be done again.
+    `grams` and `saliencies` are by layer, of those whose compression asks for them. Where the network was
+    reshaped (equalized, pruned, factored) before it was calibrated, `origin` has the statistics of the
+    network as it came, from which the reshaping can be done again.
     """
 
     tensors: dict[str, TensorStatistics]
     grams: dict[str, Gram] = field(default_factory=dict)
     origin: "Statistics | None" = None
+    saliencies: dict[str, Saliency] = field(default_factory=dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz file, whole or not at all; raise UserError where it cannot be written."""
@@ -142,6 +144,7 @@ class Statistics:
             "channels": np.array([t.mean.size for t in tensors], "<i8"),
             **{name: concatenated([getattr(t, name) for t in tensors]) for name in _PER_CHANNEL},
             **_gram_arrays(self.grams),
+            **_saliency_arrays(self.saliencies),
             **{
                 f"{_ORIGIN}{name}": array
                 for name, array in (self.origin._arrays() if self.origin else {}).items()
@@ -175,7 +178,8 @@ class Statistics:
         inner = {
             name.removeprefix(_ORIGIN): each for name, each in arrays.items() if name.startswith(_ORIGIN)
         }
-        return cls(tensors, _grams_of(arrays), cls._from_arrays(inner) if inner else None)
+        origin = cls._from_arrays(inner) if inner else None
+        return cls(tensors, _grams_of(arrays), origin, _saliencies_of(arrays))
 
 
 def _gram_arrays(grams: dict[str, Gram]) -> dict[str, NDArray]:
@@ -199,3 +203,28 @@ def _grams_of(arrays: dict[str, NDArray]) -> dict[str, Gram]:
         whole[:, down, across] = whole[:, across, down] = arrays[f"gram{i}.second_moment"]
         grams[name] = Gram(whole, mean, int(arrays[f"gram{i}.rows"][0]))
     return grams
+
+
+def _saliency_arrays(saliencies: dict[str, Saliency]) -> dict[str, NDArray]:
+    """Give the saliencies in the order of their names; nothing where there are none."""
+    names = sorted(saliencies)
+    arrays: dict[str, NDArray] = {}
+    if names:
+        arrays["saliencies"] = np.frombuffer(json.dumps(names).encode(), np.uint8)
+    for i, name in enumerate(names):
+        arrays[f"saliency{i}.weights"] = saliencies[name].weights.astype("<f4")
+        arrays[f"saliency{i}.outputs"] = saliencies[name].outputs.astype("<f8")
+        arrays[f"saliency{i}.samples"] = np.array([saliencies[name].samples], "<i8")
+    return arrays
+
+
+def _saliencies_of(arrays: dict[str, NDArray]) -> dict[str, Saliency]:
+    names = json.loads(arrays["saliencies"].tobytes()) if "saliencies" in arrays else []
+    return {
+        name: Saliency(
+            arrays[f"saliency{i}.weights"],
+            arrays[f"saliency{i}.outputs"],
+            int(arrays[f"saliency{i}.samples"][0]),
+        )
+        for i, name in enumerate(names)
+    }

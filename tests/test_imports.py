@@ -30,6 +30,7 @@ NOUNS = {
     "rank_rule",
     "recipe",
     "rule",
+    "saliency",
     "scheme",
     "sparsity",
     "statistics",

@@ -4,6 +4,7 @@ magnitude   w^2                             among the weights of a layer
 global      w^2, by its share of the layer  among those of all layers of one sparsity
 wanda       w^2 E[x^2]                      among those of an output (Sun et al., Wanda, ICLR 2024, eq. 1)
 obc         what the output loses           (`tersor.passes.pruning.obc`)
+taylor      E[(g w)^2], g = dL/dw           among those of all layers of one sparsity (`tersor.saliency`)
 """
 
 from collections.abc import Mapping
@@ -27,13 +28,14 @@ Floats = NDArray[np.float64]
 class Dense:
     """A weight before it is thinned, as its matrix [G * K, n], and what is known of its inputs.
 
-    `centred`: the layer has a bias that takes up the mean of what is lost.
+    `centred`: the layer has a bias that takes up the mean of what is lost. `saliency` is of its weights.
     """
 
     matrix: Floats
     sparsity: Sparsity
     gram: Gram | None = None
     centred: bool = False
+    saliency: NDArray[np.float32] | None = None  # [G * K, n]
 
     @property
     def moments(self) -> Floats:
@@ -58,9 +60,13 @@ class Thinned:
 
 
 class Criterion(Protocol):
-    """Thins the layers of a network; `needs_inputs`: it needs the moments of what each layer reads."""
+    """Thins the layers of a network.
+
+    `needs_inputs`: it needs the moments of what each layer reads; `needs_gradients`: its saliency.
+    """
 
     needs_inputs: ClassVar[bool]
+    needs_gradients: ClassVar[bool]
 
     def thin(self, layers: Mapping[str, Dense]) -> dict[str, Thinned]:
         """Give what is left of each layer, by its name."""
@@ -71,6 +77,7 @@ class Magnitude:
     """The largest weights of each layer stay."""
 
     needs_inputs: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = False
 
     def thin(self, layers: Mapping[str, Dense]) -> dict[str, Thinned]:
         """Give what is left of each layer."""
@@ -84,6 +91,7 @@ class GlobalMagnitude:
     """Of all layers of one sparsity those weights stay that are most of their layer (`joint_masks`)."""
 
     needs_inputs: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = False
 
     def thin(self, layers: Mapping[str, Dense]) -> dict[str, Thinned]:
         """Give what is left of each layer."""
@@ -94,6 +102,7 @@ class Wanda:
     """The weights of each output stay that give the most to it."""
 
     needs_inputs: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = False
 
     def thin(self, layers: Mapping[str, Dense]) -> dict[str, Thinned]:
         """Give what is left of each layer."""
@@ -107,6 +116,7 @@ class Surgeon:
     """The weights stay whose loss the others of their row could least take over, and they take over."""
 
     needs_inputs: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = False
 
     def thin(self, layers: Mapping[str, Dense]) -> dict[str, Thinned]:
         """Give what is left of each layer."""
@@ -114,6 +124,22 @@ class Surgeon:
             name: Thinned(*surgeon(layer.matrix, layer.moments, layer.sparsity))
             for name, layer in layers.items()
         }
+
+
+class Taylor:
+    """The weights stay without which the loss would change most, to first order."""
+
+    needs_inputs: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = True
+
+    def thin(self, layers: Mapping[str, Dense]) -> dict[str, Thinned]:
+        """Give what is left of each layer."""
+        scores = {
+            name: layer.saliency.astype(np.float64)
+            for name, layer in layers.items()
+            if layer.saliency is not None
+        }
+        return _thin_jointly(layers, scores)
 
 
 def criterion_of(name: Name) -> Criterion:
@@ -128,10 +154,7 @@ def criterion_of(name: Name) -> Criterion:
         case "obc":
             return Surgeon()
         case "taylor":
-            raise UserError(
-                "the criterion taylor needs gradients, which the compiled network does not have: "
-                "choose magnitude, global, wanda or obc in the recipe"
-            )
+            return Taylor()
         case "bn":
             raise UserError(
                 "the criterion bn ranks channels, not weights, by the factor of their batch norm: "

@@ -5,6 +5,7 @@ layers loses its share in all three.
 """
 
 from collections.abc import Mapping
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,11 @@ def importance(
       Brain Surgeon on structures: Kurtic et al., NeurIPS 2022, eq. 5)
     - bn: the size of the factor gamma of the batch norms behind it (Liu et al., Learning Efficient
       Convolutional Networks through Network Slimming, ICCV 2017, sec. 3), of all layers on one scale
+    - taylor: what the loss changes by without the channels' results, to first order (`tersor.saliency`)
 
     A class that the criterion knows nothing of, as one without a batch norm, has no score. `names` are those
-    of `tensor_names`, by layer, of what each layer reads. Raises UserError for other criteria, and if the
-    statistics lack what the criterion needs.
+    of `tensor_names`, by layer, of what each layer reads. Raises UserError if the statistics lack what the
+    criterion needs.
     """
     chains = {chain.layer: chain for chain in find_chains(dependencies.graph)}
     scores: Scores = {}
@@ -62,11 +64,11 @@ def importance(
             for layer, classes in dependencies.outputs.items():
                 if (scale := dependencies.graph.norm_scales.get(layer)) is not None:
                     _add(scores, classes, np.abs(scale.astype(np.float64)))
+        case "taylor":
+            for layer, classes in dependencies.outputs.items():
+                _add(scores, classes, _saliency(statistics, layer))
         case _:
-            raise UserError(
-                f"channels are not chosen by the criterion {criterion}: a network has no gradients when "
-                "it is compiled; choose magnitude, global, wanda, obc or bn in the recipe"
-            )
+            assert_never(criterion)
     return scores
 
 
@@ -111,6 +113,15 @@ def _second_moment(statistics: Statistics | None, layer: str, tensor: str) -> Fl
             "statistics=calibrate(...), or choose the criterion magnitude or global"
         )
     return statistics.tensors[tensor].second_moment
+
+
+def _saliency(statistics: Statistics | None, layer: str) -> Floats:
+    if statistics is None or layer not in statistics.saliencies:
+        raise UserError(
+            f"choosing channels by taylor needs the gradients of what {layer!r} gives: calibrate for the "
+            "recipe, or choose the criterion magnitude, global or bn"
+        )
+    return statistics.saliencies[layer].outputs
 
 
 def _surgeon(

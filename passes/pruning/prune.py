@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tersor.error import UserError
 from tersor.formats.matrix import matrix_of, weight_of
@@ -59,7 +60,8 @@ def prune(
         matrix = matrix_of(graph.weights[place.weight].astype(np.float64), place.axis)
         gram = _gram(statistics, name, matrix) if needs_inputs else None
         centred = recipe.repair and gram is not None and bool(place.bias)
-        layers[name] = Dense(matrix, wanted[name], gram, centred)
+        saliency = _saliency(statistics, name, matrix) if criterion.needs_gradients else None
+        layers[name] = Dense(matrix, wanted[name], gram, centred, saliency)
     key = [(name, str(layer.sparsity), layer.centred) for name, layer in layers.items()]
     arrays = [array for layer in layers.values() for array in _arrays(layer)]
     size = sum(layer.matrix.nbytes for layer in layers.values())
@@ -85,7 +87,12 @@ def _thinned(layers: Mapping[str, Dense], recipe: Recipe) -> dict[str, tuple[Flo
     """Give the weight of each layer as its matrix, and what its bias changes by."""
     changed: dict[str, tuple[Floats, Floats | None]] = {}
     criterion = criterion_of(recipe.criterion)
-    unseen = {name for name, layer in layers.items() if criterion.needs_inputs and layer.gram is None}
+    unseen = {
+        name
+        for name, layer in layers.items()
+        if (criterion.needs_inputs and layer.gram is None)
+        or (criterion.needs_gradients and layer.saliency is None)
+    }
     seen = {name: layer for name, layer in layers.items() if name not in unseen}
     unseen_layers = {name: layers[name] for name in layers if name in unseen}
     for name, thinned in (criterion.thin(seen) | Magnitude().thin(unseen_layers)).items():
@@ -136,7 +143,18 @@ def _gram(statistics: Statistics | None, layer: str, matrix: Floats) -> Gram | N
     return gram if gram is not None and gram.columns == matrix.shape[1] else None
 
 
+def _saliency(statistics: Statistics | None, layer: str, matrix: Floats) -> NDArray[np.float32] | None:
+    """Give the importance of a layer's weights, or None if it is not as it was when they were seen."""
+    known = statistics.saliencies if statistics else {}
+    if layer not in known and layer.rpartition(".")[0] not in known:
+        raise UserError(
+            f"pruning {layer!r} by the criterion taylor needs gradients of what it gives: calibrate with "
+            "this recipe, or choose magnitude, global, wanda or obc in it"
+        )
+    found = known[layer].weights if layer in known else None
+    return found if found is not None and found.shape == matrix.shape else None
+
+
 def _arrays(layer: Dense) -> tuple[Any, ...]:
-    return (
-        (layer.matrix,) if layer.gram is None else (layer.matrix, layer.gram.second_moment, layer.gram.mean)
-    )
+    gram = () if layer.gram is None else (layer.gram.second_moment, layer.gram.mean)
+    return (layer.matrix, *gram, *(() if layer.saliency is None else (layer.saliency,)))

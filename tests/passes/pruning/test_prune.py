@@ -124,7 +124,7 @@ def test_a_layer_whose_inputs_were_not_seen_in_its_shape_keeps_its_largest_weigh
         ("block5x4-50", Recipe(repair=False), "needs a multiple of 5 outputs, got 8"),
         ("2:4", Recipe(), "pruning 'a.weight' by its inputs, or repairing it, needs their moments"),
         ("2:4", Recipe(criterion="wanda", repair=False), "needs their moments"),
-        ("2:4", Recipe(criterion="taylor"), "taylor needs gradients"),
+        ("2:4", Recipe(criterion="taylor", repair=False), "by the criterion taylor needs gradients"),
         ("2:4", Recipe(criterion="bn"), "bn ranks channels, not weights"),
     ],
 )
