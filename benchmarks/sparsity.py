@@ -20,11 +20,12 @@ from tersor.passes.extract import extract
 from tersor.passes.grams import find_windows
 from tersor.passes.pruning.prune import prune
 from tersor.recipe import Criterion, Recipe
+from tersor.salience import saliency_observer, watched
 from tersor.scheme import Scheme
 from tersor.sparsity import why_no_pattern
 from tersor.statistics import Statistics
 
-CRITERIA: Sequence[Criterion] = ("magnitude", "global", "wanda", "obc")
+CRITERIA: Sequence[Criterion] = ("magnitude", "global", "wanda", "obc", "taylor")
 PATTERNS = ("2:4", "4:8", "1:4", "block4x8-50", "sparse50", "sparse70", "sparse80", "sparse90")
 COMPILED = ("int8+2:4",)
 LOST = 3.0  # points that 2:4 may lose on resnet20 once it is repaired
@@ -67,7 +68,10 @@ def _named(recipe: Recipe) -> str:
 def _statistics(task: Task) -> Statistics:
     mod = task.model.mod
     layers = [layer.name for layer in extract(mod).layers if layer.weight_bearing]
-    return calibrate(task.model.observe(mod), task.calibration, windows=find_windows(mod, layers))
+    observer = saliency_observer(task.model, layers)
+    samples = watched(task.calibration, task.model, observer)
+    seen = calibrate(task.model.observe(mod), samples, windows=find_windows(mod, layers))
+    return replace(seen, saliencies=observer.saliencies())
 
 
 def _pruned(task: Task, pattern: str, statistics: Statistics, recipe: Recipe) -> Any:
