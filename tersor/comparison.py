@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tersor.compiler import side_by_side
 from tersor.compression import reshape_layers
 from tersor.diagnosis import Diagnosis, Errors, Grid, Tensor, diagnose
 from tersor.error import UserError
 from tersor.ir.graph import Expr, Graph, operands
 from tersor.ir.grid import grid_of
 from tersor.ir.parts import Part, find_parts
+from tersor.layer_reports import side_by_side
 from tersor.model import Model, observable
 from tersor.network import Network
 from tersor.passes.extract import extract
