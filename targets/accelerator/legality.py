@@ -9,10 +9,10 @@ from tersor.loop_tree import why_misplaced
 from tersor.mapping import Mapping
 from tersor.scheme import Scheme
 from tersor.targets.accelerator.bits import Factors, density_of, element_bits
-from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT, Counts, count
+from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT, Counts, count, largest_tile
 from tersor.targets.accelerator.density import DENSE, Densities
-from tersor.targets.accelerator.nest import Nest
-from tersor.targets.accelerator.tiles import Array
+from tersor.targets.accelerator.nest import Nest, Sizes
+from tersor.targets.accelerator.tiles import Array, Tiles
 
 _STREAM: dict[Operand, int] = {"weight": WEIGHT, "input": INPUT, "output": OUTPUT}
 
@@ -63,6 +63,19 @@ def needed_bytes(nest: Nest, counts: Counts, bits: Array) -> Array:
         if operand == "output":
             each = np.where(counts.writes[level, PARTIAL] > 0, bits[level, PARTIAL], each)
         needed[level] += elements * each / 8 * _copies(nest, level)
+    return needed
+
+
+def least_bytes(nest: Nest, sizes: Sizes, bits: Array) -> Array:
+    """At least so many bytes are needed, found without counting: as if no sum came back."""
+    tiles = Tiles(nest, sizes)
+    needed = np.zeros((len(nest.hardware.memories), sizes.shape[1]))
+    for operand, stream in _STREAM.items():
+        for level in nest.levels(operand):
+            each = (
+                min(bits[level, stream], bits[level, PARTIAL]) if operand == "output" else bits[level, stream]
+            )
+            needed[level] += largest_tile(nest, tiles, operand, level) * each / 8 * _copies(nest, level)
     return needed
 
 

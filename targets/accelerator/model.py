@@ -60,7 +60,7 @@ def evaluate(nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DE
     densities = density_of(scheme, densities)
     counts = count(nest, sizes)
     bits = element_bits(layer, scheme, hardware, densities)
-    arithmetic = _arithmetic(scheme, hardware, densities)
+    arithmetic = arithmetic_of(scheme, hardware, densities)
     moved = traffic(counts, bits, densities, arithmetic.looked_at)
     energy = np.zeros_like(moved.reads)
     for level, memory in enumerate(hardware.memories):
@@ -96,7 +96,7 @@ def estimate(
 
 
 @dataclass(frozen=True)
-class _Arithmetic:
+class Arithmetic:
     """Of one unit: steps in a cycle, and pJ for each product of the dense layer."""
 
     rate: float
@@ -104,7 +104,8 @@ class _Arithmetic:
     looked_at: frozenset[str]  # operands whose zeros are gated or skipped
 
 
-def _arithmetic(scheme: Scheme, hardware: Hardware, densities: Densities) -> _Arithmetic:
+def arithmetic_of(scheme: Scheme, hardware: Hardware, densities: Densities) -> Arithmetic:
+    """The arithmetic of one unit of `hardware` under a scheme that `why_no_layer` has nothing against."""
     factors = Factors.of(scheme)
     unit, datapath = factors.unit(hardware), hardware.datapath
     assert unit  # why_no_layer has looked
@@ -116,9 +117,9 @@ def _arithmetic(scheme: Scheme, hardware: Hardware, densities: Densities) -> _Ar
             energy *= datapath.macs(unit.bits, unit.bits) / rate
     if scheme.sparsity in unit.skips:
         assert scheme.sparsity
-        return _Arithmetic(rate / scheme.sparsity.density, energy * scheme.sparsity.density, frozenset())
+        return Arithmetic(rate / scheme.sparsity.density, energy * scheme.sparsity.density, frozenset())
     if datapath is None:
-        return _Arithmetic(rate, energy, frozenset())
+        return Arithmetic(rate, energy, frozenset())
     done = densities.products(datapath.skips)
     looked_at = frozenset((*datapath.skips, *datapath.gates))
-    return _Arithmetic(rate / done if done else np.inf, energy * densities.products(looked_at), looked_at)
+    return Arithmetic(rate / done if done else np.inf, energy * densities.products(looked_at), looked_at)

@@ -1,0 +1,1 @@
+"""Mapper: finds the mappings of a layer that take the least time and energy on an accelerator."""

@@ -1,0 +1,95 @@
+"""Bound: cycles and energy that no mapping of a layer can be below.
+
+Products take all units that the axes can spread the layer over; each tensor passes the outermost memory once;
+and each product's factors are read, and its sum written, in the memory where that is the cheapest, one access
+for as many units as the axes can serve together.
+"""
+
+from dataclasses import dataclass
+from math import ceil, prod
+
+from tersor.hardware import Hardware
+from tersor.layer import INDEXED_BY, Layer, Operand
+from tersor.scheme import Scheme
+from tersor.targets.accelerator.bits import density_of, element_bits
+from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT
+from tersor.targets.accelerator.density import DENSE, Densities
+from tersor.targets.accelerator.model import arithmetic_of
+from tersor.targets.accelerator.windows import Window
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The least cycles and pJ."""
+
+    cycles: float
+    energy: float
+
+
+def bound(layer: Layer, scheme: Scheme, hardware: Hardware, densities: Densities = DENSE) -> Bound:
+    """The bound of a layer that `why_no_layer` has nothing against."""
+    densities = density_of(scheme, densities)
+    bits = element_bits(layer, scheme, hardware, densities)
+    arithmetic = arithmetic_of(scheme, hardware, densities)
+    kept = densities.products(arithmetic.looked_at)  # what may be left of accesses by units
+    outermost = hardware.memories[0]
+    written = layer.output_count * min(bits[0, OUTPUT], bits[0, PARTIAL])
+    read = kept * (layer.weight_count * bits[0, WEIGHT] + _touched(layer) * bits[0, INPUT])
+    rates = (
+        8 * hardware.read_bandwidth(outermost) / hardware.clock,
+        8 * hardware.write_bandwidth(outermost) / hardware.clock,
+    )
+    moving = read / rates[0] + kept * written / rates[1]
+    if outermost.bandwidth is None:
+        moving = max(read / rates[0], kept * written / rates[1])
+    cycles = max(_steps(layer, hardware) / arithmetic.rate, moving)
+    energy = layer.macs * arithmetic.energy
+    streams: dict[Operand, tuple[int, float, float]] = {
+        "weight": (WEIGHT, layer.weight_count, outermost.energy_per_byte),
+        "input": (INPUT, _touched(layer), outermost.energy_per_byte),
+        "output": (OUTPUT, layer.output_count, outermost.write_energy),
+    }
+    for operand, (stream, count, energy_per_byte) in streams.items():
+        by_units = _by_units(operand, layer, hardware, bits[:, stream].tolist(), bits[:, PARTIAL].tolist())
+        least = min(bits[0, stream], bits[0, PARTIAL]) if operand == "output" else bits[0, stream]
+        outside = count * least * energy_per_byte / 8
+        passing = by_units[0] if by_units[0] > outside else outside  # units may read the outermost itself
+        inside = min((outside + each for each in by_units[1:]), default=passing)
+        energy += kept * min(passing, inside)
+    return Bound(float(cycles), float(energy))
+
+
+def _by_units(
+    operand: Operand, layer: Layer, hardware: Hardware, bits: list[float], partial: list[float]
+) -> list[float]:
+    """pJ of the accesses of the units to each memory that keeps the operand, the outermost first."""
+    found: list[float] = []
+    names = [memory.name for memory in hardware.memories]
+    for level, memory in enumerate(hardware.memories):
+        if operand not in memory.keeps:
+            continue
+        serves = 1.0
+        for axis in hardware.axes:
+            if names.index(axis.inside) < level:
+                continue
+            if axis.reduces if operand == "output" else operand in axis.multicast:
+                dims = set(axis.unrolls) - INDEXED_BY[operand]
+                if operand == "input" and axis.shares_halo:
+                    dims |= set(axis.unrolls) & set("PQRS")
+                serves *= min(axis.size, prod(layer.size(dim) for dim in dims))
+        each = min(bits[level], partial[level]) if operand == "output" else bits[level]
+        per_byte = memory.write_energy if operand == "output" else memory.energy_per_byte
+        found.append(layer.macs / serves * each * per_byte / 8)
+    return found
+
+
+def _touched(layer: Layer) -> float:
+    """Elements of the padded input that the layer reads."""
+    rows = Window(layer.stride[0], layer.dilation[0]).rows(float(layer.P), float(layer.R))
+    columns = Window(layer.stride[1], layer.dilation[1]).rows(float(layer.Q), float(layer.S))
+    return float(layer.N * layer.G * layer.C * rows * columns)
+
+
+def _steps(layer: Layer, hardware: Hardware) -> float:
+    units = prod(min(axis.size, prod(layer.size(dim) for dim in axis.unrolls)) for axis in hardware.axes)
+    return float(ceil(layer.macs / units))

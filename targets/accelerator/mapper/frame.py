@@ -1,0 +1,110 @@
+"""Frame: the order of loops at each memory and what is kept where, without the loops' sizes.
+
+Every dimension but G leaves one operand in place: N, P and Q the weight, K the input, and C, R and S the
+output. So loops come in groups, one for each operand that they leave in place, with G outside of them all. An
+order matters by the groups that are innermost just outside of some tile, and frames that differ in nothing
+else are listed once. Where a memory has `halo_reuse`, it also matters whether P or Q is inside.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise, permutations, product
+from math import prod
+
+from tersor.hardware import Hardware
+from tersor.layer import Dim, Operand
+from tersor.mapping import Keep
+
+GROUPS = ("NPQ", "K", "CRS")
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a frame says of one memory: groups of loops, and of each operand the groups outside of its tile.
+
+    An operand that is not kept here has no entry in `keeps`.
+    """
+
+    order: tuple[str, ...]
+    keeps: tuple[tuple[Operand, int], ...]
+
+    @property
+    def loops(self) -> tuple[Dim, ...]:
+        """The dimensions of the loops, the outermost first."""
+        return tuple("".join(self.order))  # type: ignore[return-value]  # letters of DIMS
+
+    def keep(self, memory: str) -> Iterator[Keep]:
+        """Where the operands are kept, with groups counted as loops."""
+        for operand, groups in self.keeps:
+            yield Keep(operand, memory, sum(map(len, self.order[:groups])))
+
+    def is_next_to(self, other: "Level") -> bool:
+        """Whether one step leads to `other`: another order, or another place of one operand."""
+        if self.keeps == other.keeps:
+            return self.order != other.order
+        return self.order == other.order and len(set(self.keeps) ^ set(other.keeps)) <= 2
+
+
+@dataclass(frozen=True)
+class Frames:
+    """All frames of a machine for loops over `dims`: what each memory may say, from the outermost."""
+
+    hardware: Hardware
+    dims: tuple[Dim, ...]
+
+    def levels(self, level: int) -> list[Level]:
+        """All that is worth saying of one memory, tiles of the whole order first."""
+        found: dict[tuple[object, ...], Level] = {}
+        for order in self._orders():
+            for keeps in self._keeps(level, len(order)):
+                each = Level(order, keeps)
+                found.setdefault(self._difference(level, each), each)
+        return list(found.values())
+
+    def even(self, level: int) -> list[Level]:
+        """Those that keep every operand it may, with all loops of the memory inside of the tiles."""
+        every = len(self.hardware.memories[level].keeps)
+        return [
+            each
+            for each in self.levels(level)
+            if len(each.keeps) == every and not any(groups for _, groups in each.keeps)
+        ]
+
+    def _orders(self) -> list[tuple[str, ...]]:
+        groups = ["".join(dim for dim in group if dim in self.dims) for group in GROUPS]
+        outside = ("G",) if "G" in self.dims else ()
+        found = [(*outside, *order) for order in permutations(filter(None, groups))]
+        if self._slides and {"P", "Q"} <= set(self.dims):
+            found += [tuple(group.replace("PQ", "QP") for group in order) for order in found]
+        return found
+
+    @property
+    def _slides(self) -> bool:
+        return any(memory.halo_reuse for memory in self.hardware.memories)
+
+    def _keeps(self, level: int, groups: int) -> Iterator[tuple[tuple[Operand, int], ...]]:
+        memory = self.hardware.memories[level]
+        places = [0] if level == 0 else [*range(groups + 1), None]
+        for choice in product(places, repeat=len(memory.keeps)):
+            yield tuple(
+                (operand, place)
+                for operand, place in zip(memory.keeps, choice, strict=True)
+                if place is not None
+            )
+
+    def _difference(self, level: int, each: Level) -> tuple[object, ...]:
+        """What sets a level apart: the groups between tiles, and which of them is the innermost."""
+        cuts = sorted({0, len(each.order), *(groups for _, groups in each.keeps)})
+        parts = [each.order[start:end] for start, end in pairwise(cuts)]
+        if self._slides:
+            return (each.keeps, *parts)
+        innermost = level == len(self.hardware.memories) - 1
+        seen = [(frozenset(part), part[-1]) for part in parts]
+        if innermost and seen:  # the units fetch everything anew
+            seen[-1] = (seen[-1][0], "")
+        return (each.keeps, *seen)
+
+
+def count_of(levels: list[list[Level]]) -> int:
+    """How many frames the levels make."""
+    return prod(map(len, levels))

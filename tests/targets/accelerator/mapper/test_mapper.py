@@ -1,0 +1,105 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tersor.hardware import Hardware, Memory
+from tersor.layer import Layer
+from tersor.loop_tree import parse_tree, write_tree
+from tersor.scheme import FP32, INT8, Scheme
+from tersor.targets.accelerator.legality import why_not
+from tersor.targets.accelerator.mapper.mapper import Found, Mapper
+from tersor.targets.accelerator.mapper.space import splits
+from tersor.targets.accelerator.model import estimate
+from tests.targets.accelerator.mapper.every_mapping import best_of_all, small_space
+
+EDGE = Hardware.load(Path(__file__).parents[4] / "targets" / "machines" / "edge.toml")
+LAYER = Layer("conv", "conv2d", K=32, C=16, P=14, Q=14, R=3, S=3, padding=(1, 1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    return Mapper(EDGE, effort=20_000).map(LAYER)
+
+
+def assert_best_of_all(seed: int) -> None:
+    layer, hardware = small_space(seed)
+    exact = Mapper(hardware, exhaustive=10**8).map(layer)
+    assert exact.exact
+    figures = (exact.fastest.cycles, exact.least_energy.energy, exact.least_edp.edp)
+    assert figures == pytest.approx(best_of_all(layer, hardware), rel=1e-12), seed
+    assert exact.bound.cycles <= exact.fastest.cycles * (1 + 1e-12), seed
+    assert exact.bound.energy <= exact.least_energy.energy * (1 + 1e-12), seed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_small_spaces_give_the_best_of_all_mappings(seed: int) -> None:
+    assert_best_of_all(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20, 200))
+def test_more_small_spaces_give_the_best_of_all_mappings(seed: int) -> None:
+    assert_best_of_all(seed)
+
+
+@pytest.mark.parametrize("seed", range(1, 10))
+def test_the_beam_comes_close_to_the_best_of_all(seed: int) -> None:
+    layer, hardware = small_space(seed)
+    best, beam = Mapper(hardware, exhaustive=10**8).map(layer), Mapper(hardware, exhaustive=0).map(layer)
+    assert best.exact
+    assert not beam.exact
+    assert 1 <= beam.fastest.cycles / best.fastest.cycles <= 1.05
+    assert 1 <= beam.least_energy.energy / best.least_energy.energy <= 1.05
+
+
+def test_mappings_are_legal_cost_what_is_said_and_print(found: Found) -> None:
+    for each in found.front:
+        assert why_not(LAYER, INT8, each.mapping, EDGE) is None
+        cost = estimate(LAYER, INT8, each.mapping, EDGE)
+        assert cost.seconds * EDGE.clock == pytest.approx(each.cycles)
+        assert cost.energy == pytest.approx(each.energy)
+        assert parse_tree(write_tree(each.mapping, EDGE)) == each.mapping
+
+
+def test_the_front_trades_time_for_energy(found: Found) -> None:
+    cycles, energy = [each.cycles for each in found.front], [each.energy for each in found.front]
+    assert cycles == sorted(set(cycles))
+    assert energy == sorted(set(energy), reverse=True)
+    assert (found.fastest, found.least_energy) == (found.front[0], found.front[-1])
+    assert found.least_edp.edp == min(each.edp for each in found.front)
+
+
+def test_a_gap_to_the_bound_is_said_where_not_all_was_tried(found: Found) -> None:
+    assert not found.exact
+    assert found.latency_gap == found.fastest.cycles / found.bound.cycles - 1
+    assert 0 <= found.latency_gap <= 0.05, "256 units, 16 of the rows for C, 16 of the columns for K"
+    assert 0 <= found.energy_gap <= 2
+
+
+def test_the_same_layer_gives_the_same_mappings(found: Found) -> None:
+    assert Mapper(EDGE, effort=20_000).map(LAYER) == found
+
+
+def test_repeated_shapes_are_searched_once() -> None:
+    mapper = Mapper(EDGE, effort=5_000)
+    first = mapper.map(LAYER)
+    assert mapper.map(replace(LAYER, name="again")) is first
+    assert mapper.map(LAYER, Scheme.parse("int8+2:4")) is not first
+    assert mapper.map(LAYER, Scheme.parse("int8+2:4")).fastest.cycles < first.fastest.cycles
+
+
+def test_what_cannot_be_mapped_has_its_reason() -> None:
+    with pytest.raises(ValueError, match="looks rows up"):
+        Mapper(EDGE).map(Layer("table", "gather", N=4, K=8, C=100))
+    with pytest.raises(ValueError, match="computes in int8, int4, not in fp32"):
+        Mapper(replace(EDGE, compute=EDGE.compute[:2])).map(LAYER, FP32)
+    small = replace(EDGE, memories=(Memory("dram", 64, 1e9),), axes=(), datapath=None)
+    with pytest.raises(ValueError, match="no mapping of conv was found that fits edge's memories"):
+        Mapper(small, effort=1000).map(LAYER)
+
+
+@pytest.mark.parametrize("size", [1, 7, 12, 100])
+def test_tiles_are_the_smallest_for_their_number(size: int) -> None:
+    counts = [-(-size // tile) for tile in range(1, size + 1)]
+    assert splits(size) == tuple(1 + counts.index(count) for count in sorted(set(counts), reverse=True))
