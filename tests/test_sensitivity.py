@@ -51,7 +51,7 @@ def test_every_layer_has_every_scheme_or_a_reason(model: Model, found: Sensitivi
         assert (cell.snr_db is None) == bool(cell.reason)
     refused = [cell for cell in found.cells if cell.reason]
     assert refused
-    assert all("needs a multiple of 4 input channels" in cell.reason for cell in refused)
+    assert all("needs a multiple of 4 inputs" in cell.reason for cell in refused)
 
 
 def test_fewer_bits_are_worse_and_the_proxy_ranks_nearly_as_measured(found: Sensitivity) -> None:
