@@ -23,6 +23,7 @@ from tersor.targets.cpu.host.guard import refusal
 from tests.models import conv_net, mlp
 
 ROOT = Path(__file__).parents[1]
+EDGE = str(ROOT / "targets" / "machines" / "edge.toml")
 FILES = {"model.so", "plan.json", "report.json", "report.txt", "statistics.npz"}
 
 
@@ -201,6 +202,26 @@ def test_inspect_shows_the_layers_of_a_model(folder: Path, tersor: Tersor) -> No
     assert f"{64 * 128 + 128 * 96 + 96 * 10:,}" in result.out
 
 
+def test_map_shows_what_the_layers_take_on_a_machine(folder: Path, tersor: Tersor) -> None:
+    path = folder / "map.json"
+    result = tersor("map", folder / "mlp.onnx", "--hardware", EDGE, "--json", path, "--trees")
+    assert (result.code, result.err) == (0, "")
+    assert "fc0.weight" in result.out
+    assert "dram: weight, input, output" in result.out
+    content = json.loads(path.read_text())
+    assert content["refused"] == {}
+    assert content["cycles"] == sum(layer["cycles"] for layer in content["layers"])
+    for layer in content["layers"]:
+        assert 0 < layer["utilisation"] <= 1
+        assert sum(layer["energy_by"].values()) == pytest.approx(layer["energy"])
+
+
+def test_map_says_why_a_machine_cannot_run_a_layer(folder: Path, tersor: Tersor) -> None:
+    result = tersor("map", folder / "mlp.onnx", "--hardware", EDGE, "--scheme", "w16a16")
+    assert result.code == 0
+    assert "not mapped: fc0.weight: edge computes in int8, int4, fp32, not in" in result.out
+
+
 def test_inspect_compares_a_compressed_model_with_its_model(folder: Path, tersor: Tersor) -> None:
     arguments = ("inspect", "--compare", folder / "out", folder / "mlp.onnx")
     printed = tersor(*arguments, "--data", folder / "data.npz", "--samples", 3).out
@@ -376,6 +397,8 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(
         (("inspect", "out", "--compare", "out", "--data", "data.npz"), "is a directory"),
         (("sensitivity", "mlp.onnx", "--data", "data.npz", "--schemes", "magic"), "--schemes: 'magic'"),
         (("sensitivity", "mlp.onnx", "--data", "missing.npz"), "there is no data"),
+        (("map", "mlp.onnx", "--hardware", "missing.toml"), "missing.toml"),
+        (("map", "mlp.onnx", "--hardware", EDGE, "--scheme", "magic"), "--scheme: 'magic'"),
         (("pack", "missing", "mlp.onnx", "-o", "x.tersor"), "holds no report.json"),
         (("pack", "out", "mlp.onnx", "-o", "missing/x.tersor"), "does not exist"),
         (("unpack", "mlp.onnx", "--out", "not"), "mlp.onnx is no container"),

@@ -81,6 +81,7 @@ class _Counter:
         self.nest = nest
         self.sizes = sizes
         self.tiles = Tiles(nest, sizes)
+        self._fetched: dict[tuple[Operand, int | None], list[Flag]] = {}
         layer = nest.layer
         self.windows = {
             "PR": Window(layer.stride[0], layer.dilation[0]),
@@ -209,6 +210,11 @@ class _Counter:
 
         A unit (None) has no memory: everything is fetched again. What is said of loops on axes is nothing.
         """
+        if (operand, level) not in self._fetched:
+            self._fetched[operand, level] = self._find_in_time(operand, level)
+        return self._fetched[operand, level]
+
+    def _find_in_time(self, operand: Operand, level: int | None) -> list[Flag]:
         position = self.nest.position(operand, level)
         flags: list[Flag] = [True] * position
         if level is None:

@@ -81,6 +81,13 @@ class Nest:
 
     def levels(self, operand: Operand) -> list[int]:
         """The memories that keep a tile of `operand`, as levels from the outermost."""
+        return self._levels[operand]
+
+    @cached_property
+    def _levels(self) -> dict[Operand, list[int]]:
+        return {operand: self._find_levels(operand) for operand in INDEXED_BY}
+
+    def _find_levels(self, operand: Operand) -> list[int]:
         kept = {each.at for each in self.keep if each.operand == operand}
         return [level for level, memory in enumerate(self.hardware.memories) if memory.name in kept]
 

@@ -44,6 +44,7 @@ class Tiles:
         self.nest = nest
         self.sizes = sizes
         self._inner: dict[int, Array | float] = {}
+        self._walked: dict[tuple[object, ...], tuple[Visits, list[Flag]]] = {}  # flags are kept for their ids
         for places in nest.loops_of.values():
             inner: Array | float = 1.0
             for place in reversed(places):
@@ -75,11 +76,21 @@ class Tiles:
 
         Loops that are `merged` are taken for a part of the tile; none may lie outside of one that is not.
         """
+        if self.nest.layer.size(dim) == 1:
+            return Visits(0.0, 1.0, 1.0)
+        before = self.outside(dim, position)
+        asked = [flags[place] for place in before]
+        if merged is not None:
+            asked += [merged[place] for place in before]
+        key = (dim, len(before), *map(id, asked))
+        if key not in self._walked:
+            self._walked[key] = self._visits(dim, position, flags, merged), asked
+        return self._walked[key][0]
+
+    def _visits(self, dim: str, position: int, flags: Flags, merged: Flags | None) -> Visits:
         size = self.nest.layer.size(dim)
         before = self.outside(dim, position)
         extent = self.extent(dim, position)
-        if size == 1:
-            return Visits(0.0, 1.0, 1.0)
         full: Array | float = 0.0
         last: Array | float = float(size)
         for place in before:
