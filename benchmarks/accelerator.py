@@ -1,4 +1,4 @@
-"""The analytic model of accelerators: what it says of published machines, and how fast it says so.
+"""The analytic model of accelerators: what it says of published machines, how fast, and the mapper.
 
     python benchmarks/accelerator.py [--masks FILE.npz] [--json FILE]
 
@@ -19,6 +19,7 @@ from tersor.layer import Dim, Layer
 from tersor.mapping import Keep
 from tersor.scheme import INT8
 from tersor.targets.accelerator.density import Densities
+from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
 
@@ -83,6 +84,35 @@ def speed(mappings: int) -> list[Row]:
     ]
 
 
+def mapped() -> list[Row]:
+    """ResNet-18 mapped to `edge` by one core, each shape of a convolution once."""
+    edge = Hardware.load(ROOT / "targets" / "machines" / "edge.toml")
+    layers = [Layer("first", "conv2d", K=64, C=3, P=112, Q=112, R=7, S=7, stride=(2, 2), padding=(3,) * 4)]
+    for outputs, inputs, size in (
+        (64, 64, 56), (128, 64, 28), (128, 128, 28),
+        (256, 128, 14), (256, 256, 14), (512, 256, 7), (512, 512, 7),
+    ):  # fmt: skip
+        stride = outputs // inputs
+        shape = {"K": outputs, "C": inputs, "P": size, "Q": size, "stride": (stride, stride)}
+        layers.append(Layer(f"{inputs}-{outputs}", "conv2d", R=3, S=3, padding=(1,) * 4, **shape))
+        if stride == 2:
+            layers.append(Layer(f"{inputs}-{outputs}, 1x1", "conv2d", **shape))
+    layers.append(Layer("last", "matmul", K=1000, C=512))
+    mapper = Mapper(edge)
+    start = process_time()
+    found = {layer.name: mapper.map(layer) for layer in layers}
+    seconds = process_time() - start
+    rate = sum(each.evaluated for each in found.values()) / seconds
+    rows = [
+        Row("accelerator", "mapper", "resnet18", "edge", "s", round(seconds, 2), 10.0, "<="),
+        Row("accelerator", "mapper", "resnet18", "edge", "mappings/s", round(rate), 100_000.0, ">="),
+    ]
+    for name, each in found.items():
+        for what, gap in (("cycles", each.latency_gap), ("energy", each.energy_gap)):
+            rows.append(Row("accelerator", "mapper", name, what, "gap %", round(100 * gap, 1)))
+    return rows
+
+
 def main() -> None:
     """Print all rows."""
     parser = argparse.ArgumentParser(
@@ -94,6 +124,7 @@ def main() -> None:
     rows = eyeriss_v2(arguments.masks)
     for mappings in (100, *GOALS):
         rows += speed(mappings)
+    rows += mapped()
     print_rows("accelerators", rows)
     if arguments.json:
         write_rows(arguments.json, rows)

@@ -1,8 +1,8 @@
 """Bound: cycles and energy that no mapping of a layer can be below.
 
 Products take all units that the axes can spread the layer over; each tensor passes the outermost memory once;
-and each product's factors are read, and its sum written, in the memory where that is the cheapest, one access
-for as many units as the axes can serve together.
+and each product's factors are read, and its sum read and written, in the memory where that is the cheapest,
+one access for as many units as the axes can serve together.
 """
 
 from dataclasses import dataclass
@@ -77,9 +77,15 @@ def _by_units(
                 if operand == "input" and axis.shares_halo:
                     dims |= set(axis.unrolls) & set("PQRS")
                 serves *= min(axis.size, prod(layer.size(dim) for dim in dims))
-        each = min(bits[level], partial[level]) if operand == "output" else bits[level]
-        per_byte = memory.write_energy if operand == "output" else memory.energy_per_byte
-        found.append(layer.macs / serves * each * per_byte / 8)
+        accesses = layer.macs / serves
+        if operand != "output":
+            energy = accesses * bits[level] * memory.energy_per_byte
+        elif level == 0:  # an output that begins is not read
+            energy = accesses * min(bits[0], partial[0]) * memory.write_energy
+            energy += max(accesses - layer.output_count, 0) * partial[0] * memory.energy_per_byte
+        else:  # read for each addition, or when it leaves
+            energy = accesses * partial[level] * (memory.write_energy + memory.energy_per_byte)
+        found.append(energy / 8)
     return found
 
 

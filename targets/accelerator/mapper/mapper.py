@@ -77,7 +77,7 @@ class Mapper:
     """
 
     hardware: Hardware
-    effort: int = 100_000
+    effort: int = 70_000
     exhaustive: int = 200_000
     _known: dict[tuple[Layer, Scheme, Densities], Found] = field(default_factory=dict, repr=False)
 

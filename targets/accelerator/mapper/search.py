@@ -90,11 +90,11 @@ class Beam:
 
     def run(self) -> None:
         """Fill the front of the search."""
-        drawn = self._drawn(2048)
+        drawn = self._drawn(1024)
         scores = []
         for frame in product(*self.space.even):
             self.tried.add(frame)
-            cycles, energy = self._descend(frame, drawn, rounds=2, width=2)
+            cycles, energy = self._descend(frame, drawn, rounds=2, width=1)
             scores.append((frame, cycles.min(), energy.min(), (cycles * energy).min()))
         best = {min(scores, key=lambda each: each[i])[0]: None for i in (1, 2, 3)}
         for frame in best:
