@@ -147,6 +147,7 @@ def test_what_hits_some_rounds_of_all_or_one_round_of_one_decides_nothing() -> N
     busy = np.array([1.0, 3.0, 2.0, 1.0, 5.0])
     assert fastest({"int8": 1.0 * busy, "fp32": 1.5 * busy}) == "int8"
     assert fastest({"int8": np.array([1.0, 1.0, 1.0, 9.0, 9.0]), "fp32": np.full(5, 1.5)}) == "int8"
+    assert fastest({"int8": np.array([1.0, 2.0, 3.0]), "fp32": np.array([3.0, 1.0, 2.0])}) == "int8"
 
 
 @pytest.mark.parametrize("options", [{"race": False}, {"measure": False}])
