@@ -1,5 +1,6 @@
 """Random quantized layers: one description, evaluated by arithmetic, by a kernel, and as a Relax module."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ from tvm import relax
 
 from tersor import arithmetic as A
 from tersor.ir import operators
+from tersor.targets.cpu.host.detect import Host, detect
 from tersor.targets.cpu.host.isa import Isa
 from tersor.targets.cpu.kernels import epilogue as cpu
 from tersor.targets.cpu.kernels.choice import Kernel, choose_kernel
@@ -323,3 +325,19 @@ def convolve(g: Geometry, x: Array, w: Array, b: Array) -> Array:
             columns = slice(x0, x0 + (g.out_width - 1) * g.stride[1] + 1, g.stride[1])
             out[:, k] += w[k, c, r, s] * padded[:, group * g.depth + c, rows, columns]
     return out
+
+
+def mismatches(layers: Sequence[QuantizedLayer], kernels: Sequence[Kernel], isa: Isa) -> list[str]:
+    """Compile a kernel for each layer into one library, run all, and name those that arithmetic denies."""
+    functions = {
+        f"f{i}": layer.prim_func(kernel).with_attr("global_symbol", f"f{i}")
+        for i, (layer, kernel) in enumerate(zip(layers, kernels, strict=True))
+    }
+    # A description is for any CPU; the widest one at hand runs it soonest.
+    target = Host(isa if isa.dot is not None else detect().isa, 2).target
+    library = tvm.tirx.build(tvm.IRModule(functions), target=target)
+    return [
+        f"{layer} {kernel.tiling}"
+        for i, (layer, kernel) in enumerate(zip(layers, kernels, strict=True))
+        if not np.array_equal(layer.run(library[f"f{i}"], kernel), layer.expected)
+    ]

@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tvm
 
-from tersor.targets.cpu.host.detect import Host, cpu_flags
+from tersor.targets.cpu.host.detect import cpu_flags
 from tersor.targets.cpu.host.isa import AMX, AVX2, AVX512, AVX512_VNNI, ISAS, PLAIN, Isa
 from tersor.targets.cpu.kernels.choice import choose_kernel, dense_geometry, dense_order
 from tersor.targets.cpu.kernels.epilogue import Activation, Rescale
 from tersor.targets.cpu.layout.geometry import Geometry
 from tersor.targets.cpu.layout.order import Order
-from tests.quantized_layers import QuantizedLayer, draw
+from tests.quantized_layers import QuantizedLayer, draw, mismatches
 from tests.relax_modules import Net, compiled
 
 LAYERS = 200
@@ -34,18 +33,7 @@ def runnable(isa: Isa) -> Isa:
 def failures(isa: Isa, layers: Sequence[QuantizedLayer], default_tiling: bool = False) -> list[str]:
     """Compile all layers at once and name those whose codes differ from arithmetic's."""
     kernels = [layer.kernel(isa, default_tiling) for layer in layers]
-    functions = {
-        f"f{i}": layer.prim_func(kernel).with_attr("global_symbol", f"f{i}")
-        for i, (layer, kernel) in enumerate(zip(layers, kernels, strict=True))
-    }
-    # A description is for any CPU; the widest one at hand runs it soonest.
-    target = Host(isa if isa.dot is not None else NATIVE, 2).target
-    library = tvm.tirx.build(tvm.IRModule(functions), target=target)
-    return [
-        f"{layer} {kernel.tiling}"
-        for i, (layer, kernel) in enumerate(zip(layers, kernels, strict=True))
-        if not np.array_equal(layer.run(library[f"f{i}"], kernel), layer.expected)
-    ]
+    return mismatches(layers, kernels, isa)
 
 
 def drawn(start: int, stop: int) -> list[QuantizedLayer]:

@@ -16,7 +16,7 @@ from tersor.targets.cpu.kernels.depthwise import (
 )
 from tersor.targets.cpu.kernels.epilogue import Activation, Residual
 from tersor.targets.cpu.layout.geometry import Geometry, Tiling
-from tests.quantized_layers import QuantizedLayer, convolve, nhwc
+from tests.quantized_layers import QuantizedLayer, convolve, mismatches, nhwc
 
 NATIVE = detect().isa
 RNG = np.random.default_rng(0)
@@ -71,17 +71,7 @@ def failures(isa: Isa, residual: bool) -> list[str]:
         for seed, g in enumerate(GEOMETRIES)
     ]
     kernels = [layer.kernel(isa, default_tiling=True) for layer in layers]
-    functions = {
-        f"f{i}": layer.prim_func(kernel).with_attr("global_symbol", f"f{i}")
-        for i, (layer, kernel) in enumerate(zip(layers, kernels, strict=True))
-    }
-    target = Host(isa if isa.dot is not None else NATIVE, 2).target
-    library = tvm.tirx.build(tvm.IRModule(functions), target=target)
-    return [
-        str(layer)
-        for i, (layer, kernel) in enumerate(zip(layers, kernels, strict=True))
-        if not np.array_equal(layer.run(library[f"f{i}"], kernel), layer.expected)
-    ]
+    return mismatches(layers, kernels, isa)
 
 
 @pytest.mark.parametrize("residual", [False, True])

@@ -1,14 +1,12 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import tvm
 
-from tersor.targets.cpu.host.detect import Host, detect
+from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.host.isa import AMX, AVX512_VNNI, PLAIN, Isa
 from tersor.targets.cpu.layout.geometry import Geometry
 from tersor.targets.cpu.layout.halo import Halo, Halos, Image
-from tests.quantized_layers import draw, draw_halos
+from tests.quantized_layers import draw, draw_halos, mismatches
 
 NATIVE = detect().isa
 READ_IN_PLACE = (AVX512_VNNI.described(), AMX.described())
@@ -34,17 +32,7 @@ def test_a_halo_covers_the_paddings_that_it_was_widened_for() -> None:
 def failures(isa: Isa, seeds: range) -> list[str]:
     layers = [layer for layer in map(draw, seeds) if not layer.is_dense]
     kernels = [replace(layer.kernel(isa), halos=draw_halos(layer)) for layer in layers]
-    functions = {
-        f"f{i}": layer.prim_func(kernel).with_attr("global_symbol", f"f{i}")
-        for i, (layer, kernel) in enumerate(zip(layers, kernels, strict=True))
-    }
-    target = Host(isa if isa.dot is not None else NATIVE, 2).target
-    library = tvm.tirx.build(tvm.IRModule(functions), target=target)
-    return [
-        str(layer)
-        for i, (layer, kernel) in enumerate(zip(layers, kernels, strict=True))
-        if not np.array_equal(layer.run(library[f"f{i}"], kernel), layer.expected)
-    ]
+    return mismatches(layers, kernels, isa)
 
 
 @pytest.mark.parametrize("isa", [NATIVE, *READ_IN_PLACE], ids=["native", "vectors", "tiles"])
