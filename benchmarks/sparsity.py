@@ -20,7 +20,7 @@ from tersor.passes.extract import extract
 from tersor.passes.grams import find_windows
 from tersor.passes.pruning.prune import prune
 from tersor.recipe import Criterion, Recipe
-from tersor.salience import saliency_observer, watched
+from tersor.saliency_observer import saliency_observer, watched
 from tersor.scheme import Scheme
 from tersor.sparsity import why_no_pattern
 from tersor.statistics import Statistics

@@ -38,7 +38,7 @@ from tersor.race import race as run_race
 from tersor.replace import replacing
 from tersor.report import Report, Totals
 from tersor.runner import Runner
-from tersor.salience import saliency_observer, watched
+from tersor.saliency_observer import saliency_observer, watched
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
 from tersor.targets.cpu.host.detect import detect, host_of
