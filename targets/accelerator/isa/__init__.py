@@ -1,0 +1,1 @@
+"""What an accelerator executes: instructions, programs of them, their text and their bytes."""

@@ -1,0 +1,126 @@
+"""Instructions: what the sequencers of an accelerator obey, one mapped layer being a short program of them.
+
+A machine has a queue for the transfers of each operand into each memory, and one for the array. All of them
+walk over the same program, its loops included, and each obeys the instructions that are its own; tokens are
+all that holds one back for another. So a tile may come while the one before it is in use.
+
+    spread C 16 on rows step 1
+    loop K 4 step 64
+      load weight dram -> buffer at 0 x2, K 64 C 64 R 3 S 3
+      loop P 7 step 8
+        load input dram -> buffer at 73728 x2, C 64 P 8 Q 56 R 3 S 3
+        compute
+        sync free input@buffer
+      end
+      store output buffer -> dram
+      sync free weight@buffer
+    end
+
+The coordinate of an iteration over a dimension is the sum of index times step over its loops, in time and on
+axes. Loops may make more iterations than the layer has: whatever lies beyond its sizes is left out, and a
+tile ends there.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tersor.layer import DIMS, Dim, Operand
+
+OPERANDS: tuple[Operand, ...] = ("weight", "input", "output")
+Extents = tuple[int, ...]  # iterations over each of `DIMS`
+
+
+@dataclass(frozen=True)
+class Token:
+    """One of a counted kind: a tile of `operand` at the memory `level` is `full`, or a place there is `free`."""
+
+    state: Literal["full", "free"]
+    operand: Operand
+    level: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Spread `size` iterations over `dim` on the axis of that number; iterations are `step` apart."""
+
+    axis: int
+    dim: Dim
+    size: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Repeat what follows up to its `End`: `size` iterations over `dim`, `step` apart."""
+
+    dim: Dim
+    size: int
+    step: int
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of the innermost open loop."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Fetch the tile of `operand` here from the memory `source` into the memory `target`, both by level.
+
+    The tile is the box of `extents` that begins at the coordinates of this place, in each unit of the axes
+    around `target` at its own. It goes to byte `address`, or of several `places` to the next one in turn,
+    each `pitch` bytes behind the other. With `slides`, what the tile before had in common with it stays. A
+    `restore` of sums brings back those that left incomplete, and does nothing where none did.
+    """
+
+    operand: Operand
+    source: int
+    target: int
+    extents: Extents
+    address: int
+    places: int
+    pitch: int
+    slides: bool = False
+    restore: bool = False
+    waits: tuple[Token, ...] = ()
+    signals: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
+class Store:
+    """Send the tile of sums here from the memory `source` to be added to what the memory `target` has.
+
+    Fields are those of `Load`, the address being that at `source`. What arrives at the outermost memory
+    complete is an output.
+    """
+
+    source: int
+    target: int
+    extents: Extents
+    address: int
+    places: int
+    pitch: int
+    waits: tuple[Token, ...] = ()
+    signals: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Make the products of one step, one in each unit whose iteration the layer has."""
+
+    waits: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Give the tokens: what the tiles held is not needed any more."""
+
+    signals: tuple[Token, ...] = ()
+
+
+Instruction = Spread | Loop | End | Load | Store | Compute | Sync
+
+
+def extents_of(**sizes: int) -> Extents:
+    """Extents by dimension; those not named are 1."""
+    return tuple(sizes.get(dim, 1) for dim in DIMS)
