@@ -32,7 +32,7 @@ Extents = tuple[int, ...]  # iterations over each of `DIMS`
 
 @dataclass(frozen=True)
 class Token:
-    """One of a counted kind: a tile of `operand` at the memory `level` is `full`, or a place there is `free`."""
+    """A tile of `operand` at the memory `level` is `full`, or a place for one there is `free`."""
 
     state: Literal["full", "free"]
     operand: Operand
