@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tersor.layer import Layer
 from tersor.scheme import Scheme
+from tersor.targets.accelerator.isa.epilogue import Epilogue, Sums
 from tersor.targets.accelerator.isa.instruction import Instruction
 
 
@@ -16,3 +17,4 @@ class Program:
     layer: Layer
     scheme: Scheme
     instructions: tuple[Instruction, ...]
+    epilogue: Epilogue = Sums()
