@@ -1,6 +1,6 @@
 """Program: the instructions of one mapped layer, and what they are instructions for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tersor.layer import Layer
 from tersor.scheme import Scheme
@@ -17,4 +17,4 @@ class Program:
     layer: Layer
     scheme: Scheme
     instructions: tuple[Instruction, ...]
-    epilogue: Epilogue = Sums()
+    epilogue: Epilogue = field(default_factory=Sums)
