@@ -23,7 +23,7 @@ def extract(mod: tvm.IRModule) -> Network:
     for part in parts:
         layers.setdefault(part.layer, layer_of(part))
     movers = tuple(var.name for var, value in graph.bindings if operator(value) in _MOVERS)
-    return Network(tuple(layers.values()), tuple(_edges(graph, parts)), (), movers)
+    return Network(tuple(layers.values()), tuple(_edges(graph, parts)), (), movers, _others(graph, parts))
 
 
 def layer_of(part: Part) -> Layer:
@@ -43,6 +43,13 @@ def layer_of(part: Part) -> Layer:
         case Recurrence():
             steps, batch, size = shape_of(part.gates)
             return Layer(part.layer, "matmul", N=steps * batch, K=size, C=part.cell.hidden, recurrent=True)
+
+
+def _others(graph: Graph, parts: list[Part]) -> tuple[str, ...]:
+    """Name the operators that are neither moves of data nor in a layer (`add`, `nn.softmax`), each time."""
+    inside = {var for part in parts for var in part.variables}
+    named = [operator(value) for var, value in graph.bindings if var not in inside]
+    return tuple(name for name in named if name and name not in _MOVERS)
 
 
 def _chain_layer(chain: Chain) -> Layer:

@@ -1,55 +1,39 @@
 """Machine map: what each layer of a network takes on an accelerator, by the best mapping of it."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 from tersor.error import UserError
+from tersor.factor import why_no_chain
 from tersor.hardware import Hardware
 from tersor.layer import Layer
-from tersor.loop_tree import write_tree
+from tersor.mapped_layer import Goal, MappedLayer, map_layer
 from tersor.network import Network
-from tersor.scheme import INT8, Scheme
-from tersor.targets.accelerator.density import DENSE
-from tersor.targets.accelerator.mapper.mapper import Found, Mapped, Mapper
-from tersor.targets.accelerator.model import arithmetic_of, evaluate
-from tersor.targets.accelerator.nest import Nest
-
-Goal = Literal["latency", "energy", "edp"]
-GOALS: tuple[Goal, ...] = get_args(Goal)
-
-
-@dataclass(frozen=True)
-class MappedLayer:
-    """A layer's cycles and pJ, and where they go.
-
-    `utilisation` is the share of the products that the array could have made; `energy_by` gives the pJ of
-    `compute` and of each memory, and `waits` the cycles that each memory adds to those of `compute`. `gap` is
-    how far the goal may be above the best possible, 0 if all mappings were tried, and None for edp if not.
-    """
-
-    name: str
-    cycles: float
-    energy: float
-    utilisation: float
-    energy_by: dict[str, float]
-    waits: dict[str, float]
-    gap: float | None
-    exact: bool
-    tree: str
+from tersor.scheme import FP32, INT8, Scheme
+from tersor.sparsity import Channels, why_no_pattern
+from tersor.targets.accelerator.density import DENSE, Densities
+from tersor.targets.accelerator.mapper.mapper import Mapper
 
 
 @dataclass(frozen=True)
 class MachineMap:
-    """The layers of a network on a machine, and of those that it cannot run the reasons."""
+    """The layers of a network on a machine, and of those that it cannot run the reasons.
+
+    The factors of a layer stand in its place, one behind the other. `reduced` says of layers that cannot have
+    all of their scheme what is left out and why. `others` counts the operators outside of layers: what they
+    take is not known.
+    """
 
     hardware: str
     scheme: str
     goal: Goal
     layers: tuple[MappedLayer, ...]
     refused: dict[str, str]
+    reduced: dict[str, str] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
 
     @property
     def cycles(self) -> float:
@@ -73,45 +57,63 @@ class MachineMap:
 def map_network(
     network: Network,
     hardware: Hardware,
-    scheme: Scheme = INT8,
+    schemes: Scheme | Mapping[str, Scheme] = INT8,
     goal: Goal = "edp",
     show: Callable[[str, int, int | None], None] = lambda what, done, of: None,
+    densities: Mapping[str, Densities] | None = None,
 ) -> MachineMap:
-    """Find the best mapping of each layer under `scheme` for `goal`. Equal shapes are searched once."""
+    """Find the best mapping of each layer for `goal`. Equal shapes are searched once.
+
+    `schemes` are one for all layers, or one by each layer's name, float32 for those without; `densities` are
+    by the names of layers, those of factors included. What a layer cannot have of a scheme (a factor, a
+    pattern of zeros) is left out. Raises UserError for a scheme whose channels a network has to choose.
+    """
     mapper = Mapper(hardware)
     layers: list[MappedLayer] = []
     refused: dict[str, str] = {}
+    reduced: dict[str, str] = {}
     for done, layer in enumerate(network.layers):
         show("mapping", done, len(network.layers))
+        asked = schemes if isinstance(schemes, Scheme) else schemes.get(layer.name, FP32)
+        scheme, missing = _rest(layer, asked, hardware)
         try:
-            found = mapper.map(layer, scheme)
+            layers += _parts(mapper, layer, scheme, goal, densities or {})
         except ValueError as error:
             refused[layer.name] = str(error)
         else:
-            layers.append(_mapped(layer, found, hardware, scheme, goal))
-    return MachineMap(hardware.name, str(scheme), goal, tuple(layers), refused)
+            if missing:
+                reduced[layer.name] = f"{scheme}: {missing}"
+    named = str(schemes) if isinstance(schemes, Scheme) else "its plan"
+    others = dict(sorted(Counter(network.others).items()))
+    return MachineMap(hardware.name, named, goal, tuple(layers), refused, reduced, others)
 
 
-def _mapped(layer: Layer, found: Found, hardware: Hardware, scheme: Scheme, goal: Goal) -> MappedLayer:
-    chosen: dict[Goal, tuple[Mapped, float | None]] = {
-        "latency": (found.fastest, found.latency_gap),
-        "energy": (found.least_energy, found.energy_gap),
-        "edp": (found.least_edp, 0.0 if found.exact else None),
-    }
-    best, gap = chosen[goal]
-    nest, sizes = Nest.of(best.mapping, layer, hardware)
-    cost = evaluate(nest, sizes, scheme)
-    names = [memory.name for memory in hardware.memories]
-    by_memory = cost.memory_energy[..., 0].sum(axis=1).tolist()
-    peak = arithmetic_of(scheme, hardware, DENSE).rate * hardware.units
-    return MappedLayer(
-        layer.name,
-        best.cycles,
-        best.energy,
-        layer.macs / (peak * best.cycles),
-        {"compute": float(cost.compute_energy[0]), **dict(zip(names, by_memory, strict=True))},
-        dict(zip(names, cost.latency.added[:, 0].tolist(), strict=True)),
-        gap,
-        found.exact,
-        write_tree(best.mapping, hardware),
-    )
+def _parts(
+    mapper: Mapper, layer: Layer, scheme: Scheme, goal: Goal, densities: Mapping[str, Densities]
+) -> list[MappedLayer]:
+    """Map a layer, or each of those that the factor of its scheme makes of it."""
+    if scheme.factor is None:
+        return [map_layer(mapper, layer, scheme, goal, densities.get(layer.name, DENSE))]
+    alone = replace(scheme, factor=None)
+    found = [
+        map_layer(mapper, part, alone, goal, densities.get(part.name, DENSE))
+        for part in layer.factored(scheme.factor)
+    ]
+    return [replace(each, part_of=layer.name) for each in found]
+
+
+def _rest(layer: Layer, scheme: Scheme, hardware: Hardware) -> tuple[Scheme, str]:
+    """Give what `layer` can have of a scheme, and why it cannot have the rest."""
+    if isinstance(scheme.sparsity, Channels):
+        raise UserError(f"which channels go the data says: give a plan that was made with {scheme.sparsity}")
+    reasons: list[str] = []
+    if scheme.factor and (reason := why_no_chain(layer, scheme.factor)):
+        scheme, reasons = replace(scheme, factor=None), [f"no {scheme.factor}, as {reason}"]
+    for part in layer.factored(scheme.factor) if scheme.factor else (layer,):
+        if scheme.sparsity and (reason := why_no_pattern(part, scheme.sparsity)):
+            reasons.append(f"no {scheme.sparsity}, as {reason}")
+            scheme = replace(scheme, sparsity=None)
+    if scheme.dynamic:
+        reasons.append(f"{hardware.name} finds no ranges while it runs")
+        scheme = replace(scheme, dynamic=False)
+    return scheme, "; ".join(reasons)

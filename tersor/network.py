@@ -27,13 +27,15 @@ class Network:
     """Layers in the order of execution, the edges between them, and what ties them.
 
     `tied` are groups of layers that share one weight; `movers` are the operators that only move data
-    (reshapes, transposes, concatenations, slices).
+    (reshapes, transposes, concatenations, slices), `others` the kinds of those that compute and are in no
+    layer (`nn.softmax`), one for each.
     """
 
     layers: tuple[Layer, ...]
     edges: tuple[Edge, ...] = ()
     tied: tuple[tuple[str, ...], ...] = ()
     movers: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = Counter(layer.name for layer in self.layers)

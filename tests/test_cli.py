@@ -216,10 +216,19 @@ def test_map_shows_what_the_layers_take_on_a_machine(folder: Path, tersor: Terso
         assert sum(layer["energy_by"].values()) == pytest.approx(layer["energy"])
 
 
-def test_map_says_why_a_machine_cannot_run_a_layer(folder: Path, tersor: Tersor) -> None:
-    result = tersor("map", folder / "mlp.onnx", "--hardware", EDGE, "--scheme", "w16a16")
-    assert result.code == 0
-    assert "not mapped: fc0.weight: edge computes in int8, int4, fp32, not in" in result.out
+def test_map_shows_the_factors_of_a_layer_below_it_and_what_it_leaves_out(
+    folder: Path, tersor: Tersor
+) -> None:
+    result = tersor("map", folder / "mlp.onnx", "--hardware", EDGE, "--scheme", "int8+rank16")
+    first = [line.split()[1] for line in result.out.splitlines() if line.startswith("│")]
+    assert first == ["fc0.weight", ".0", ".1", "fc1.weight", ".0", ".1", "fc2.weight", "total"]
+    assert "mapped as int8: no rank16, as the rank 16 is above 10" in result.out
+
+
+def test_map_counts_what_lies_outside_of_layers(tmp_path: Path, tersor: Tersor) -> None:
+    onnx.save(conv_net(), tmp_path / "net.onnx")
+    result = tersor("map", tmp_path / "net.onnx", "--hardware", EDGE)
+    assert "operators outside of layers, which are no loops of products (" in " ".join(result.out.split())
 
 
 def test_inspect_compares_a_compressed_model_with_its_model(folder: Path, tersor: Tersor) -> None:
@@ -398,7 +407,17 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(
         (("sensitivity", "mlp.onnx", "--data", "data.npz", "--schemes", "magic"), "--schemes: 'magic'"),
         (("sensitivity", "mlp.onnx", "--data", "missing.npz"), "there is no data"),
         (("map", "mlp.onnx", "--hardware", "missing.toml"), "missing.toml"),
+        (("map", "missing.onnx", "--hardware", EDGE), "there is no model file"),
+        (("map", "out", "--hardware", EDGE), "is a directory"),
+        (("map", "mlp.onnx", "--hardware", "out"), "cannot read out"),
+        (("map", "mlp.onnx", "--hardware", EDGE, "--json", "missing/map.json"), "missing does not exist"),
+        (("map", "mlp.onnx", "--hardware", EDGE, "--json", "out"), "it is a directory"),
         (("map", "mlp.onnx", "--hardware", EDGE, "--scheme", "magic"), "--scheme: 'magic'"),
+        (
+            ("map", "mlp.onnx", "--hardware", EDGE, "--scheme", "w16a16"),
+            "edge runs no layer of mlp.onnx: edge",
+        ),
+        (("map", "mlp.onnx", "--hardware", EDGE, "--scheme", "int8+channels50"), "give a plan"),
         (("pack", "missing", "mlp.onnx", "-o", "x.tersor"), "holds no report.json"),
         (("pack", "out", "mlp.onnx", "-o", "missing/x.tersor"), "does not exist"),
         (("unpack", "mlp.onnx", "--out", "not"), "mlp.onnx is no container"),

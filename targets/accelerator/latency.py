@@ -21,10 +21,14 @@ _STREAM: dict[Operand, int] = {"weight": WEIGHT, "input": INPUT}
 
 @dataclass(frozen=True)
 class Latency:
-    """Cycles [mappings] of the array, and what each memory adds: [memories, mappings]."""
+    """Cycles [mappings] of the array, and what each memory adds: [memories, mappings].
+
+    `busy` are the cycles [memories, mappings] that the busiest port of a level moves bits in.
+    """
 
     compute: Array
     added: Array
+    busy: Array
 
     @property
     def total(self) -> Array:
@@ -52,10 +56,11 @@ def latency(nest: Nest, counts: Counts, moved: Traffic, bits: Array, rate: float
     ports = [_ports(hardware, level) for level in range(len(hardware.memories))]
     compute = counts.steps / rate + _passes(nest, counts) * _skew(hardware)
     time, added = compute, np.zeros((len(ports), compute.size))
+    all_busy = np.zeros_like(added)
     for level in reversed(range(len(ports))):
         before = time
         reads, writes = moved.busiest_reads[level].sum(axis=0), moved.busiest_writes[level].sum(axis=0)
-        busy = ports[level].cycles(reads, writes)
+        all_busy[level] = busy = ports[level].cycles(reads, writes)
         if level == 0:
             time = np.maximum(time, busy)
         elif hardware.memories[level].double_buffered:
@@ -68,7 +73,7 @@ def latency(nest: Nest, counts: Counts, moved: Traffic, bits: Array, rate: float
             serving = ports[level].cycles(reads, writes - filled)
             time = np.maximum(time, serving) + _transfer(nest, counts, moved, bits, ports, level, once=False)
         added[level] = time - before
-    return Latency(compute, added)
+    return Latency(compute, added, all_busy)
 
 
 def _ports(hardware: Hardware, level: int) -> _Ports:

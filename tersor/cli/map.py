@@ -5,16 +5,18 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from tersor.cli.map_table import map_table, notes
 from tersor.cli.options import Shapes, parse_shapes
 from tersor.cli.progress import progress_bar
 from tersor.error import UserError
 from tersor.frontend import import_model
 from tersor.frontend.shapes import split
 from tersor.hardware import Hardware
-from tersor.machine_map import Goal, MachineMap, map_network
+from tersor.machine_map import map_network
+from tersor.mapped_layer import Goal
 from tersor.passes.extract import extract
+from tersor.replace import check_writable
 from tersor.scheme import Scheme
 
 
@@ -22,19 +24,18 @@ def map_model(
     model: Annotated[Path, typer.Argument(help="The ONNX model.")],
     hardware: Annotated[Path, typer.Option(metavar="FILE", help="The machine, a TOML file.")],
     scheme: Annotated[
-        str, typer.Option(help="The numbers of all layers: int8, int4, int8+2:4, ...")
+        str, typer.Option(help="The numbers of all layers: int8, int4, int8+2:4, int8+rank16, ...")
     ] = "int8",
     goal: Annotated[Goal, typer.Option(help="What the mappings are the best for.")] = "edp",
     shape: Shapes = None,
     trees: Annotated[bool, typer.Option("--trees", help="Print each mapping as a loop tree, too.")] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of it here, too.")] = None,
 ) -> None:
-    """Map each layer to an accelerator and show its cycles, utilisation and energy by level."""
+    """Map each layer to an accelerator and show its cycles, what bounds it, and its energy by level."""
     machine = Hardware.load(hardware)
-    try:
-        parsed = Scheme.parse(scheme)
-    except ValueError as error:
-        raise UserError(f"--scheme: {error}") from error
+    parsed = _scheme(scheme)
+    if json is not None:
+        _check_file(json)
     shapes = split(parse_shapes(shape))
     if len(shapes) > 1:
         raise UserError("map takes a model in one shape: give one --shape for each input")
@@ -42,39 +43,35 @@ def map_model(
         show("importing", 0, None)
         network = extract(import_model(model, shapes[0]))
         found = map_network(network, machine, parsed, goal, show)
+    if not found.layers:
+        raise UserError(_why_nothing(model.name, machine.name, found.refused))
     if json is not None:
         found.save(json)
     console = Console(width=None if Console().is_terminal else 120)
-    console.print(_table(model.stem, found, machine))
-    for name, reason in found.refused.items():
-        console.print(f"not mapped: {name}: {reason}", markup=False, highlight=False)
+    console.print(map_table(model.stem, found, machine))
+    for note in notes(found):
+        console.print(note, markup=False, highlight=False)
     if trees:
         for layer in found.layers:
             console.print(f"{layer.name}\n{layer.tree}", markup=False, highlight=False)
 
 
-def _table(title: str, found: MachineMap, hardware: Hardware) -> Table:
-    milliseconds = 1e3 * found.cycles / hardware.clock
-    what = f"{title}, {found.scheme} on {found.hardware} for {found.goal}"
-    table = Table(
-        title=f"{what}: {milliseconds:.3g} ms; energy in uJ", title_justify="left", show_footer=True
-    )
-    table.add_column("layer", "total", overflow="fold")
-    table.add_column("cycles", f"{found.cycles:,.0f}", justify="right")
-    table.add_column("used", justify="right")
-    table.add_column("energy", f"{found.energy / 1e6:.3g}", justify="right")
-    levels = ["compute", *(memory.name for memory in hardware.memories)]
-    for level in levels:
-        total = sum(layer.energy_by[level] for layer in found.layers)
-        table.add_column(level, f"{total / 1e6:.3g}", justify="right")
-    table.add_column("gap", justify="right")
-    for layer in found.layers:
-        table.add_row(
-            layer.name,
-            f"{layer.cycles:,.0f}",
-            f"{100 * layer.utilisation:.0f} %",
-            f"{layer.energy / 1e6:.3g}",
-            *(f"{layer.energy_by[level] / 1e6:.3g}" for level in levels),
-            "exact" if layer.exact else "" if layer.gap is None else f"{100 * layer.gap:.1f} %",
-        )
-    return table
+def _scheme(text: str) -> Scheme:
+    try:
+        return Scheme.parse(text)
+    except ValueError as error:
+        raise UserError(f"--scheme: {error}") from error
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a directory, give a file")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: the directory {path.parent} does not exist")
+    check_writable(path.parent)
+
+
+def _why_nothing(model: str, machine: str, refused: dict[str, str]) -> str:
+    if not refused:
+        return f"{model} has no layers to map"
+    return f"{machine} runs no layer of {model}: {next(iter(refused.values()))}; give another --scheme"

@@ -142,3 +142,9 @@ def test_imported_models_have_their_weight_bearing_layers(build: Any) -> None:
     model = build()
     counted = sum(node.op_type in ("Conv", "Gemm") for node in model.graph.node)
     assert sum(layer.weight_bearing for layer in extract(import_model(model)).layers) == counted
+
+
+def test_operators_outside_of_layers_are_named_once_for_each() -> None:
+    network = extract(import_model(models.pool_net()))
+    assert "nn.max_pool2d" in network.others
+    assert not {"nn.conv2d", "matmul", "reshape"} & set(network.others)

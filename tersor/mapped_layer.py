@@ -1,0 +1,122 @@
+"""Mapped layer: the best mapping of one layer on an accelerator, and where its cycles and pJ go."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tersor.hardware import Hardware
+from tersor.layer import Layer
+from tersor.loop_tree import write_tree
+from tersor.scheme import Scheme
+from tersor.targets.accelerator import roofline
+from tersor.targets.accelerator.density import DENSE, Densities
+from tersor.targets.accelerator.mapper.mapper import Mapped, Mapper
+from tersor.targets.accelerator.model import arithmetic_of, evaluate
+from tersor.targets.accelerator.nest import Nest
+
+Goal = Literal["latency", "energy", "edp"]
+
+
+@dataclass(frozen=True)
+class MappedLayer:
+    """A layer's cycles and pJ, and where they go.
+
+    `utilisation` is the share of the products that the array could have made: macs of the dense layer over
+    cycles times `peak`, MAC per cycle under the scheme. `energy_by` gives the pJ of `compute` and of each
+    memory, `waits` the cycles that each memory adds to those of `compute`, `bytes` what each memory reads and
+    writes. `bound_by` is what is at work the longest: `compute` or a memory. `gap` is how far the goal may be
+    above the best possible, 0 if all mappings were tried (`exact`), and None if that is not known. A factor
+    of a layer is `part_of` it; of a table, which has no loops, `tree` is empty.
+    """
+
+    name: str
+    scheme: str
+    macs: int
+    cycles: float
+    energy: float
+    peak: float
+    utilisation: float
+    bound_by: str
+    energy_by: dict[str, float]
+    waits: dict[str, float]
+    bytes: dict[str, float]
+    gap: float | None
+    exact: bool
+    tree: str
+    part_of: str = ""
+
+
+def map_layer(
+    mapper: Mapper, layer: Layer, scheme: Scheme, goal: Goal, densities: Densities = DENSE
+) -> MappedLayer:
+    """Find the best mapping of `layer` under `scheme`, which has no factor, for `goal`.
+
+    Rows of a recurrent layer are mapped one by one, each waits for the one before. A table is read and
+    written as the roofline has it, a lower bound. Raises ValueError with the reason why the machine cannot
+    run it.
+    """
+    if layer.operator == "gather":
+        return _looked_up(layer, scheme, mapper.hardware)
+    steps = layer.N if layer.recurrent else 1
+    one = replace(layer, N=1) if layer.recurrent else layer
+    found = mapper.map(one, scheme, densities)
+    chosen: dict[Goal, tuple[Mapped, float | None]] = {
+        "latency": (found.fastest, found.latency_gap),
+        "energy": (found.least_energy, found.energy_gap),
+        "edp": (found.least_edp, 0.0 if found.exact else None),
+    }
+    best, gap = chosen[goal]
+    hardware = mapper.hardware
+    nest, sizes = Nest.of(best.mapping, one, hardware)
+    cost = evaluate(nest, sizes, scheme, densities)
+    names = [memory.name for memory in hardware.memories]
+    energies = cost.memory_energy[..., 0].sum(axis=1) * steps
+    moved = (cost.traffic.reads + cost.traffic.writes)[..., 0].sum(axis=1) / 8 * steps
+    at_work = {"compute": float(cost.latency.compute[0])}
+    at_work |= dict(zip(names, cost.latency.busy[:, 0].tolist(), strict=True))
+    peak = arithmetic_of(scheme, hardware, densities).rate * hardware.units
+    return MappedLayer(
+        layer.name,
+        str(scheme),
+        layer.macs,
+        best.cycles * steps,
+        best.energy * steps,
+        peak,
+        one.macs / (peak * best.cycles),
+        max(at_work, key=lambda name: at_work[name]),
+        {
+            "compute": float(cost.compute_energy[0]) * steps,
+            **dict(zip(names, energies.tolist(), strict=True)),
+        },
+        dict(zip(names, (cost.latency.added[:, 0] * steps).tolist(), strict=True)),
+        dict(zip(names, moved.tolist(), strict=True)),
+        gap,
+        found.exact,
+        write_tree(best.mapping, hardware),
+    )
+
+
+def _looked_up(layer: Layer, scheme: Scheme, hardware: Hardware) -> MappedLayer:
+    """Read the rows of a table that are asked for, and write them: no mapping does it with less."""
+    if layer.operator not in hardware.operators:
+        raise ValueError(f"{hardware.name} runs {', '.join(hardware.operators)}, not {layer.operator}")
+    cost = roofline.estimate(layer, scheme, hardware)
+    outermost = hardware.memories[0].name
+    cycles = cost.seconds * hardware.clock
+    names = [memory.name for memory in hardware.memories]
+    energies = {name: cost.traffic.get(name, 0) * hardware.memory(name).energy_per_byte for name in names}
+    return MappedLayer(
+        layer.name,
+        str(scheme),
+        0,
+        cycles,
+        cost.energy,
+        0.0,
+        0.0,
+        outermost,
+        {"compute": 0.0, **energies},
+        {name: cycles if name == outermost else 0.0 for name in names},
+        {name: float(cost.traffic.get(name, 0)) for name in names},
+        None,
+        False,
+        "",
+    )
