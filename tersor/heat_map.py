@@ -1,14 +1,11 @@
 """Heat map: the sensitivities of a model as a picture, layers down and schemes across. Needs matplotlib."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tersor.error import UserError
+from tersor.drawing import figure, save_figure, shortened
 from tersor.sensitivity import Sensitivity
-
-LONGEST_NAME = 44  # letters of a layer's name; of a longer one the end is shown
 
 
 def heat_map(found: Sensitivity, paths: list[Path]) -> None:
@@ -17,44 +14,26 @@ def heat_map(found: Sensitivity, paths: list[Path]) -> None:
     Equal results give equal files. Raises UserError if matplotlib is not installed, or a file cannot be
     written.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("drawing needs matplotlib: pip install 'tersor[plot]'") from error
     layers, schemes = found.layers, found.schemes
     by_cell = {(cell.layer, cell.scheme): cell.snr_db for cell in found.cells}
     values = np.array([[by_cell[layer, scheme] for scheme in schemes] for layer in layers], np.float64)
-    with rc_context({"svg.hashsalt": "tersor", "font.size": 8}):
-        figure: Any = Figure(
-            figsize=(4.2 + 0.75 * len(schemes), 1.3 + 0.2 * len(layers)), layout="constrained"
-        )
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+    with figure(4.2 + 0.75 * len(schemes), 1.3 + 0.2 * len(layers)) as drawn:
+        axes = drawn.add_subplot()
         axes.set_facecolor("0.85")  # of a cell without a number
         image = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=_top(values))
         axes.set_xticks(range(len(schemes)), [str(scheme) for scheme in schemes], rotation=30, ha="left")
         axes.xaxis.tick_top()
-        axes.set_yticks(range(len(layers)), [_shortened(layer) for layer in layers])
+        axes.set_yticks(range(len(layers)), [shortened(layer) for layer in layers])
         for row, column in np.argwhere(np.isfinite(values)):
             value = values[row, column]
             colour = "white" if value < 0.55 * _top(values) else "black"
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
         axes.set_title(f"{found.model}: output SNR in dB, one layer compressed", pad=12)
-        figure.colorbar(image, ax=axes, label="dB", shrink=min(1.0, 12 / len(layers)))
+        drawn.colorbar(image, ax=axes, label="dB", shrink=min(1.0, 12 / len(layers)))
         for path in paths:
-            metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            try:
-                figure.savefig(path, dpi=150, metadata=metadata)
-            except OSError as error:
-                raise UserError(f"cannot write {path}: {error.strerror}") from error
+            save_figure(drawn, path)
 
 
 def _top(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return max(10.0, min(60.0, float(finite.max()))) if finite.size else 60.0
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"

@@ -412,6 +412,7 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(
         (("map", "mlp.onnx", "--hardware", "out"), "cannot read out"),
         (("map", "mlp.onnx", "--hardware", EDGE, "--json", "missing/map.json"), "missing does not exist"),
         (("map", "mlp.onnx", "--hardware", EDGE, "--json", "out"), "it is a directory"),
+        (("map", "mlp.onnx", "--hardware", EDGE, "--picture", "map.pdf"), "ends in .png or .svg"),
         (("map", "mlp.onnx", "--hardware", EDGE, "--scheme", "magic"), "--scheme: 'magic'"),
         (
             ("map", "mlp.onnx", "--hardware", EDGE, "--scheme", "w16a16"),

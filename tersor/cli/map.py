@@ -9,11 +9,13 @@ from rich.console import Console
 from tersor.cli.map_table import map_table, notes
 from tersor.cli.options import Shapes, parse_shapes
 from tersor.cli.progress import progress_bar
+from tersor.drawing import check_format
 from tersor.error import UserError
 from tersor.frontend import import_model
 from tersor.frontend.shapes import split
 from tersor.hardware import Hardware
 from tersor.machine_map import map_network
+from tersor.machine_picture import machine_picture
 from tersor.mapped_layer import Goal
 from tersor.passes.extract import extract
 from tersor.replace import check_writable
@@ -30,12 +32,19 @@ def map_model(
     shape: Shapes = None,
     trees: Annotated[bool, typer.Option("--trees", help="Print each mapping as a loop tree, too.")] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of it here, too.")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG|SVG", help="Draw the roofline and the energy by level (needs matplotlib)."),
+    ] = None,
 ) -> None:
     """Map each layer to an accelerator and show its cycles, what bounds it, and its energy by level."""
     machine = Hardware.load(hardware)
     parsed = _scheme(scheme)
-    if json is not None:
-        _check_file(json)
+    for path in (json, picture):
+        if path is not None:
+            _check_file(path)
+    if picture is not None:
+        check_format(picture)
     shapes = split(parse_shapes(shape))
     if len(shapes) > 1:
         raise UserError("map takes a model in one shape: give one --shape for each input")
@@ -54,6 +63,8 @@ def map_model(
     if trees:
         for layer in found.layers:
             console.print(f"{layer.name}\n{layer.tree}", markup=False, highlight=False)
+    if picture is not None:
+        machine_picture(found, machine, model.stem, picture)
 
 
 def _scheme(text: str) -> Scheme:

@@ -1,4 +1,4 @@
-"""The table of `tersor map`: a row for each layer, the factors of one below it, and notes on what is missing."""
+"""The table of `tersor map`: a row for each layer, the factors of one below it, and what is missing."""
 
 from collections.abc import Iterator
 
