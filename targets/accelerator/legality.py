@@ -47,23 +47,31 @@ def why_not(
     needed = needed_bytes(nest, count(nest, sizes), bits)
     for level, memory in enumerate(hardware.memories):
         if needed[level, 0] > memory.size:
-            twice = ", two of each as it is double buffered" if _copies(nest, level) == 2 else ""
+            twice = ", two of each as it is double buffered" if places_of(hardware, level) == 2 else ""
             return (
-                f"the tiles in {memory.name} need {np.ceil(needed[level, 0]):.0f} bytes{twice}; it has "
-                f"{memory.size}"
+                f"the tiles in {memory.name} need {needed[level, 0]:.0f} bytes{twice}; it has {memory.size}"
             )
     return None
 
 
 def needed_bytes(nest: Nest, counts: Counts, bits: Array) -> Array:
-    """Bytes that the tiles take in each memory: [memories, mappings]; sums that may come back are wide."""
+    """Bytes that the tiles take in each memory: [memories, mappings]."""
     needed = np.zeros((len(nest.hardware.memories), counts.steps.size))
+    for (_, level), each in tile_bytes(nest, counts, bits).items():
+        needed[level] += each * places_of(nest.hardware, level)
+    return needed
+
+
+def tile_bytes(nest: Nest, counts: Counts, bits: Array) -> dict[tuple[Operand, int], Array]:
+    """Whole bytes of the largest tile of each operand at each level; sums that may come back are wide."""
+    found: dict[tuple[Operand, int], Array] = {}
     for (operand, level), elements in counts.tiles.items():
         each: Array | float = bits[level, _STREAM[operand]]
         if operand == "output":
             each = np.where(counts.writes[level, PARTIAL] > 0, bits[level, PARTIAL], each)
-        needed[level] += elements * each / 8 * _copies(nest, level)
-    return needed
+        # Elements may take fractions of bits, of which a multiple is a whole number but for its rounding.
+        found[operand, level] = np.ceil(elements * each / 8 - 1e-6)
+    return found
 
 
 def least_bytes(nest: Nest, sizes: Sizes, bits: Array) -> Array:
@@ -75,7 +83,9 @@ def least_bytes(nest: Nest, sizes: Sizes, bits: Array) -> Array:
             each = (
                 min(bits[level, stream], bits[level, PARTIAL]) if operand == "output" else bits[level, stream]
             )
-            needed[level] += largest_tile(nest, tiles, operand, level) * each / 8 * _copies(nest, level)
+            needed[level] += (
+                largest_tile(nest, tiles, operand, level) * each / 8 * places_of(nest.hardware, level)
+            )
     return needed
 
 
@@ -85,6 +95,6 @@ def fits(nest: Nest, needed: Array) -> NDArray[np.bool_]:
     return np.logical_and.reduce(needed <= sizes[:, None], axis=0)
 
 
-def _copies(nest: Nest, level: int) -> int:
+def places_of(hardware: Hardware, level: int) -> int:
     """Tiles of each operand that a memory holds; the outermost has the whole tensors, once."""
-    return 2 if level > 0 and nest.hardware.memories[level].double_buffered else 1
+    return 2 if level > 0 and hardware.memories[level].double_buffered else 1

@@ -5,15 +5,19 @@ walk over the same program, its loops included, and each obeys the instructions 
 all that holds one back for another. So a tile may come while the one before it is in use.
 
     spread C 16 on rows step 1
+    spread K 64 on columns step 1
     loop K 4 step 64
-      load weight dram -> buffer at 0 x2, K 64 C 64 R 3 S 3
+      load weight dram -> buffer at 0 x2 pitch 9216, K 64 C 16 R 3 S 3 wait free weight@buffer ...
       loop P 7 step 8
-        load input dram -> buffer at 73728 x2, C 64 P 8 Q 56 R 3 S 3
-        compute
-        sync free input@buffer
+        load input dram -> buffer at 18432 x2 pitch 9280, C 16 P 8 Q 56 R 3 S 3 wait ...
+        begin output dram -> buffer at 36992 x2 pitch 114688, K 64 P 8 Q 56 wait ...
+        ...
+        compute wait full weight@buffer full input@buffer full output@buffer
+        ...
+        sync give free input@buffer
+        store output buffer -> dram at 36992 x2 pitch 114688, K 64 P 8 Q 56 give free output@buffer
       end
-      store output buffer -> dram
-      sync free weight@buffer
+      sync give free weight@buffer
     end
 
 The coordinate of an iteration over a dimension is the sum of index times step over its loops, in time and on
@@ -32,7 +36,12 @@ Extents = tuple[int, ...]  # iterations over each of `DIMS`
 
 @dataclass(frozen=True)
 class Token:
-    """A tile of `operand` at the memory `level` is `full`, or a place for one there is `free`."""
+    """A tile of `operand` at the memory `level` is `full`, or a place for one there is `free`.
+
+    There are as many free places at first as a memory has for tiles of the operand. A load takes one, and
+    gives `full` once its tile is there. Whoever needs the tile waits for that without taking it (and for the
+    tile of his own place in the program, not for any): it is full until its place is given back as `free`.
+    """
 
     state: Literal["full", "free"]
     operand: Operand
@@ -69,8 +78,10 @@ class Load:
 
     The tile is the box of `extents` that begins at the coordinates of this place, in each unit of the axes
     around `target` at its own. It goes to byte `address`, or of several `places` to the next one in turn,
-    each `pitch` bytes behind the other. With `slides`, what the tile before had in common with it stays. A
-    `restore` of sums brings back those that left incomplete, and does nothing where none did.
+    each `pitch` bytes behind the other. With `slides`, what the tile before had in common with it stays.
+
+    Of the output it takes a place where sums begin, and moves nothing; with `restore` it also brings those
+    back that left incomplete before, if there are any.
     """
 
     operand: Operand
@@ -90,8 +101,9 @@ class Load:
 class Store:
     """Send the tile of sums here from the memory `source` to be added to what the memory `target` has.
 
-    Fields are those of `Load`, the address being that at `source`. What arrives at the outermost memory
-    complete is an output.
+    Fields are those of `Load`, the address being that at `source`. It follows whatever added to the sums
+    before it in the program, steps of the array or stores from further inside, and gives their place back
+    when they have left. What arrives at the outermost memory complete is an output.
     """
 
     source: int

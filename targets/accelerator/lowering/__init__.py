@@ -1,0 +1,1 @@
+"""From a mapped layer to the program that an accelerator executes."""

@@ -1,0 +1,221 @@
+"""A program does what its mapping says: the right tiles, at the right time, in places of their own."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+
+import pytest
+
+from tersor.hardware import Hardware
+from tersor.layer import INDEXED_BY, Layer, Operand
+from tersor.loop_tree import parse_tree
+from tersor.mapping import Mapping
+from tersor.scheme import Scheme
+from tersor.targets.accelerator.bits import element_bits
+from tersor.targets.accelerator.counts import PARTIAL, STREAMS
+from tersor.targets.accelerator.density import DENSE
+from tersor.targets.accelerator.isa.instruction import Compute, Load, Store, Sync, Token
+from tersor.targets.accelerator.isa.program import Program, digest_of
+from tersor.targets.accelerator.lowering.lower import lower
+from tests.targets.accelerator.brute_force import BruteForce
+from tests.targets.accelerator.lowering.cases import INT8, lowered_case
+from tests.targets.accelerator.lowering.walk import tiles, walk
+
+EDGE = Hardware.load("targets/machines/edge.toml")
+LAYER = Layer("conv", "conv2d", K=8, C=16, P=4, Q=4, R=3, S=3)
+MAPPING = parse_tree("""\
+dram: weight, input, output
+  for P in 4
+    buffer: weight, input, output
+      for Q in 4
+        for R in 3
+          for S in 3
+            for C in 16 on rows
+              for K in 8 on columns
+                registers: weight, output
+""")
+
+
+def test_a_layer_that_does_not_fit_is_refused_with_the_memory_and_both_sizes() -> None:
+    small = replace(EDGE, memories=(EDGE.memories[0], replace(EDGE.memories[1], size=2048), EDGE.memories[2]))
+    with pytest.raises(ValueError, match=r"the tiles in buffer need \d+ bytes, two of each .* it has 2048"):
+        lower(LAYER, INT8, MAPPING, small)
+
+
+def test_a_mapping_that_does_not_cover_the_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="the loops over P make 4 iterations, the layer 'conv' has 5"):
+        lower(replace(LAYER, P=5), INT8, MAPPING, EDGE)
+
+
+def test_a_program_knows_the_machine_that_it_was_made_for() -> None:
+    program = lower(LAYER, INT8, MAPPING, EDGE)
+    assert program.machine == "edge"
+    assert program.digest == digest_of(Hardware.load("targets/machines/edge.toml"))
+    assert program.digest != digest_of(replace(EDGE, clock=EDGE.clock + 1))
+
+
+def balance(program: Program, hardware: Hardware) -> Counter[Token]:
+    """Walk with counted tokens; `free` ones are taken, `full` ones looked at until the tile is given back."""
+    tokens: Counter[Token] = Counter()
+    for each in program.instructions:
+        if isinstance(each, Load):
+            tokens[Token("free", each.operand, each.target)] = each.places
+    for step in walk(program):
+        match step.instruction:
+            case Load() | Store() | Compute() as waiting:
+                for token in waiting.waits:
+                    assert tokens[token] > 0, f"{waiting} waits for ever"
+                    tokens[token] -= token.state == "free"
+        match step.instruction:
+            case Load() | Store() | Sync() as giving:
+                for token in giving.signals:
+                    tokens[token] += 1
+                    if token.state == "free":
+                        full = replace(token, state="full")
+                        assert tokens[full] > 0, f"{giving} gives back what is not there"
+                        tokens[full] -= 1
+    return tokens
+
+
+@pytest.mark.parametrize("hundred", range(5))
+def test_no_token_is_waited_for_in_vain_and_none_is_left_over(hundred: int) -> None:
+    for seed in range(100 * hundred, 100 * hundred + 100):
+        case, program = lowered_case(seed)
+        tokens = balance(program, case.hardware)
+        for each in program.instructions:
+            if isinstance(each, Load):
+                assert tokens[Token("free", each.operand, each.target)] == each.places, seed
+                assert tokens[Token("full", each.operand, each.target)] == 0, seed
+
+
+@cache
+def brute_force(seed: int) -> BruteForce:
+    case, _ = lowered_case(seed)
+    return BruteForce(case.layer, case.hardware, case.mapping)
+
+
+def touched(seed: int, operand: Operand, level: int) -> list[dict[tuple[int, ...], set[tuple[int, ...]]]]:
+    """By brute force: of each stay of a tile, in order, the elements that each unit's products touch."""
+    brute = brute_force(seed)
+    place, position = brute._place(operand, level), brute._position(operand, level)
+    around = [at for at, loop in enumerate(brute.loops[:position]) if loop.at in brute.axes and loop.size > 1]
+    stays: dict[tuple[int, ...], dict[tuple[int, ...], set[tuple[int, ...]]]] = defaultdict(
+        lambda: defaultdict(set)
+    )
+    for each in brute.products:
+        unit = tuple(each.unit[at] for at in around)
+        stays[each.time[:place]][unit].add(each.elements[operand])
+    return [dict(stays[stay]) for stay in sorted(stays)]
+
+
+def test_a_tile_is_what_the_products_of_its_stay_touch() -> None:
+    for seed in range(100):
+        case, program = lowered_case(seed)
+        fetched: dict[tuple[Operand, int], list] = defaultdict(list)
+        left: dict[int, list] = defaultdict(list)
+        for step in walk(program):
+            match step.instruction:
+                case Load(operand, _, level, extents):
+                    tile = tiles(program, case.hardware, operand, level, extents, step.at)
+                    fetched[operand, level].append(tile)
+                case Store(level, _, extents):
+                    left[level].append(tiles(program, case.hardware, "output", level, extents, step.at))
+        names = [memory.name for memory in case.hardware.memories]
+        assert set(fetched) == {
+            (keep.operand, names.index(keep.at)) for keep in case.mapping.keep if keep.at != "dram"
+        }
+        for operand, level in fetched:
+            stays = fetched[operand, level]
+            assert stays == touched(seed, operand, level), f"seed {seed}: {operand} at {level}"
+            if operand == "output":
+                assert left[level] == stays
+
+
+def test_sums_are_brought_back_only_where_some_have_left_incomplete() -> None:
+    seen: set[bool] = set()
+    for seed in range(60):
+        _, program = lowered_case(seed)
+        for each in program.instructions:
+            if isinstance(each, Load) and each.operand == "output":
+                stays = touched(seed, "output", each.target)
+                units = [(unit, element) for stay in stays for unit in stay for element in stay[unit]]
+                visited_again = len(set(units)) < len(units)
+                assert each.restore or not visited_again, seed
+                seen.add(each.restore)
+            elif isinstance(each, Load):
+                assert not each.restore
+    assert seen == {False, True}
+
+
+def test_tiles_have_places_of_their_own_in_each_memory_and_fit_them() -> None:
+    for seed in range(60):
+        case, program = lowered_case(seed)
+        bits = element_bits(case.layer, INT8, case.hardware, DENSE)
+        taken: dict[int, list[range]] = defaultdict(list)
+        for each in program.instructions:
+            if isinstance(each, Load):
+                memory = case.hardware.memories[each.target]
+                assert each.places == (2 if memory.double_buffered else 1)
+                for place in range(each.places):
+                    start = each.address + place * each.pitch
+                    taken[each.target].append(range(start, start + each.pitch))
+                largest = max(
+                    len(tile) for stay in touched(seed, each.operand, each.target) for tile in stay.values()
+                )
+                stream = PARTIAL if each.restore else STREAMS.index(each.operand)
+                assert 8 * each.pitch >= largest * bits[each.target, stream], seed
+        for level, ranges in taken.items():
+            ranges.sort(key=lambda each: each.start)
+            assert all(a.stop <= b.start for a, b in pairwise(ranges)), seed
+            assert ranges[-1].stop <= case.hardware.memories[level].size
+
+
+def test_a_store_takes_the_sums_from_where_they_were_added_up() -> None:
+    for seed in range(60):
+        _, program = lowered_case(seed)
+        loads = {
+            each.target: each
+            for each in program.instructions
+            if isinstance(each, Load) and each.operand == "output"
+        }
+        stores = {each.source: each for each in program.instructions if isinstance(each, Store)}
+        assert loads.keys() == stores.keys()
+        for level, store in stores.items():
+            load = loads[level]
+            assert (store.target, store.extents) == (load.source, load.extents)
+            assert (store.address, store.places, store.pitch) == (load.address, load.places, load.pitch)
+
+
+def test_windows_slide_along_the_loop_just_outside_of_them_where_the_memory_keeps_halos() -> None:
+    seen: set[bool] = set()
+    for seed in range(100):
+        _, program = lowered_case(seed)
+        brute = brute_force(seed)
+        for each in program.instructions:
+            if isinstance(each, Load):
+                place = brute._place(each.operand, each.target)
+                assert each.slides == brute._slides(each.operand, each.target, place), seed
+                seen.add(each.slides)
+    assert seen == {False, True}
+
+
+def test_a_program_is_as_long_as_its_loop_tree_whatever_the_sizes() -> None:
+    large = replace(LAYER, K=8, C=16, P=1000)
+    wide = Mapping((replace(MAPPING.loops[0], size=1000), *MAPPING.loops[1:]), MAPPING.keep)
+    small, long = lower(LAYER, INT8, MAPPING, EDGE), lower(large, INT8, wide, EDGE)
+    assert len(long.instructions) == len(small.instructions) < 25
+
+
+def test_steps_are_those_of_the_loop_nest() -> None:
+    for seed in range(60):
+        _, program = lowered_case(seed)
+        steps = sum(isinstance(step.instruction, Compute) for step in walk(program))
+        assert steps == brute_force(seed).steps, seed
+
+
+def test_only_what_indexes_an_operand_has_an_extent_in_its_tiles() -> None:
+    for each in lower(LAYER, Scheme.parse("w4a8+2:4"), MAPPING, EDGE).instructions:
+        if isinstance(each, Load):
+            walked = {dim for dim, size in zip("NGKCPQRS", each.extents, strict=True) if size > 1}
+            assert walked <= INDEXED_BY[each.operand]
