@@ -15,7 +15,6 @@ from tersor.layer import Layer
 from tersor.loop_tree import parse_tree
 from tersor.mapping import Mapping
 from tersor.scheme import FP32, INT8, Scheme
-from tersor.sparsity import NM
 from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.legality import fits, why_not
 from tersor.targets.accelerator.model import Evaluation, estimate, evaluate
@@ -203,30 +202,6 @@ def test_two_of_four_halves_cycles_and_products_where_it_is_skipped() -> None:
     assert evaluated(machine(), sparse).latency.compute[0] == dense.latency.compute[0]
 
 
-@pytest.mark.parametrize("row", json.loads((GOLDEN / "sparse_tensor_core.json").read_text())["rows"], ids=str)
-def test_a_sparse_tensor_core_takes_the_published_cycles(row: list[int]) -> None:
-    m, k, n, dense, sparse = row
-    core = Hardware(
-        "stc",
-        1e9,
-        (Compute("int8", 1024, skips=(NM(2, 4),)),),
-        (Memory("dram", 1 << 30, 1e30),),
-        axes=(
-            Axis("rows", 32, "dram", ("N",), multicast=("weight",)),
-            Axis("columns", 32, "dram", ("K",), multicast=("input",)),
-        ),
-        datapath=Datapath(),
-    )
-    layer = Layer("fc", "matmul", N=m, K=n, C=k)
-    tree = (
-        f"dram: weight, input, output\n  for N in {m // 32}\n    for K in {n // 32}\n      for C in {k}\n"
-        "        for N in 32 on rows\n          for K in 32 on columns\n"
-    )
-    nest, sizes = Nest.of(parse_tree(tree), layer, core)
-    assert evaluate(nest, sizes, INT8).cycles[0] == dense
-    assert evaluate(nest, sizes, Scheme.parse("int8+2:4")).cycles[0] == sparse
-
-
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_gating_never_changes_cycles_and_skipping_never_adds_any(weight: float, input: float) -> None:
     densities = Densities(weight, input)
@@ -274,31 +249,6 @@ def test_a_bitmask_with_gating_and_coordinates_with_skipping_cross_over() -> Non
     fewer_cycles = {d: bool(s.cycles[0] < g.cycles[0]) for d, (g, s) in results.items()}
     assert [d for d, less in less_energy.items() if less] == [0.01, 0.02, 0.04]
     assert [d for d, fewer in fewer_cycles.items() if fewer] == [0.01, 0.02, 0.04, 0.08, 0.1, 0.2, 0.4]
-
-
-@pytest.mark.parametrize(
-    "row", json.loads((GOLDEN / "eyeriss_v2_pe.json").read_text())["rows"], ids=lambda r: r["layer"]
-)
-def test_a_skipping_unit_takes_the_cycles_of_eyeriss_v2(row: dict) -> None:
-    layer = Layer(row["layer"], "conv2d", K=row["K"], C=row["C"], P=row["P"], Q=row["Q"])
-    unit = Hardware(
-        "pe", 2e8, (Compute("int8", 1),), (Memory("dram", 1 << 30, 1e12),),
-        datapath=Datapath(skips=("weight", "input")),
-    )  # fmt: skip
-    tree = "dram: weight, input, output\n" + "".join(
-        f"{'  ' * depth}for {dim} in {layer.size(dim)}\n" for depth, dim in enumerate("KCPQ", start=1)
-    )
-
-    def cycles(correlation: float) -> float:
-        densities = Densities(row["weight"], row["input"], correlation=correlation)
-        nest, sizes = Nest.of(parse_tree(tree), layer, unit)
-        return float(evaluate(nest, sizes, INT8, densities).latency.compute[0])
-
-    assert cycles(row["correlation"]) == pytest.approx(row["cycles"], rel=1e-5)
-    # Without the correlation the model is as low as any that takes zeros to lie anywhere; the densities of
-    # Sparseloop's are rounded to two digits.
-    assert cycles(1.0) == pytest.approx(row["sparseloop_uniform"], rel=0.011)
-    assert cycles(1.0) < row["cycles"]
 
 
 @given(st.integers(0, 10**6))

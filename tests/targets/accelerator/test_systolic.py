@@ -1,20 +1,26 @@
 """Systolic arrays against SCALE-Sim: the machine says how operands flow, the formulas follow from it."""
 
 import json
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tersor.hardware import Axis, Compute, Datapath, Hardware, Memory
+from tersor.hardware import Hardware
 from tersor.layer import Dim, Layer, Operand
 from tersor.mapping import Keep
 from tersor.scheme import INT8
 from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
 
-GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "scale_sim.json").read_text())
+ROOT = Path(__file__).parents[3]
+GOLDEN = json.loads((ROOT / "tests" / "golden" / "scale_sim.json").read_text())
+MACHINES: dict[Operand, Hardware] = {
+    operand: Hardware.load(ROOT / "targets" / "machines" / f"systolic_{flow}.toml")
+    for operand, flow in (("output", "os"), ("weight", "ws"), ("input", "is"))
+}
 
 # Of each stationary operand: the dimensions on rows and columns, and the one that streams by.
 FLOWS: dict[Operand, tuple[Dim, Dim, Dim]] = {
@@ -25,21 +31,13 @@ FLOWS: dict[Operand, tuple[Dim, Dim, Dim]] = {
 
 
 def array(stationary: Operand, rows: int, columns: int) -> Hardware:
-    """An array that shifts operands through; what stays, if not sums, is shifted in along the rows first."""
-    on_rows, on_columns, _ = FLOWS[stationary]
-    reduces = on_rows == "C"
-    return Hardware(
-        f"{stationary}-stationary",
-        1e9,
-        (Compute("int8", rows * columns),),
-        (Memory("sram", 1 << 40, 1e30), Memory("register", 4, 1e30, keeps=(stationary,))),
-        axes=(
-            Axis("rows", rows, "sram", (on_rows,), multicast=("input", "weight"), reduces=reduces),
-            Axis("columns", columns, "sram", (on_columns,), multicast=("input", "weight")),
-        ),
-        datapath=Datapath(
-            skew=("rows", "columns"), loads=("rows",) if reduces else (), stationary=stationary
-        ),
+    """The shipped array of that dataflow, with as many rows and columns."""
+    machine = MACHINES[stationary]
+    sizes = {"rows": rows, "columns": columns}
+    return replace(
+        machine,
+        axes=tuple(replace(axis, size=sizes[axis.name]) for axis in machine.axes),
+        compute=(replace(machine.compute[0], macs_per_cycle=rows * columns),),
     )
 
 
@@ -48,13 +46,13 @@ def cycles(stationary: Operand, rows: int, columns: int, m: int, n: int, k: int)
     layer = Layer("fc", "matmul", N=m, K=n, C=k)
     on_rows, on_columns, streamed = FLOWS[stationary]
     loops: tuple[tuple[Dim, str], ...] = (
-        (on_rows, "sram"),
-        (on_columns, "sram"),
+        (on_rows, "dram"),
+        (on_columns, "dram"),
         (on_rows, "rows"),
         (on_columns, "columns"),
         (streamed, "register"),
     )
-    keep = (*(Keep(o, "sram") for o in ("weight", "input", "output")), Keep(stationary, "register"))
+    keep = (*(Keep(o, "dram") for o in ("weight", "input", "output")), Keep(stationary, "register"))
     nest = Nest(layer, array(stationary, rows, columns), loops, keep)
     outer = [ceil(layer.size(on_rows) / rows), ceil(layer.size(on_columns) / columns)]
     sizes = np.array([*outer, rows, columns, layer.size(streamed)], np.float64)[:, None]
