@@ -14,7 +14,7 @@ from tersor.hardware import Hardware, Memory
 from tersor.machine_map import MachineMap
 from tersor.mapped_layer import MappedLayer
 
-LARGEST = 500.0  # square points of the mark of a layer that takes all cycles
+LARGEST = 200.0  # square points of the mark of the layer that takes the most cycles
 SMALLEST = 10.0
 NUMBERED = 10  # layers of the most cycles whose numbers stand on their marks
 ENERGY_COLUMN = 5.5
@@ -74,16 +74,16 @@ def _draw_roofline(axes: Any, found: MachineMap, hardware: Hardware, colours: di
         ends = [left, min(right, top / bandwidth)]
         label = f"{name}: {bandwidth:.4g} bytes in a cycle"
         axes.plot(ends, [bandwidth * end for end in ends], color=colours[name], linewidth=1.2, label=label)
+    most = sorted(layers, key=lambda layer: -layer.cycles)
     outermost = hardware.memories[0].name
     for intensity, rate, name, layer in marks:
-        area = max(SMALLEST, LARGEST * layer.cycles / found.cycles)
+        area = max(SMALLEST, LARGEST * layer.cycles / most[0].cycles)
         inner = {"s": area / 4, "facecolors": "none", "linewidths": 0.6, "alpha": 0.7}
         outer = {"s": area, "facecolors": colours[layer.bound_by], "linewidths": 0.8, "alpha": 0.7}
         style = outer if name == outermost else inner
         axes.scatter(intensity, rate, edgecolors=colours[name], **style)
-    most = sorted(layers, key=lambda layer: -layer.cycles)[:NUMBERED]
     for number, layer in enumerate(found.layers, 1):
-        if layer in most:
+        if layer in most[:NUMBERED]:
             place = (layer.macs / layer.bytes[outermost], layer.macs / layer.cycles)
             axes.annotate(str(number), place, ha="center", va="center", fontsize=6)
     _label_roofline(axes, found, marks, (left, right, top), colours, outermost)
@@ -117,7 +117,7 @@ def _label_roofline(
             label=f"at {outermost}, bound by {name}",
         )
     axes.scatter([], [], s=12, facecolors="none", edgecolors="0.3", label="the same at an inner memory")
-    axes.legend(loc="lower right", fontsize=7, title="area of a mark: share of the cycles", title_fontsize=7)
+    axes.legend(loc="lower right", fontsize=7, title="area of a mark: its cycles", title_fontsize=7)
 
 
 def _draw_energies(axes: Any, layers: tuple[MappedLayer, ...], colours: dict[str, str]) -> None:

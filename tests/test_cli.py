@@ -225,10 +225,17 @@ def test_map_shows_the_factors_of_a_layer_below_it_and_what_it_leaves_out(
     assert "mapped as int8: no rank16, as the rank 16 is above 10" in result.out
 
 
+def test_map_takes_the_schemes_of_a_plan_and_the_zeros_beside_it(folder: Path, tersor: Tersor) -> None:
+    result = tersor("map", folder / "mlp.onnx", "--hardware", EDGE, "--plan", folder / "out" / "plan.json")
+    assert (result.code, result.err) == (0, "")
+    assert "mlp, its plan on edge" in result.out
+    assert "zeros of activations are as" in result.out
+
+
 def test_map_counts_what_lies_outside_of_layers(tmp_path: Path, tersor: Tersor) -> None:
     onnx.save(conv_net(), tmp_path / "net.onnx")
     result = tersor("map", tmp_path / "net.onnx", "--hardware", EDGE)
-    assert "operators outside of layers, which are no loops of products (" in " ".join(result.out.split())
+    assert "operators outside of layers, which are no loops of products (1 " in " ".join(result.out.split())
 
 
 def test_inspect_compares_a_compressed_model_with_its_model(folder: Path, tersor: Tersor) -> None:
@@ -412,6 +419,11 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(
         (("map", "mlp.onnx", "--hardware", "out"), "cannot read out"),
         (("map", "mlp.onnx", "--hardware", EDGE, "--json", "missing/map.json"), "missing does not exist"),
         (("map", "mlp.onnx", "--hardware", EDGE, "--json", "out"), "it is a directory"),
+        (("map", "mlp.onnx", "--hardware", EDGE, "--plan", "missing.json"), "cannot read missing.json"),
+        (
+            ("map", "mlp.onnx", "--hardware", EDGE, "--plan", "out/plan.json", "--scheme", "int8"),
+            "leave out --scheme",
+        ),
         (("map", "mlp.onnx", "--hardware", EDGE, "--picture", "map.pdf"), "ends in .png or .svg"),
         (("map", "mlp.onnx", "--hardware", EDGE, "--scheme", "magic"), "--scheme: 'magic'"),
         (

@@ -54,8 +54,8 @@ def notes(found: MachineMap) -> Iterator[str]:
     if found.others:
         counted = ", ".join(f"{count} {name}" for name, count in found.others.items())
         yield (
-            f"not mapped, and in no total: {sum(found.others.values())} operators outside of layers, which "
-            f"are no loops of products ({counted})"
+            "not mapped, and in no total: operators outside of layers, which are no loops of products "
+            f"({counted})"
         )
 
 
