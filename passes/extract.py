@@ -6,7 +6,8 @@ from math import prod
 import tvm
 
 from tersor.ir.chains import Chain, Gather, Product
-from tersor.ir.graph import Expr, Graph, operands, operator, pair, shape_of
+from tersor.ir.graph import Expr, Graph, operands, operator, shape_of
+from tersor.ir.loop_nest import layer_of_call
 from tersor.ir.parts import Part, find_parts
 from tersor.ir.recurrent import Recurrence
 from tersor.layer import Layer
@@ -30,7 +31,8 @@ def layer_of(part: Part) -> Layer:
     """Describe a layer's operator as a loop nest."""
     match part:
         case Chain():
-            return _chain_layer(part)
+            padding = part.attributes.padding if part.operator == "nn.conv2d" else (0, 0, 0, 0)
+            return layer_of_call(part.layer, part.call, padding)
         case Gather():
             rows, width = shape_of(part.table)
             return Layer(part.layer, "gather", N=max(1, prod(shape_of(part.indices))), K=width, C=rows)
@@ -50,33 +52,6 @@ def _others(graph: Graph, parts: list[Part]) -> tuple[str, ...]:
     inside = {var for part in parts for var in part.variables}
     named = [operator(value) for var, value in graph.bindings if var not in inside]
     return tuple(name for name in named if name and name not in _MOVERS)
-
-
-def _chain_layer(chain: Chain) -> Layer:
-    out = shape_of(chain.variables[0])
-    weight = shape_of(chain.weight)
-    if chain.operator == "matmul":
-        rows = 1
-        for extent in out[:-1]:
-            rows *= extent
-        return Layer(chain.layer, "matmul", N=rows, K=weight[1], C=weight[0])
-    attributes = chain.attributes
-    groups = int(attributes.groups)
-    return Layer(
-        chain.layer,
-        "conv2d",
-        N=out[0],
-        G=groups,
-        K=weight[0] // groups,
-        C=weight[1],
-        P=out[2],
-        Q=out[3],
-        R=weight[2],
-        S=weight[3],
-        stride=pair(attributes.strides),
-        padding=_four(attributes.padding),
-        dilation=pair(attributes.dilation),
-    )
 
 
 def tensor_names(mod: tvm.IRModule) -> dict[Expr, str]:
@@ -125,8 +100,3 @@ def _edges(graph: Graph, parts: list[Part]) -> list[Edge]:
 def _sources(graph: Graph, producer: dict[Expr, tuple[str, ...]], value: Expr) -> tuple[str, ...]:
     names = [name for operand in operands(value) for name in producer.get(operand, ())]
     return tuple(dict.fromkeys(names))
-
-
-def _four(values: object) -> tuple[int, int, int, int]:
-    top, left, bottom, right = (int(value) for value in values)  # pyright: ignore[reportGeneralTypeIssues]
-    return top, left, bottom, right

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from tersor.ir.graph import Builder, Graph, Module
 from tersor.ir.recurrent import find_recurrences
+from tersor.ir.weight_chains import find_chains_of_weights
 from tersor.mapping import Mapping as LoopMapping
 from tersor.targets.cpu.calls import Calls, KernelCall, Use, kernel_calls
 from tersor.targets.cpu.chooser import Chooser
 from tersor.targets.cpu.decoding import (
     DecodedWeight,
     decode_at_run_time,
-    find_chains_of_weights,
     with_dense_weights,
 )
 from tersor.targets.cpu.following import Followers

@@ -13,14 +13,8 @@ import numpy as np
 from tersor.arithmetic import FRACTION, SYMMETRIC_ZERO, TERM_LIMIT
 from tersor.ir.chains import Chain, Product, find_chains, find_products
 from tersor.ir.graph import Array, Expr, Graph, axes_of, operator, shape_of
-from tersor.ir.operators import Product as ProductOperator
-from tersor.ir.operators import (
-    Requantize,
-    RequantizeAdd,
-    RescaleAccumulator,
-    call_arguments,
-    read_operator,
-)
+from tersor.ir.integer_layers import LastStep, integer_layer, integer_product
+from tersor.ir.operators import Requantize, RequantizeAdd, RescaleAccumulator
 from tersor.targets.cpu.kernels import epilogue as cpu
 from tersor.targets.cpu.layout.views import View, view_behind
 
@@ -55,49 +49,39 @@ def _integer(graph: Graph) -> list[Composite | None]:
 
 
 def _integer_composite(graph: Graph, var: Expr, value: Expr) -> Composite | None:
-    """Walk up from a requantization to the accumulator's operator."""
-    step = read_operator(graph.mod, value)
-    match step:
-        case Requantize(zero_point, bounds, _):
-            epilogue: cpu.Epilogue = cpu.Requantize(zero_point, bounds)
-        case RequantizeAdd(multiplier, residual_zero_point, zero_point, bounds, _):
-            epilogue = cpu.Requantize(zero_point, bounds, cpu.Residual(multiplier, residual_zero_point))
-        case RescaleAccumulator():
-            epilogue = cpu.Rescale()
-        case _:
-            return None
-    accumulator, multiplier, *residual = call_arguments(value)
-    total = graph.definition(accumulator)
-    if total is None or operator(total) != "add" or graph.only_user(accumulator) is None:
+    layer = integer_layer(graph, var, value)
+    weight = None if layer is None else graph.value(layer.weight)
+    if layer is None or weight is None:
         return None
-    product_var, bias_var = total.args
-    product, bias, scale = graph.definition(product_var), graph.value(bias_var), graph.value(multiplier)
-    if product is None or operator(product) not in ("nn.conv2d", "matmul") or bias is None or scale is None:
-        return None
-    if graph.only_user(product_var) is None:
-        return None
-    data, fill, padding, padded = _unpad(graph, product.args[0])
-    weight = graph.value(product.args[1])
-    if weight is None:
-        return None
+    epilogue, name = _epilogue(layer.step), operator(layer.call)
     if isinstance(epilogue, cpu.Requantize) and _is_small(epilogue.residual):
-        steps = scale if epilogue.residual is None else scale * FRACTION
-        epilogue = replace(epilogue, bounded=_is_bounded(weight, operator(product), bias.reshape(-1), steps))
+        steps = layer.multiplier if epilogue.residual is None else layer.multiplier * FRACTION
+        epilogue = replace(epilogue, bounded=_is_bounded(weight, name, layer.bias, steps))
     return Composite(
-        layer=product.args[1].name,
-        operator=operator(product),
-        attributes=product.attrs,
-        data=data,
-        zero_point=fill,
-        padding=padding,
+        layer=layer.weight.name,
+        operator=name,
+        attributes=layer.call.attrs,
+        data=layer.data,
+        zero_point=layer.zero_point,
+        padding=layer.padding,
         weight=weight,
-        bias=bias.reshape(-1),
-        multiplier=scale,
-        residual=residual[0] if residual else None,
+        bias=layer.bias,
+        multiplier=layer.multiplier,
+        residual=layer.residual,
         epilogue=epilogue,
         result=var,
-        interior=frozenset({accumulator, product_var, *padded}),
+        interior=frozenset(layer.interior),
     )
+
+
+def _epilogue(step: LastStep) -> cpu.Epilogue:
+    match step:
+        case Requantize(zero_point, bounds, _):
+            return cpu.Requantize(zero_point, bounds)
+        case RequantizeAdd(multiplier, residual_zero_point, zero_point, bounds, _):
+            return cpu.Requantize(zero_point, bounds, cpu.Residual(multiplier, residual_zero_point))
+        case RescaleAccumulator():
+            return cpu.Rescale()
 
 
 @dataclass(frozen=True)
@@ -128,23 +112,20 @@ def partition_products(graph: Graph) -> dict[Expr, ProductComposite]:
 
 
 def _integer_product(graph: Graph, var: Expr, value: Expr) -> ProductComposite | None:
-    match read_operator(graph.mod, value):
-        case Requantize(zero_point, bounds, _):
-            epilogue: cpu.Epilogue = cpu.Requantize(zero_point, bounds)
-        case RescaleAccumulator():
-            epilogue = cpu.Rescale()
-        case _:
-            return None
-    accumulator, scale = call_arguments(value)
-    product = graph.definition(accumulator)
-    step = read_operator(graph.mod, product)
-    if not isinstance(step, ProductOperator) or graph.only_user(accumulator) is None:
+    found = integer_product(graph, var, value)
+    if found is None or found.product.b_zero_point != SYMMETRIC_ZERO:
         return None
-    if step.b_zero_point != SYMMETRIC_ZERO or scale not in graph.weights:
-        return None
-    name = scale.name.removesuffix(".multiplier").removesuffix(".rescale")
-    left, right = call_arguments(product)
-    return _product(graph, name, left, right, var, epilogue, step.a_zero_point, scale, (accumulator,))
+    return _product(
+        graph,
+        found.layer,
+        found.left,
+        found.right,
+        var,
+        _epilogue(found.step),
+        found.product.a_zero_point,
+        found.multiplier,
+        found.interior,
+    )
 
 
 def _float_product(graph: Graph, product: Product) -> ProductComposite | None:
@@ -163,7 +144,7 @@ def _product(
     result: Expr,
     epilogue: cpu.Epilogue,
     zero_point: int,
-    scale: Expr | None,
+    multiplier: Array | None,
     interior: tuple[Expr, ...],
 ) -> ProductComposite | None:
     if not shape_of(left)[:-2] == shape_of(right)[:-2] == shape_of(result)[:-2]:
@@ -176,7 +157,6 @@ def _product(
         seen = View.of(shape_of(user)).untransposed(axes_of(transpose))
         if seen.strides[-1] == 1:
             out, interior, result = seen, (*interior, result), user
-    multiplier = None if scale is None else graph.value(scale)
     return ProductComposite(
         layer,
         (left, right),
@@ -201,16 +181,6 @@ def _is_bounded(weight: Array, name: str, bias: Array, multiplier: Array) -> boo
 def _is_small(residual: cpu.Residual | None) -> bool:
     """Whether no residual code can bring back a sum that the other term saturates."""
     return residual is None or 255 * residual.multiplier * FRACTION <= TERM_LIMIT / 2
-
-
-def _unpad(graph: Graph, data: Expr) -> tuple[Expr, int, tuple[int, int, int, int], tuple[Expr, ...]]:
-    """Look through the pad that stands before an integer convolution."""
-    value = graph.definition(data)
-    if value is None or operator(value) != "nn.pad" or graph.only_user(data) is None:
-        return data, 0, (0, 0, 0, 0), ()
-    widths = [int(width) for width in value.attrs.pad_width]
-    top, bottom, left, right = widths[4:8]
-    return value.args[0], int(value.attrs.pad_value), (top, left, bottom, right), (data,)
 
 
 def _float(graph: Graph, chain: Chain) -> Composite | None:

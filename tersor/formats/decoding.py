@@ -5,7 +5,8 @@ unpack  ->  sign, power, look-up or floating point  ->  place  ->  scale groups 
 `tersor.ir.decoders` has a PrimFunc for each of them with the same bits.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -226,3 +227,26 @@ class Decode:
     step: Step
     reads: tuple[str, ...]
     result: str
+
+
+_KINDS: dict[str, Callable[..., Step]] = {
+    kind.name: kind
+    for kind in (
+        Unpack, Signs, Powers, LookUp, Minifloat, Exponents, ScaleGroups, PlaceNM, PlaceBitmap, PlaceRelative,
+        PlaceBlocks, Arrange,
+    )
+}  # fmt: skip
+
+
+def step_document(step: Step) -> dict[str, Any]:
+    """Give a step as what JSON has: its name as `operator`, and its fields."""
+    return {"operator": step.name, **asdict(step)}
+
+
+def parse_step(document: Mapping[str, Any]) -> Step | None:
+    """Read what `step_document` gives, lists for tuples allowed; None for another operator's document."""
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+    }
+    kind = _KINDS.get(fields.pop("operator", ""))
+    return None if kind is None else kind(**fields)

@@ -7,7 +7,6 @@ of `tersor.ir.operators`, by which `read_decoder` reads a step back.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from math import gcd
 from typing import Any, assert_never
 
@@ -28,6 +27,8 @@ from tersor.formats.decoding import (
     Signs,
     Step,
     Unpack,
+    parse_step,
+    step_document,
 )
 from tersor.formats.encoded import Encoded
 from tersor.ir.graph import Builder, Expr, Module, shape_of
@@ -38,13 +39,6 @@ Type = tuple[Shape, str]
 SHARED = 1 << 14
 # A step without rows of its own, such as the only row of sparse entries, is cut into as many numbers.
 CUT = 1 << 12
-_KINDS: dict[str, Callable[..., Step]] = {
-    kind.name: kind
-    for kind in (
-        Unpack, Signs, Powers, LookUp, Minifloat, Exponents, ScaleGroups, PlaceNM, PlaceBitmap, PlaceRelative,
-        PlaceBlocks, Arrange,
-    )
-}  # fmt: skip
 
 
 def decoder(step: Step, arguments: Sequence[Type], result: Type) -> Any:
@@ -58,7 +52,7 @@ def decoder(step: Step, arguments: Sequence[Type], result: Type) -> Any:
         # Relax asks of a function with one input whether it is a reshape, and insists on a block.
         with T.sblock("root"):
             _emit(step, buffers, out)
-    marker = json.dumps({"operator": step.name, **asdict(step)}, sort_keys=True)
+    marker = json.dumps(step_document(step), sort_keys=True)
     function: Any = builder.get()
     return function.with_attr(ATTRIBUTE, marker)
 
@@ -84,11 +78,7 @@ def emit_decoders(builder: Builder, layer: str, encoded: Encoded) -> Expr:
 
 def read_decoder(mod: Module, expr: Expr) -> Step | None:
     """Give the decoding step that a `call_tir` calls, or None."""
-    fields = read_marker(mod, expr)
-    kind = _KINDS.get(fields.pop("operator")) if fields else None
-    if kind is None:
-        return None
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    return parse_step(read_marker(mod, expr))
 
 
 def _emit(step: Step, given: list[Expr], out: Expr) -> None:

@@ -14,10 +14,11 @@ from tersor.buckets import Bucket, Buckets, TensorSpec
 from tersor.ir import operators
 from tersor.ir.graph import Expr, weights_of
 from tersor.ir.recurrent import Gru, Number, call_cell
+from tersor.ir.weight_chains import find_chains_of_weights
 from tersor.lowering import build
 from tersor.runner import Runner
 from tersor.targets.cpu.decode_once import DECODE, decoded_entry
-from tersor.targets.cpu.decoding import evaluate, find_chains_of_weights, with_dense_weights
+from tersor.targets.cpu.decoding import evaluate, with_dense_weights
 from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.lowering import Lowered, lower
 from tests.relax_modules import Net
