@@ -76,6 +76,13 @@ def test_a_machine_made_in_python_has_plain_numbers_and_is_a_key() -> None:
         ('"512 MiB"', '"0.3 B"', r"memories\.0\.size: '0.3 B' is 0.3 bytes; a size is a whole number"),
         ('"512 MiB"', '"1e999 B"', "too large"),
         ('"6.4 GB/s"', '"0 GB/s"', r"memories\.0: the memory dram needs a bandwidth above 0"),
+        ('"6.4 GB/s"', '"6.4 GB/s"\nbuses = { weight = 0 }', "the bus of the weight needs more than 0 bits"),
+        ('"6.4 GB/s"', '"6.4 GB/s"\nbuses = { sums = 8 }', r"memories\.0\.buses\.sums is an unknown key"),
+        (
+            '"6.4 GB/s"',
+            '"6.4 GB/s"\nstreams = true\ndouble_buffered = true',
+            r"memories\.0: the memory dram is double buffered or streams, not both; remove one",
+        ),
         ('"a paper"', '""', r"compute\.0: int8: an energy of 0.3 pJ needs its source"),
         ("256", "0", r"int8 needs more than 0 MAC per cycle, got 0"),
         ("256", "inf", r"macs_per_cycle must be|more than 0 MAC per cycle, got inf"),

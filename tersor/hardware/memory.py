@@ -1,6 +1,7 @@
 """Memory: one level that tensors are kept in, what it holds, and what moving bits there takes."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import ClassVar
 
 from pydantic import ConfigDict
@@ -30,14 +31,41 @@ class Formats:
 
 
 @dataclass(frozen=True)
+class Buses:
+    """Bits in a cycle between a memory and what lies inside of it: a bus for each operand.
+
+    All work at the same time. Sums have one in each direction. What is None has no limit of its own.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    weight: float | None = None
+    input: float | None = None
+    output: float | None = None
+
+    def __post_init__(self) -> None:
+        for operand in OPERANDS:
+            width = self.of(operand)
+            if not width > 0:
+                raise ValueError(f"the bus of the {operand} needs more than 0 bits in a cycle, got {width}")
+
+    def of(self, operand: Operand) -> float:
+        """Bits of `operand` in a cycle; infinity where there is no limit."""
+        width = {"weight": self.weight, "input": self.input, "output": self.output}[operand]
+        return inf if width is None else width
+
+
+@dataclass(frozen=True)
 class Memory:
     """One level of the memories; below an axis there is one for each unit, and all numbers are of one.
 
     Reads and writes share `bandwidth`, or have `read_ports` and `write_ports`: words of `word` bits in a
     cycle for each of the `banks`. With a `word`, whole elements lie in whole words: floor(word / bits) in
     each. A `double_buffered` memory holds two tiles of each operand: the next one comes while one is in use.
-    With `halo_reuse`, a window that slides on fetches only what is new. `energy_per_byte` is for a read; a
-    write takes the same if `write_energy_per_byte` is not given.
+    In one that `streams` it comes as well, element by element in the place of what is used up, as from a
+    queue. `buses` limit what passes between the memory and what lies inside of it. With `halo_reuse`, a
+    window that slides on fetches only what is new. `energy_per_byte` is for a read; a write takes the same
+    if `write_energy_per_byte` is not given.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -53,9 +81,11 @@ class Memory:
     read_ports: float | None = None
     write_ports: float | None = None
     double_buffered: bool = False
+    streams: bool = False
     halo_reuse: bool = False
     keeps: tuple[Operand, ...] = OPERANDS
     formats: Formats = field(default_factory=Formats)
+    buses: Buses = field(default_factory=Buses)
 
     def __post_init__(self) -> None:
         check_place(self.name, "memory")
@@ -67,6 +97,9 @@ class Memory:
         check_energy(self.name, self.energy_per_byte, self.source)
         if self.write_energy_per_byte is not None:
             check_energy(self.name, self.write_energy_per_byte, self.source)
+
+        if self.double_buffered and self.streams:
+            raise ValueError(f"the memory {self.name} is double buffered or streams, not both; remove one")
 
     def _check_ports(self) -> None:
         ports = (self.read_ports, self.write_ports)
@@ -93,6 +126,11 @@ class Memory:
         if bits > self.word:
             return -(-bits // self.word) * self.word
         return self.word / (self.word // bits)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the next tiles come while those that are here are in use."""
+        return self.double_buffered or self.streams
 
     @property
     def write_energy(self) -> float:

@@ -269,15 +269,6 @@ def test_densities_are_fractions_and_channels_must_meet() -> None:
         Densities.of(np.ones((2, 3), np.bool_), np.ones((2, 4), np.bool_))
 
 
-def test_runs_of_zeros_compress_the_traffic_of_eyeriss_as_published() -> None:
-    golden = json.loads((GOLDEN / "eyeriss_dram_compression.json").read_text())
-    runs = Representation.parse("rle5")
-    for name, input, output, weights, inputs, outputs, ratio in golden["rows"]:
-        compressed = weights + outputs * runs.bits(16, output) / 16
-        compressed += inputs if name == "conv1" else inputs * runs.bits(16, input) / 16
-        assert round((weights + inputs + outputs) / compressed, 1) == ratio
-
-
 def test_edge_runs_a_layer_at_its_peak_and_is_faster_with_fewer_bits() -> None:
     tree = """\
 dram: weight, input, output
