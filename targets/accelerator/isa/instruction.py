@@ -124,13 +124,26 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Apply:
+    """Make the tile of outputs here, the box of `extents`, of the tiles of inputs that lie at `level`.
+
+    This is the vector unit at work, by the operator of a `VectorProgram`: it reads each element of its
+    inputs' tiles once and writes each output once, as fast as the memory's ports let it.
+    """
+
+    level: int
+    extents: Extents
+    waits: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sync:
     """Give the tokens: what the tiles held is not needed any more."""
 
     signals: tuple[Token, ...] = ()
 
 
-Instruction = Spread | Loop | End | Load | Store | Compute | Sync
+Instruction = Spread | Loop | End | Load | Store | Compute | Apply | Sync
 
 
 def extents_of(**sizes: int) -> Extents:

@@ -1,6 +1,6 @@
 """A program does what its mapping says: the right tiles, at the right time, in places of their own."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -15,12 +15,12 @@ from tersor.scheme import Scheme
 from tersor.targets.accelerator.bits import element_bits
 from tersor.targets.accelerator.counts import PARTIAL, STREAMS
 from tersor.targets.accelerator.density import DENSE
-from tersor.targets.accelerator.isa.instruction import Compute, Load, Store, Sync, Token
-from tersor.targets.accelerator.isa.program import Program, digest_of
+from tersor.targets.accelerator.isa.instruction import Compute, Load, Store
+from tersor.targets.accelerator.isa.program import digest_of
 from tersor.targets.accelerator.lowering.lower import lower
 from tests.targets.accelerator.brute_force import BruteForce
 from tests.targets.accelerator.lowering.cases import INT8, lowered_case
-from tests.targets.accelerator.lowering.walk import tiles, walk
+from tests.targets.accelerator.lowering.walk import check_balance, tiles, walk
 
 EDGE = Hardware.load("targets/machines/edge.toml")
 LAYER = Layer("conv", "conv2d", K=8, C=16, P=4, Q=4, R=3, S=3)
@@ -55,38 +55,11 @@ def test_a_program_knows_the_machine_that_it_was_made_for() -> None:
     assert program.digest != digest_of(replace(EDGE, clock=EDGE.clock + 1))
 
 
-def balance(program: Program, hardware: Hardware) -> Counter[Token]:
-    """Walk with counted tokens; `free` ones are taken, `full` ones looked at until the tile is given back."""
-    tokens: Counter[Token] = Counter()
-    for each in program.instructions:
-        if isinstance(each, Load):
-            tokens[Token("free", each.operand, each.target)] = each.places
-    for step in walk(program):
-        match step.instruction:
-            case Load() | Store() | Compute() as waiting:
-                for token in waiting.waits:
-                    assert tokens[token] > 0, f"{waiting} waits for ever"
-                    tokens[token] -= token.state == "free"
-        match step.instruction:
-            case Load() | Store() | Sync() as giving:
-                for token in giving.signals:
-                    tokens[token] += 1
-                    if token.state == "free":
-                        full = replace(token, state="full")
-                        assert tokens[full] > 0, f"{giving} gives back what is not there"
-                        tokens[full] -= 1
-    return tokens
-
-
-@pytest.mark.parametrize("hundred", range(5))
+@pytest.mark.parametrize("hundred", range(3))
 def test_no_token_is_waited_for_in_vain_and_none_is_left_over(hundred: int) -> None:
     for seed in range(100 * hundred, 100 * hundred + 100):
-        case, program = lowered_case(seed)
-        tokens = balance(program, case.hardware)
-        for each in program.instructions:
-            if isinstance(each, Load):
-                assert tokens[Token("free", each.operand, each.target)] == each.places, seed
-                assert tokens[Token("full", each.operand, each.target)] == 0, seed
+        _, program = lowered_case(seed)
+        check_balance(program)
 
 
 @cache

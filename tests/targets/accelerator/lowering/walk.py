@@ -1,13 +1,24 @@
 """A walk over a program, instruction by instruction, with nothing but what its instructions say."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from tersor.hardware import Hardware
 from tersor.layer import DIMS, Layer
-from tersor.targets.accelerator.isa.instruction import End, Extents, Instruction, Loop, Spread
-from tersor.targets.accelerator.isa.program import Program
+from tersor.targets.accelerator.isa.instruction import (
+    End,
+    Extents,
+    Instruction,
+    Load,
+    Loop,
+    Spread,
+    Store,
+    Sync,
+    Token,
+)
+from tersor.targets.accelerator.isa.program import Program, VectorProgram
 
 Element = tuple[int, ...]
 Unit = tuple[int, ...]  # an index for each spread
@@ -21,7 +32,7 @@ class Step:
     at: dict[str, int]
 
 
-def walk(program: Program) -> Iterator[Step]:
+def walk(program: Program | VectorProgram) -> Iterator[Step]:
     """Every instruction but loops, as often and in the order in which a machine obeys them."""
     body = [each for each in program.instructions if not isinstance(each, Spread)]
     yield from _walk(program.layer, body, dict.fromkeys(DIMS, 0))
@@ -53,7 +64,12 @@ def _end_of(body: Sequence[Instruction], index: int) -> int:
 
 
 def tiles(
-    program: Program, hardware: Hardware, operand: str, level: int, extents: Extents, at: dict[str, int]
+    program: Program | VectorProgram,
+    hardware: Hardware,
+    operand: str,
+    level: int,
+    extents: Extents,
+    at: dict[str, int],
 ) -> dict[Unit, set[Element]]:
     """The elements of a tile in each memory at `level`, by the units around it; empty ones left out."""
     levels = {memory.name: number for number, memory in enumerate(hardware.memories)}
@@ -81,3 +97,25 @@ def element_of(layer: Layer, operand: str, coordinates: tuple[int, ...]) -> Elem
         q * layer.stride[1] + s * layer.dilation[1],
     )
     return {"weight": (g, k, c, r, s), "input": (n, g, c, row, column), "output": (n, g, k, p, q)}[operand]
+
+
+def check_balance(program: Program | VectorProgram) -> None:
+    """Walk with counted tokens; `free` ones are taken, `full` ones looked at until the tile is given back.
+
+    None may be waited for in vain, and at the end every place must be free.
+    """
+    loads = [each for each in program.instructions if isinstance(each, Load)]
+    tokens = Counter({Token("free", each.operand, each.target): each.places for each in loads})
+    begun = Counter(tokens)
+    for step in walk(program):
+        instruction = step.instruction
+        for token in () if isinstance(instruction, Sync | Spread | Loop | End) else instruction.waits:
+            assert tokens[token] > 0, f"{instruction} waits for ever"
+            tokens[token] -= token.state == "free"
+        for token in instruction.signals if isinstance(instruction, Load | Store | Sync) else ():
+            tokens[token] += 1
+            if token.state == "free":
+                full = replace(token, state="full")
+                assert tokens[full] > 0, f"{instruction} gives back what is not there"
+                tokens[full] -= 1
+    assert +tokens == begun
