@@ -16,7 +16,7 @@ from tersor.mapped_layer import MappedLayer
 
 LARGEST = 200.0  # square points of the mark of the layer that takes the most cycles
 SMALLEST = 10.0
-NUMBERED = 10  # layers of the most cycles whose numbers stand on their marks
+NUMBERED = 10  # layers of the most cycles that are numbered
 ENERGY_COLUMN = 5.5
 
 
@@ -82,10 +82,13 @@ def _draw_roofline(axes: Any, found: MachineMap, hardware: Hardware, colours: di
         outer = {"s": area, "facecolors": colours[layer.bound_by], "linewidths": 0.8, "alpha": 0.7}
         style = outer if name == outermost else inner
         axes.scatter(intensity, rate, edgecolors=colours[name], **style)
+    numbers: dict[tuple[float, float], int] = {}  # of layers of one shape the first
     for number, layer in enumerate(found.layers, 1):
         if layer in most[:NUMBERED]:
             place = (layer.macs / layer.bytes[outermost], layer.macs / layer.cycles)
-            axes.annotate(str(number), place, ha="center", va="center", fontsize=6)
+            numbers.setdefault(place, number)
+    for place, number in numbers.items():
+        axes.annotate(str(number), place, ha="center", va="center", fontsize=6)
     _label_roofline(axes, found, marks, (left, right, top), colours, outermost)
 
 
