@@ -7,49 +7,23 @@
 """
 
 import argparse
-import json
 from pathlib import Path
 from time import process_time
 
 import numpy as np
+from eyeriss import chip, processing_element
 from rows import Row, print_rows, write_rows
 
 from tersor.hardware import Hardware
 from tersor.layer import Dim, Layer
 from tersor.mapping import Keep
 from tersor.scheme import INT8
-from tersor.targets.accelerator.density import Densities
 from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
 
 ROOT = Path(__file__).parents[1]
-SKIPS = ("weight", "input")
 GOALS = {10_000: 100_000.0}  # evaluations in a second of one core, by how many are evaluated at once
-
-
-def eyeriss_v2(masks: Path | None) -> list[Row]:
-    """Cycles of a PE that skips zeros of both factors, by what is known of the zeros."""
-    golden = json.loads((ROOT / "tests" / "golden" / "eyeriss_v2_pe.json").read_text())["rows"]
-    arrays = np.load(masks) if masks else None
-    errors: dict[str, list[float]] = {"uniform": [], "one scalar": [], "masks": []}
-    rows: list[Row] = []
-    for row in golden:
-        products = row["K"] * row["C"] * row["P"] * row["Q"]
-        known = {"uniform": Densities(row["weight"], row["input"])}
-        if "measured" in row:
-            known["one scalar"] = Densities(**row["measured"])
-        if arrays is not None and f"{row['layer']}_weights" in arrays:
-            known["masks"] = Densities.of(arrays[f"{row['layer']}_weights"], arrays[f"{row['layer']}_inputs"])
-        rows.append(Row("accelerator", "eyeriss_v2", row["layer"], "published", "cycles", row["cycles"]))
-        for name, each in known.items():
-            cycles = products * each.products(SKIPS)
-            errors[name].append(100 * abs(cycles - row["cycles"]) / row["cycles"])
-            rows.append(Row("accelerator", "eyeriss_v2", row["layer"], name, "cycles", round(cycles)))
-    for name, goal in (("uniform", 3.5), ("one scalar", 2.0), ("masks", 1e-9)):
-        value = float(np.mean(errors[name])) if errors[name] else None
-        rows.append(Row("accelerator", "eyeriss_v2", "mean", name, "error %", value, goal, "<="))
-    return rows
 
 
 def speed(mappings: int) -> list[Row]:
@@ -119,7 +93,7 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, help="masks of the PE of Eyeriss v2, .npz")
     parser.add_argument("--json", type=Path, help="write the rows here, too")
     arguments = parser.parse_args()
-    rows = eyeriss_v2(arguments.masks)
+    rows = [*chip(), *processing_element(arguments.masks)]
     for mappings in (100, *GOALS):
         rows += speed(mappings)
     rows += mapped()

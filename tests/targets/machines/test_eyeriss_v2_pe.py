@@ -69,7 +69,7 @@ def test_the_mean_error_of_the_uniform_model_is_sparseloops() -> None:
 
 
 def test_rounded_densities_are_not_the_reason() -> None:
-    """Of the layers whose masks were measured: 4.4 % with rounded densities, 4.1 % with those of the masks."""
+    """Of the layers with measured masks: 4.4 % with rounded densities, 4.1 % with those of the masks."""
     rounded = [bias(row, Densities(row["weight"], row["input"])) for row in MEASURED]
     measured = [row["measured"] for row in MEASURED]
     exact = [
