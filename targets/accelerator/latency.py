@@ -67,11 +67,11 @@ class _Ports:
         return np.maximum(factors, self.carrying("output", sums))
 
 
-def latency(nest: Nest, counts: Counts, moved: Traffic, bits: Array, rate: float) -> Latency:
-    """Give the cycles where a unit makes `rate` products in each, of those that are not skipped."""
+def latency(nest: Nest, counts: Counts, moved: Traffic, bits: Array, stepping: Array) -> Latency:
+    """Give the cycles where the array's steps take those of `stepping`."""
     hardware = nest.hardware
     ports = [_ports(hardware, level) for level in range(len(hardware.memories))]
-    compute = counts.steps / rate + _passes(nest, counts) * _skew(hardware)
+    compute = stepping + _passes(nest, counts) * _skew(hardware)
     time, added = compute, np.zeros((len(ports), compute.size))
     all_busy = np.zeros_like(added)
     for level in reversed(range(len(ports))):

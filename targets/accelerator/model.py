@@ -19,6 +19,7 @@ from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.latency import Latency, latency
 from tersor.targets.accelerator.legality import needed_bytes, why_no_layer, why_not
 from tersor.targets.accelerator.nest import Nest, Sizes
+from tersor.targets.accelerator.stepping import stepping
 from tersor.targets.accelerator.tiles import Array
 from tersor.targets.accelerator.traffic import Traffic, traffic
 
@@ -61,7 +62,10 @@ def evaluate(nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DE
     counts = count(nest, sizes)
     bits = element_bits(layer, scheme, hardware, densities)
     arithmetic = arithmetic_of(scheme, hardware, densities)
-    moved = traffic(counts, bits, densities, arithmetic.looked_at)
+    taken = stepping(
+        nest, sizes, counts.steps, arithmetic.rate, arithmetic.fused, arithmetic.pattern_density
+    )
+    moved = traffic(counts, bits, densities, arithmetic.looked_at, taken.added)
     energy = np.zeros_like(moved.reads)
     for level, memory in enumerate(hardware.memories):
         energy[level] = moved.reads[level] * (memory.energy_per_byte / 8)
@@ -70,7 +74,7 @@ def evaluate(nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DE
     return Evaluation(
         counts,
         moved,
-        latency(nest, counts, moved, bits, arithmetic.rate),
+        latency(nest, counts, moved, bits, taken.cycles),
         energy,
         compute,
         needed_bytes(nest, counts, bits),
@@ -102,6 +106,13 @@ class Arithmetic:
     rate: float
     energy: float
     looked_at: frozenset[str]  # operands whose zeros are gated or skipped
+    fused: float = 1.0  # of the products in a cycle, those along the dimension that the datapath fuses
+    pattern_density: float = 1.0  # of the weight, where its pattern is skipped
+
+    @property
+    def added(self) -> float:
+        """How many times a unit adds to a sum for each product of the dense layer, at least."""
+        return self.pattern_density / self.fused
 
 
 def arithmetic_of(scheme: Scheme, hardware: Hardware, densities: Densities) -> Arithmetic:
@@ -109,17 +120,21 @@ def arithmetic_of(scheme: Scheme, hardware: Hardware, densities: Densities) -> A
     factors = Factors.of(scheme)
     unit, datapath = factors.unit(hardware), hardware.datapath
     assert unit  # why_no_layer has looked
+    fused = 1.0
     if datapath is None or not factors.integer:
         rate, energy = unit.macs_per_cycle / hardware.units, unit.energy_per_mac
     else:
         rate, energy = datapath.macs(factors.weight, factors.input), unit.energy_per_mac
+        fused = datapath.fused(factors.weight, factors.input)
         if datapath.mode in ("bit_serial", "bit_brick"):  # the energy of the parts that are at work
             energy *= datapath.macs(unit.bits, unit.bits) / rate
     if scheme.sparsity in unit.skips:
         assert scheme.sparsity
-        return Arithmetic(rate / scheme.sparsity.density, energy * scheme.sparsity.density, frozenset())
+        density = scheme.sparsity.density
+        return Arithmetic(rate / density, energy * density, frozenset(), fused, density)
     if datapath is None:
         return Arithmetic(rate, energy, frozenset())
     done = densities.products(datapath.skips)
     looked_at = frozenset((*datapath.skips, *datapath.gates))
-    return Arithmetic(rate / done if done else np.inf, energy * densities.products(looked_at), looked_at)
+    left = energy * densities.products(looked_at)
+    return Arithmetic(rate / done if done else np.inf, left, looked_at, fused)

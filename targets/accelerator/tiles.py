@@ -106,6 +106,14 @@ class Tiles:
                 extent = extent * np.where(merge, self.sizes[place], 1.0)
         return Visits(full, extent, last)
 
+    def within(self, dim: str, position: int, extent: Array | float, flags: Flags) -> Array | float:
+        """Count the visits that the loops inside of a tile of `extent` iterations make; `flags` as above."""
+        full: Array | float = 0.0
+        for place in self.nest.loops_of.get(dim, ()):
+            if place >= position:
+                full, extent = _split(full, extent, self.sizes[place], self._inner[place], flags[place])
+        return full + 1
+
     def merging(self, dims: str, position: int, may: Callable[[int], bool]) -> list[Flag]:
         """Say of each loop outside of a tile whether it is a part of what neighbours take together.
 

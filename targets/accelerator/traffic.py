@@ -27,20 +27,28 @@ class Traffic:
     busiest_writes: Array
 
 
-def traffic(counts: Counts, bits: Array, densities: Densities, looked_at: Collection[str]) -> Traffic:
-    """Give the traffic of `counts` where zeros of the operands `looked_at` are gated or skipped."""
-    left_out = np.zeros(bits.shape[1])
+def traffic(
+    counts: Counts,
+    bits: Array,
+    densities: Densities,
+    looked_at: Collection[str],
+    added: Array | float = 1.0,
+) -> Traffic:
+    """Give the traffic of `counts` where zeros of the operands `looked_at` are gated or skipped.
+
+    Units add `added` times [mappings] for each of their steps.
+    """
+    left_out = np.zeros((bits.shape[1], counts.steps.size))
     left_out[WEIGHT] = 1 - densities.products(set(looked_at) - {"weight"})
     left_out[INPUT] = 1 - densities.products(set(looked_at) - {"input"})
-    left_out[OUTPUT] = left_out[PARTIAL] = 1 - densities.products(looked_at)
+    left_out[PARTIAL] = 1 - densities.products(looked_at) * added
 
     def moved(accesses: Array, by_units: Array) -> Array:
         if left_out.any():
-            accesses = accesses - by_units * left_out[:, None]
+            accesses = accesses - by_units * left_out
         return accesses * bits[:, :, None]
 
     # What is complete is written all the same; only its last addition may be one of nothing.
-    left_out[OUTPUT] = 0.0
     return Traffic(
         moved(counts.reads, counts.unit_reads),
         moved(counts.writes, counts.unit_writes),

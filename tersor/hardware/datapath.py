@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from tersor.layer import Operand
+from tersor.layer import Dim, Operand
 
 Factor = Literal["weight", "input"]
 
@@ -22,6 +22,9 @@ class Datapath:
     bit_brick     bricks of `brick` x `brick` bits are put together as the factors need it, each factor
                   rounded up to a power of two of bricks (Bit Fusion, ISCA 2018); of more bits, fewer
 
+    Where a unit makes several products in place of one, these are neighbours along the dimension `fuses`, if it
+    is given: of what is left of a tile in the innermost memory, and with zeros in place of what is not there.
+
     A product with a zero of an operand in `gates` takes its cycle and no energy; of one in `skips` neither. A
     `skew` along axes delays the first result of a pass by the size of each less one, and what stays in place
     during a pass (`stationary`) is shifted in along the axes `loads`, which takes their size each.
@@ -34,6 +37,7 @@ class Datapath:
     macs_per_unit: float = 1.0
     serial: Factor = "input"
     brick: int = 2
+    fuses: Dim | None = None
     accumulator: int = 32  # bits of a partial sum
     gates: tuple[Factor, ...] = ()
     skips: tuple[Factor, ...] = ()
@@ -47,6 +51,8 @@ class Datapath:
             raise ValueError(f"word, accumulator and brick need at least 1 bit each, got {sizes}")
         if self.mode == "bit_brick" and self.word % self.brick:
             raise ValueError(f"a word of {self.word} bits is not made of bricks of {self.brick} bits")
+        if self.fuses and self.mode == "fixed":
+            raise ValueError(f"a fixed datapath has no products to fuse along {self.fuses}; remove fuses")
         if not self.macs_per_unit > 0:
             raise ValueError(f"a unit makes more than 0 products in a cycle, got {self.macs_per_unit}")
         if both := set(self.gates) & set(self.skips):
@@ -72,6 +78,12 @@ class Datapath:
             case "bit_brick":
                 whole = self._bricks(self.word) ** 2
                 return self.macs_per_unit * whole / (self._bricks(weight_bits) * self._bricks(input_bits))
+
+    def fused(self, weight_bits: int, input_bits: int) -> float:
+        """How many products a unit makes in place of one along `fuses`; 1 if it does not matter which."""
+        if self.fuses is None:
+            return 1.0
+        return max(1.0, self.macs(weight_bits, input_bits) / self.macs_per_unit)
 
     def why_not(self, weight_bits: int, input_bits: int) -> str | None:
         """Say why a unit cannot multiply factors of these bits, or None if it can."""

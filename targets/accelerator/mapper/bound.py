@@ -51,6 +51,8 @@ def bound(layer: Layer, scheme: Scheme, hardware: Hardware, densities: Densities
     }
     for operand, (stream, count, energy_per_byte) in streams.items():
         by_units = _by_units(operand, layer, hardware, bits[:, stream].tolist(), bits[:, PARTIAL].tolist())
+        if operand == "output":
+            by_units = [each * arithmetic.added for each in by_units]
         least = min(bits[0, stream], bits[0, PARTIAL]) if operand == "output" else bits[0, stream]
         outside = count * least * energy_per_byte / 8
         passing = by_units[0] if by_units[0] > outside else outside  # units may read the outermost itself

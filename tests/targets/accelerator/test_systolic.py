@@ -17,9 +17,9 @@ from tersor.targets.accelerator.nest import Nest
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "scale_sim.json").read_text())
-MACHINES: dict[Operand, Hardware] = {
-    operand: Hardware.load(ROOT / "targets" / "machines" / f"systolic_{flow}.toml")
-    for operand, flow in (("output", "os"), ("weight", "ws"), ("input", "is"))
+FILES: dict[Operand, str] = {"output": "systolic_os", "weight": "systolic_ws", "input": "systolic_is"}
+MACHINES = {
+    operand: Hardware.load(ROOT / "targets" / "machines" / f"{name}.toml") for operand, name in FILES.items()
 }
 
 # Of each stationary operand: the dimensions on rows and columns, and the one that streams by.
