@@ -252,3 +252,11 @@ def test_units_mean_what_they_say() -> None:
     assert parse_bandwidth("25.6 GB/s") == 25.6e9
     assert parse_frequency("1 GHz") == 1e9
     assert parse_energy("0.2 nJ") == pytest.approx(200)
+
+
+def test_what_makes_one_product_at_a_time_has_nothing_to_fuse() -> None:
+    assert Datapath("bit_brick", fuses="C").fused(4, 4) == 4
+    assert Datapath("bit_brick", fuses="C").fused(16, 8) == 1
+    assert Datapath("bit_brick").fused(4, 4) == 1
+    with pytest.raises(ValueError, match="a fixed datapath has no products to fuse along C; remove fuses"):
+        Datapath(fuses="C")

@@ -62,9 +62,7 @@ def evaluate(nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DE
     counts = count(nest, sizes)
     bits = element_bits(layer, scheme, hardware, densities)
     arithmetic = arithmetic_of(scheme, hardware, densities)
-    taken = stepping(
-        nest, sizes, counts.steps, arithmetic.rate, arithmetic.fused, arithmetic.pattern_density
-    )
+    taken = stepping(nest, sizes, counts.steps, arithmetic.rate, arithmetic.fused, arithmetic.pattern_density)
     moved = traffic(counts, bits, densities, arithmetic.looked_at, taken.added)
     energy = np.zeros_like(moved.reads)
     for level, memory in enumerate(hardware.memories):

@@ -23,8 +23,8 @@ class Stepping:
 def stepping(nest: Nest, sizes: Sizes, steps: Array, rate: float, fused: float, density: float) -> Stepping:
     """How `steps` go by if a unit makes `rate` of them in a cycle, `fused` along one dimension.
 
-    Along that dimension, the steps of each tile of the innermost memory are rounded up to whole cycles. Of all
-    products, a pattern of the weight leaves `density`.
+    Along that dimension, the steps of each tile of the innermost memory are rounded up to whole cycles. Of
+    all products, a pattern of the weight leaves `density`.
     """
     datapath = nest.hardware.datapath
     if datapath is None or datapath.fuses is None or fused == 1:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT, Counts
+from tersor.targets.accelerator.counts import INPUT, PARTIAL, WEIGHT, Counts
 from tersor.targets.accelerator.density import Densities
 from tersor.targets.accelerator.tiles import Array
 

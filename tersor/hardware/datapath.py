@@ -22,8 +22,8 @@ class Datapath:
     bit_brick     bricks of `brick` x `brick` bits are put together as the factors need it, each factor
                   rounded up to a power of two of bricks (Bit Fusion, ISCA 2018); of more bits, fewer
 
-    Where a unit makes several products in place of one, these are neighbours along the dimension `fuses`, if it
-    is given: of what is left of a tile in the innermost memory, and with zeros in place of what is not there.
+    Where a unit makes several products in place of one, these are neighbours along the dimension `fuses`, if
+    it is given, and have one sum: as many as there are in a tile of the innermost memory, else zeros.
 
     A product with a zero of an operand in `gates` takes its cycle and no energy; of one in `skips` neither. A
     `skew` along axes delays the first result of a pass by the size of each less one, and what stays in place
