@@ -13,6 +13,7 @@ from time import process_time
 import numpy as np
 from eyeriss import chip, processing_element
 from rows import Row, print_rows, write_rows
+from tensor_core import tensor_core
 
 from tersor.hardware import Hardware
 from tersor.layer import Dim, Layer
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, help="masks of the PE of Eyeriss v2, .npz")
     parser.add_argument("--json", type=Path, help="write the rows here, too")
     arguments = parser.parse_args()
-    rows = [*chip(), *processing_element(arguments.masks)]
+    rows = [*chip(), *processing_element(arguments.masks), *tensor_core()]
     for mappings in (100, *GOALS):
         rows += speed(mappings)
     rows += mapped()
