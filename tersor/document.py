@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,8 +47,7 @@ def parse_json(text: str, noun: type[Noun], origin: str) -> Noun:
 
 def to_json(value: object, noun: type) -> str:
     """`value` as JSON text: sorted keys, two spaces, a newline at the end."""
-    adapter: TypeAdapter[object] = TypeAdapter(noun)
-    plain = adapter.dump_python(value, mode="json")
+    plain = _adapter(noun).dump_python(value, mode="json")
     return json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -68,6 +68,12 @@ def write_json(path: str | Path, value: object, noun: type) -> None:
             raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+@cache
+def _adapter(noun: type[Noun]) -> TypeAdapter[Noun]:
+    """Pydantic's reader and writer of a noun, which takes milliseconds to make."""
+    return TypeAdapter(noun)
 
 
 def _read_text(path: str | Path) -> str:
@@ -94,7 +100,7 @@ def _refuse_constant(name: str) -> object:
 
 def _validate(text: str, noun: type[Noun], origin: str) -> Noun:
     try:
-        return TypeAdapter(noun).validate_json(text, strict=True)
+        return _adapter(noun).validate_json(text, strict=True)
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
         more = f" (and {len(others)} more)" if others else ""

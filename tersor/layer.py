@@ -13,7 +13,9 @@ table of C rows: the weight of a matmul whose input would be one-hot, without it
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
 
 from tersor.factor import Factor, input_size, why_no_chain
 
@@ -37,6 +39,8 @@ class Layer:
     the products of attention; `weight_*` then speak of the right operand. The rows of a `recurrent` matmul
     come one after the other: each needs the result of the one before.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
     operator: Literal["conv2d", "matmul", "gather"]

@@ -1,14 +1,16 @@
 """Program: the instructions of one mapped layer or vector operator, and what they are instructions for."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 
 from tersor.document import to_json
+from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.scheme import Scheme
 from tersor.targets.accelerator.isa.epilogue import Epilogue, Sums
-from tersor.targets.accelerator.isa.instruction import Instruction
+from tersor.targets.accelerator.isa.instruction import Apply, Compute, End, Instruction, Loop, Spread
 from tersor.targets.accelerator.isa.vector import VectorOperator
 
 
@@ -22,6 +24,9 @@ class Program:
     scheme: Scheme
     instructions: tuple[Instruction, ...]
     epilogue: Epilogue = field(default_factory=Sums)
+
+    def __post_init__(self) -> None:
+        _check_instructions(self.instructions, (Apply,))
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,36 @@ class VectorProgram:
     operator: VectorOperator
     instructions: tuple[Instruction, ...]
 
+    def __post_init__(self) -> None:
+        _check_instructions(self.instructions, (Spread, Compute))
 
+
+AnyProgram = Program | VectorProgram
+
+
+@cache
 def digest_of(hardware: Hardware) -> str:
     """SHA-256 of the whole description of a machine, in hexadecimal: equal for equal machines."""
     return sha256(to_json(hardware, Hardware).encode()).hexdigest()
+
+
+def check_machine(program: AnyProgram, hardware: Hardware, origin: str) -> None:
+    """Raise UserError if `program`, which `origin` names, was made for another machine than `hardware`."""
+    if program.digest != digest_of(hardware):
+        found = hardware.name if hardware.name != program.machine else f"another {hardware.name}"
+        raise UserError(
+            f"{origin} was made for the machine {program.machine}, this is {found}: compile the model for it "
+            "or give the machine's file of then"
+        )
+
+
+def _check_instructions(instructions: tuple[Instruction, ...], foreign: tuple[type, ...]) -> None:
+    depth = 0
+    for place, each in enumerate(instructions):
+        depth += isinstance(each, Loop) - isinstance(each, End)
+        if depth < 0:
+            raise ValueError(f"the end at {place} closes no loop")
+        if isinstance(each, foreign):
+            raise ValueError(f"{type(each).__name__} at {place} is nothing for this kind of program")
+    if depth:
+        raise ValueError(f"{depth} loops of the program have no end")

@@ -5,18 +5,21 @@ Each is what the function of `tersor.arithmetic` that it names computes, to the 
 """
 
 from dataclasses import dataclass
-from math import isfinite
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from tersor.layer import Layer
-from tersor.targets.accelerator.isa.epilogue import Bounds
+from tersor.targets.accelerator.isa.epilogue import UINT8, Bounds, check_codes, check_multipliers
 
 Shape = tuple[int, int, int, int]
-UINT8: Bounds = (0, 255)
 
 
 @dataclass(frozen=True)
 class Add:
     """The sum of two tensors of one shape, each brought to the output's scale first (`arithmetic.add`)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     a_multiplier: float
     a_zero_point: int
@@ -26,13 +29,15 @@ class Add:
     bounds: Bounds = UINT8
 
     def __post_init__(self) -> None:
-        _check_multipliers(self.a_multiplier, self.b_multiplier)
-        _check_codes(self.a_zero_point, self.b_zero_point, self.zero_point, *self.bounds)
+        check_multipliers(self.a_multiplier, self.b_multiplier)
+        check_codes(self.a_zero_point, self.b_zero_point, self.zero_point, *self.bounds)
 
 
 @dataclass(frozen=True)
 class MaxPool:
     """The largest code of each window (`arithmetic.max_pool`); padding is top, left, bottom, right."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -48,6 +53,8 @@ class MaxPool:
 class AveragePool:
     """The mean of each window, in another scale (`arithmetic.average_pool`)."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     multiplier: float
     in_zero_point: int
     zero_point: int
@@ -55,8 +62,8 @@ class AveragePool:
     stride: tuple[int, int]
 
     def __post_init__(self) -> None:
-        _check_multipliers(self.multiplier)
-        _check_codes(self.in_zero_point, self.zero_point)
+        check_multipliers(self.multiplier)
+        check_codes(self.in_zero_point, self.zero_point)
         _check_window(self.kernel, self.stride)
 
 
@@ -64,14 +71,16 @@ class AveragePool:
 class Recode:
     """Codes of another scale and zero point (`arithmetic.rescale`)."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     multiplier: float
     in_zero_point: int
     zero_point: int
     bounds: Bounds = UINT8
 
     def __post_init__(self) -> None:
-        _check_multipliers(self.multiplier)
-        _check_codes(self.in_zero_point, self.zero_point, *self.bounds)
+        check_multipliers(self.multiplier)
+        check_codes(self.in_zero_point, self.zero_point, *self.bounds)
 
 
 VectorOperator = Add | MaxPool | AveragePool | Recode
@@ -104,16 +113,6 @@ def loop_nest(name: str, operator: VectorOperator, shape: Shape) -> Layer:
         padding=padding,
         weight_bearing=False,
     )
-
-
-def _check_multipliers(*multipliers: float) -> None:
-    if not all(map(isfinite, multipliers)):
-        raise ValueError(f"a multiplier is a finite number, got {multipliers}")
-
-
-def _check_codes(*codes: int) -> None:
-    if not all(0 <= code <= 255 for code in codes):
-        raise ValueError(f"zero points and bounds are codes from 0 to 255, got {codes}")
 
 
 def _check_window(kernel: tuple[int, int], stride: tuple[int, int]) -> None:

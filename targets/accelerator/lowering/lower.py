@@ -1,11 +1,13 @@
 """Lower: the program of a mapped layer, loop by loop and tile by tile.
 
     dram: weight, input, output             loop K 4 step 16
-      for K in 4                              load weight dram -> buffer at 0 x2, K 16
-        buffer: weight, output          ->    begin output dram -> buffer at 32 x2, K 16
-          for K in 16 on columns              compute
-                                              sync free weight@buffer
-                                              store output buffer -> dram at 32 x2, K 16
+      for K in 4                              load weight dram -> sram at 0 x1 pitch 16, K 16, ...
+        sram: weight, output          ->      begin output dram -> sram at 16 x1 pitch 64, K 16, ...
+          for K in 16                         loop K 16 step 1
+                                                compute, wait full weight@sram full output@sram
+                                              end
+                                              sync, give free weight@sram
+                                              store output sram -> dram at 16 x1 pitch 64, K 16, ...
                                             end
 
 A tile is fetched just inside the innermost loop in time that walks over its operand, and given back at the
@@ -24,6 +26,7 @@ from tersor.mapping import Mapping
 from tersor.scheme import Scheme
 from tersor.targets.accelerator.isa.epilogue import Epilogue, Sums
 from tersor.targets.accelerator.isa.instruction import (
+    MOST_TOKENS,
     Compute,
     End,
     Extents,
@@ -137,8 +140,9 @@ class _Lowering:
         Factors come first: their next tiles may then come while sums leave.
         """
         here = sorted((t for t in self.tiles if t.place == place), key=lambda tile: -tile.level)
-        if free := tuple(tile.free for tile in here if tile.operand != "output"):
-            yield Sync(free)
+        free = [tile.free for tile in here if tile.operand != "output"]
+        for first in range(0, len(free), MOST_TOKENS):
+            yield Sync(tuple(free[first : first + MOST_TOKENS]))
         for tile in here:
             if tile.operand == "output":
                 yield Store(

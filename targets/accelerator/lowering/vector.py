@@ -1,11 +1,11 @@
 """Lower a vector operator: its tensors stream through a memory on the chip, some rows or channels at a time.
 
 loop G 4 step 16
-  load input dram -> buffer ..., G 16 P 56 Q 56 R 3 S 3
-  begin output dram -> buffer ..., G 16 P 56 Q 56
-  apply at buffer, G 16 P 56 Q 56
-  sync give free input@buffer
-  store output buffer -> dram ..., G 16 P 56 Q 56
+  load input dram -> sram at ..., G 16 P 56 Q 56 R 3 S 3, wait free input@sram, give full input@sram
+  begin output dram -> sram at ..., G 16 P 56 Q 56, wait free output@sram, give full output@sram
+  apply at sram, G 16 P 56 Q 56, wait full input@sram full output@sram
+  sync, give free input@sram
+  store output sram -> dram at ..., G 16 P 56 Q 56, give free output@sram
 end
 """
 
