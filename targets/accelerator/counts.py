@@ -28,15 +28,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tersor.hardware.axis import Axis
 from tersor.hardware.memory import OPERANDS
-from tersor.layer import DIMS, INDEXED_BY, Operand
+from tersor.layer import INDEXED_BY, Operand
 from tersor.targets.accelerator.nest import REDUCTION, Nest, Sizes
 from tersor.targets.accelerator.tiles import Array, Flag, Tiles
 from tersor.targets.accelerator.windows import Window
 
 STREAMS = ("weight", "input", "output", "partial")
 WEIGHT, INPUT, OUTPUT, PARTIAL = range(4)
-Spread = Callable[[int], bool]  # of a loop on an axis: whether each of its units counts, or the first for all
+# Of a loop on an axis: whether each of its units counts, or the first for all.
+Spread = Callable[[int, Axis], bool]
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,11 @@ def count(nest: Nest, sizes: Sizes) -> Counts:
     return _Counter(nest, sizes).count()
 
 
-def _everyone(place: int) -> bool:
+def _everyone(place: int, axis: Axis) -> bool:
     return True
 
 
-def _first(place: int) -> bool:
+def _first(place: int, axis: Axis) -> bool:
     return False
 
 
@@ -82,6 +84,8 @@ class _Counter:
         self.sizes = sizes
         self.tiles = Tiles(nest, sizes)
         self._fetched: dict[tuple[Operand, int | None], list[Flag]] = {}
+        self._volumes: dict[tuple[object, ...], tuple[Array, list[Flag]]] = {}  # flags are kept for their ids
+        self._completed: dict[tuple[int, bool], Array | float] = {}
         layer = nest.layer
         self.windows = {
             "PR": Window(layer.stride[0], layer.dilation[0]),
@@ -120,7 +124,7 @@ class _Counter:
     def _visits_of_all(self, in_time: list[Flag], position: int) -> Array:
         flags = self._flags(in_time, _first)
         total: Array | float = 1.0
-        for dim in DIMS:
+        for dim in self.nest.dims:
             total = total * self.tiles.visits(dim, position, flags).count
         return self._spread_out(total)
 
@@ -194,15 +198,22 @@ class _Counter:
 
     def _complete(self, level: int, all_of: bool) -> Array | float:
         """Outputs that are complete at `level`: all of them, or none if its units sum up different parts."""
+        if (level, all_of) not in self._completed:
+            self._completed[level, all_of] = self._find_complete(level, all_of)
+        return self._completed[level, all_of]
+
+    def _find_complete(self, level: int, all_of: bool) -> Array | float:
         before = sum(depth < 2 * level for depth in self.nest.depths)
         on_axes: list[Flag] = [axis is not None for axis in self.nest.axes]
         parts: Array | float = 1.0
-        for dim in REDUCTION:
-            parts = parts * self.tiles.visits(dim, before, on_axes).count
+        for dim in self.nest.dims:
+            if dim in REDUCTION:
+                parts = parts * self.tiles.visits(dim, before, on_axes).count
         flags: list[Flag] = [axis is None or all_of for axis in self.nest.axes]
         total: Array | float = 1.0
-        for dim in INDEXED_BY["output"]:
-            total = total * self.tiles.visits(dim, before, flags).iterations
+        for dim in self.nest.dims:
+            if dim in INDEXED_BY["output"]:
+                total = total * self.tiles.visits(dim, before, flags).iterations
         return np.where(parts == 1, total, 0.0)
 
     def _in_time(self, operand: Operand, level: int | None) -> list[Flag]:
@@ -229,17 +240,19 @@ class _Counter:
         return flags
 
     def _flags(self, in_time: list[Flag], spread: Spread) -> list[Flag]:
-        axes = self.nest.axes
-        return [flag if axes[place] is None else spread(place) for place, flag in enumerate(in_time)]
+        flags = in_time.copy()
+        for place, axis in self.nest.spread:
+            if place >= len(flags):
+                break
+            flags[place] = spread(place, axis)
+        return flags
 
     def _served(self, operand: Operand, parent: int, all_of: bool) -> Spread:
         """Which units take a read of `parent` of their own."""
 
-        def spread(place: int) -> bool:
+        def spread(place: int, axis: Axis) -> bool:
             if self.nest.depths[place] < 2 * parent:
                 return all_of
-            axis = self.nest.axes[place]
-            assert axis
             return self.nest.indexes(place, operand) or operand not in axis.multicast
 
         return spread
@@ -247,18 +260,16 @@ class _Counter:
     def _added(self, parent: int, all_of: bool) -> Spread:
         """Which units' sums arrive at `parent` each for itself."""
 
-        def spread(place: int) -> bool:
+        def spread(place: int, axis: Axis) -> bool:
             if self.nest.depths[place] < 2 * parent:
                 return all_of
-            axis = self.nest.axes[place]
-            assert axis
             return self.nest.loops[place][0] not in REDUCTION or not axis.reduces
 
         return spread
 
     def _grouped(self, parent: int) -> Spread:
         """One for all units below `parent` that sum up the same outputs."""
-        return lambda place: (
+        return lambda place, axis: (
             self.nest.depths[place] < 2 * parent or self.nest.loops[place][0] not in REDUCTION
         )
 
@@ -269,10 +280,18 @@ class _Counter:
 
         With `shared_below`, units below that memory take what they share in halos together if their axis can.
         """
+        key = (operand, level, shared_below, *map(id, flags))
+        if key not in self._volumes:
+            self._volumes[key] = self._find_volume(operand, level, flags, shared_below), flags
+        return self._volumes[key][0]
+
+    def _find_volume(
+        self, operand: Operand, level: int | None, flags: list[Flag], shared_below: int | None
+    ) -> Array:
         position = self.nest.position(operand, level)
-        window = set("PQRS") if operand == "input" else set()
+        window = "PQRS" if operand == "input" else ""
         total: Array | float = 1.0
-        for dim in DIMS:
+        for dim in self.nest.dims:
             if dim not in window:
                 visits = self.tiles.visits(dim, position, flags)
                 total = total * (visits.iterations if dim in INDEXED_BY[operand] else visits.count)
@@ -329,19 +348,20 @@ class _Counter:
         return merged
 
     def _spread_out(self, value: Array | float) -> Array:
-        return np.broadcast_to(np.asarray(value, np.float64), self.sizes.shape[1:])
+        return value if isinstance(value, np.ndarray) else np.full(self.sizes.shape[1], value)
 
 
 def largest_tile(nest: Nest, tiles: Tiles, operand: Operand, level: int) -> Array:
     """Elements of the largest tile of `operand` at `level`."""
     position = nest.position(operand, level)
-    extent = {dim: tiles.largest(dim, position) for dim in DIMS}
     window = set("PQRS") if operand == "input" else set()
     total: Array | float = 1.0
-    for dim in sorted(INDEXED_BY[operand] - window):
-        total = total * extent[dim]
+    for dim in nest.dims:
+        if dim in INDEXED_BY[operand] and dim not in window:
+            total = total * tiles.largest(dim, position)
     if operand == "input":
-        layer = nest.layer
-        total = total * Window(layer.stride[0], layer.dilation[0]).rows(extent["P"], extent["R"])
-        total = total * Window(layer.stride[1], layer.dilation[1]).rows(extent["Q"], extent["S"])
-    return np.broadcast_to(np.asarray(total, np.float64), tiles.sizes.shape[1:])
+        for axis, (output, tap) in enumerate(("PR", "QS")):
+            if output in nest.dims or tap in nest.dims:
+                window_of = Window(nest.layer.stride[axis], nest.layer.dilation[axis])
+                total = total * window_of.rows(tiles.largest(output, position), tiles.largest(tap, position))
+    return total if isinstance(total, np.ndarray) else np.full(tiles.sizes.shape[1], total)

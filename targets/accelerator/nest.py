@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.hardware import Axis, Hardware
-from tersor.layer import INDEXED_BY, Dim, Layer, Operand
+from tersor.layer import DIMS, INDEXED_BY, Dim, Layer, Operand
 from tersor.loop_tree import depth_of, why_misplaced
 from tersor.mapping import Keep, Loop, Mapping
 
@@ -79,6 +79,28 @@ class Nest:
             found.setdefault(dim, []).append(place)
         return {dim: tuple(places) for dim, places in found.items()}
 
+    @cached_property
+    def dims(self) -> tuple[Dim, ...]:
+        """The dimensions of more than one iteration."""
+        return tuple(dim for dim in DIMS if self.layer.size(dim) > 1)
+
+    @cached_property
+    def spread(self) -> tuple[tuple[int, Axis], ...]:
+        """The loops on axes: their places in `loops`, and the axes."""
+        return tuple((place, axis) for place, axis in enumerate(self.axes) if axis is not None)
+
+    def outside(self, dim: str, position: int) -> tuple[int, ...]:
+        """The loops over `dim` outside of a tile with `position` loops around it."""
+        found = self._outside.get((dim, position))
+        if found is None:
+            found = tuple(place for place in self.loops_of.get(dim, ()) if place < position)
+            self._outside[dim, position] = found
+        return found
+
+    @cached_property
+    def _outside(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        return {}
+
     def levels(self, operand: Operand) -> list[int]:
         """The memories that keep a tile of `operand`, as levels from the outermost."""
         return self._levels[operand]
@@ -93,11 +115,16 @@ class Nest:
 
     def position(self, operand: Operand, level: int | None) -> int:
         """How many loops are outside of the tile at `level`; of all loops for a unit (None)."""
-        if level is None:
-            return len(self.loops)
-        name = self.hardware.memories[level].name
-        inside = next(each.inside for each in self.keep if each.operand == operand and each.at == name)
-        return sum(depth < 2 * level for depth in self.depths) + inside
+        return len(self.loops) if level is None else self._positions[operand, level]
+
+    @cached_property
+    def _positions(self) -> dict[tuple[Operand, int], int]:
+        found: dict[tuple[Operand, int], int] = {}
+        levels = {memory.name: level for level, memory in enumerate(self.hardware.memories)}
+        for each in self.keep:
+            level = levels[each.at]
+            found[each.operand, level] = sum(depth < 2 * level for depth in self.depths) + each.inside
+        return found
 
     def indexes(self, place: int, operand: Operand) -> bool:
         """Whether the loop at `place` walks over `operand`."""

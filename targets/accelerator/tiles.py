@@ -6,7 +6,6 @@ which is there whenever any is.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,25 +15,21 @@ from tersor.targets.accelerator.nest import Nest, Sizes
 Array = NDArray[np.float64]
 Flag = bool | NDArray[np.bool_]
 Flags = Sequence[Flag]  # for each loop outside of a tile
+Split = tuple[Array | float, Array | float]  # full tiles, and the iterations of the last one
 
 
-@dataclass(frozen=True)
 class Visits:
-    """`full` visits to tiles of `extent`, and one to a tile of `last` iterations, which may be as large."""
+    """`full` visits to tiles of `extent`, and one to a tile of `last` iterations, which may be as large.
 
-    full: Array | float
-    extent: Array | float
-    last: Array | float
+    `count` are all visits, `iterations` the extents of all visited tiles, added up.
+    """
 
-    @property
-    def count(self) -> Array | float:
-        """All visits."""
-        return self.full + 1
+    __slots__ = ("count", "extent", "full", "iterations", "last")
 
-    @property
-    def iterations(self) -> Array | float:
-        """The extents of all visited tiles, added up."""
-        return self.full * self.extent + self.last
+    def __init__(self, full: Array | float, extent: Array | float, last: Array | float) -> None:
+        self.full, self.extent, self.last = full, extent, last
+        self.count = full + 1
+        self.iterations = full * extent + last
 
 
 class Tiles:
@@ -44,16 +39,13 @@ class Tiles:
         self.nest = nest
         self.sizes = sizes
         self._inner: dict[int, Array | float] = {}
-        self._walked: dict[tuple[object, ...], tuple[Visits, list[Flag]]] = {}  # flags are kept for their ids
+        self._walked: dict[tuple[object, ...], tuple[Split, Flag]] = {}  # flags are kept for their ids
+        self._visited: dict[tuple[object, ...], Visits] = {}
         for places in nest.loops_of.values():
             inner: Array | float = 1.0
             for place in reversed(places):
                 self._inner[place] = inner
                 inner = inner * sizes[place]
-
-    def outside(self, dim: str, position: int) -> list[int]:
-        """The loops over `dim` outside of a tile with `position` loops around it."""
-        return [place for place in self.nest.loops_of.get(dim, ()) if place < position]
 
     def inside(self, place: int) -> Array | float:
         """Iterations that one iteration of the loop at `place` covers."""
@@ -62,7 +54,7 @@ class Tiles:
     def extent(self, dim: str, position: int) -> Array | float:
         """Iterations over `dim` that a full tile covers."""
         places = self.nest.loops_of.get(dim, ())
-        before = self.outside(dim, position)
+        before = self.nest.outside(dim, position)
         if before:
             return self._inner[before[-1]]
         return self._inner[places[0]] * self.sizes[places[0]] if places else 1.0
@@ -76,25 +68,36 @@ class Tiles:
 
         Loops that are `merged` are taken for a part of the tile; none may lie outside of one that is not.
         """
-        if self.nest.layer.size(dim) == 1:
-            return Visits(0.0, 1.0, 1.0)
-        before = self.outside(dim, position)
-        asked = [flags[place] for place in before]
+        if dim not in self.nest.dims:
+            return _ONCE
         if merged is not None:
-            asked += [merged[place] for place in before]
-        key = (dim, len(before), *map(id, asked))
-        if key not in self._walked:
-            self._walked[key] = self._visits(dim, position, flags, merged), asked
-        return self._walked[key][0]
+            return self._merged_visits(dim, position, flags, merged)
+        before = self.nest.outside(dim, position)
+        key = (dim, *[id(flags[place]) for place in before])
+        found = self._visited.get(key)
+        if found is None:
+            full, last = self._walk(dim, before, flags)
+            found = self._visited[key] = Visits(full, self.extent(dim, position), last)
+        return found
 
-    def _visits(self, dim: str, position: int, flags: Flags, merged: Flags | None) -> Visits:
-        size = self.nest.layer.size(dim)
-        before = self.outside(dim, position)
+    def _walk(self, dim: str, before: Sequence[int], flags: Flags) -> Split:
+        """Full tiles and the iterations of the last one; what shorter walks have found is taken from them."""
+        split: Split = 0.0, float(self.nest.layer.size(dim))
+        key: tuple[object, ...] = (dim,)
+        for place in before:
+            flag = flags[place]
+            key = (*key, id(flag))
+            if key not in self._walked:
+                self._walked[key] = _split(*split, self.sizes[place], self._inner[place], flag), flag
+            split = self._walked[key][0]
+        return split
+
+    def _merged_visits(self, dim: str, position: int, flags: Flags, merged: Flags) -> Visits:
         extent = self.extent(dim, position)
         full: Array | float = 0.0
-        last: Array | float = float(size)
-        for place in before:
-            merge = merged[place] if merged is not None else False
+        last: Array | float = float(self.nest.layer.size(dim))
+        for place in self.nest.outside(dim, position):
+            merge = merged[place]
             if merge is True:
                 extent = extent * self.sizes[place]
                 continue
@@ -123,7 +126,7 @@ class Tiles:
         merged: list[Flag] = [False] * position
         for dim in dims:
             open_: Flag = True
-            for place in reversed(self.outside(dim, position)):
+            for place in reversed(self.nest.outside(dim, position)):
                 if open_ is not False and not may(place):
                     single = np.logical_and(open_, self.sizes[place] == 1)
                     open_ = single if single.any() else False
@@ -131,15 +134,15 @@ class Tiles:
         return merged
 
 
-def _split(
-    full: Array | float, last: Array | float, size: Array, tile: Array | float, flag: Flag
-) -> tuple[Array | float, Array | float]:
+_ONCE = Visits(0.0, 1.0, 1.0)
+
+
+def _split(full: Array | float, last: Array | float, size: Array, tile: Array | float, flag: Flag) -> Split:
     """Divide tiles by a loop of `size` iterations of `tile` each: all of them, or the first of each."""
     if flag is False:
         return full, np.minimum(last, tile)
     more = np.ceil(last / tile) - 1
     if flag is True:
         return full * size + more, last - more * tile
-    return np.where(flag, full * size + more, full), np.where(
-        flag, last - more * tile, np.minimum(last, tile)
-    )
+    more *= flag
+    return full * np.where(flag, size, 1.0) + more, np.minimum(last - more * tile, tile)

@@ -38,11 +38,15 @@ class Level:
         for operand, groups in self.keeps:
             yield Keep(operand, memory, sum(map(len, self.order[:groups])))
 
-    def is_next_to(self, other: "Level") -> bool:
-        """Whether one step leads to `other`: another order, or another place of one operand."""
+    def is_next_to(self, other: "Level", any_order: bool) -> bool:
+        """Whether one step leads to `other`: another order of loops, or another place of one operand.
+
+        With `any_order`, the loops may be in another order as well where an operand is in another place.
+        """
         if self.keeps == other.keeps:
             return self.order != other.order
-        return self.order == other.order and len(set(self.keeps) ^ set(other.keeps)) <= 2
+        moved = {operand for operand, _ in set(self.keeps) ^ set(other.keeps)}
+        return len(moved) == 1 and (any_order or self.order == other.order)
 
 
 @dataclass(frozen=True)

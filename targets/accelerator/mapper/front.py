@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tersor.targets.accelerator.mapper.choices import Digits
 from tersor.targets.accelerator.mapper.frame import Level
 from tersor.targets.accelerator.tiles import Array
 
@@ -13,12 +14,12 @@ Frame = tuple[Level, ...]
 
 @dataclass(frozen=True)
 class Point:
-    """A frame with its `sizes` [places], and the cycles and the pJ of the mapping."""
+    """A frame with the `digits` [dims] of its sizes, and the cycles and the pJ of the mapping."""
 
     cycles: float
     energy: float
     frame: Frame
-    sizes: NDArray[np.float64]
+    digits: NDArray[np.int64]
 
     @property
     def edp(self) -> float:
@@ -32,10 +33,10 @@ class Front:
 
     points: list[Point] = field(default_factory=list)
 
-    def add(self, frame: Frame, sizes: Array, cycles: Array, energy: Array) -> None:
-        """Take the mappings `sizes` [places, mappings] of a frame that belong here."""
+    def add(self, frame: Frame, digits: Digits, cycles: Array, energy: Array) -> None:
+        """Take the mappings `digits` [dims, mappings] of a frame that belong here."""
         new = [
-            Point(float(cycles[i]), float(energy[i]), frame, sizes[:, i].copy())
+            Point(float(cycles[i]), float(energy[i]), frame, digits[:, i].copy())
             for i in best_of_both(cycles, energy)
         ]
         points = sorted([*self.points, *new], key=lambda point: (point.cycles, point.energy))

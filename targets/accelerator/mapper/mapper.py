@@ -10,7 +10,7 @@ from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.legality import why_no_layer
 from tersor.targets.accelerator.mapper.bound import Bound, bound
 from tersor.targets.accelerator.mapper.front import Point
-from tersor.targets.accelerator.mapper.search import Beam, Search
+from tersor.targets.accelerator.mapper.search import Beam, Search, promising, work
 from tersor.targets.accelerator.mapper.space import Space
 
 
@@ -77,7 +77,7 @@ class Mapper:
     """
 
     hardware: Hardware
-    effort: int = 70_000
+    effort: int = 100_000
     exhaustive: int = 200_000
     _known: dict[tuple[Layer, Scheme, Densities], Found] = field(default_factory=dict, repr=False)
 
@@ -95,8 +95,9 @@ class Mapper:
 
     def _search(self, layer: Layer, scheme: Scheme, densities: Densities) -> Found:
         space = Space(layer, self.hardware)
-        search = Search(space, scheme, densities)
-        exact = search.work <= self.exhaustive
+        exact = work(space) <= self.exhaustive
+        choices = space.choices if exact else promising(space)
+        search = Search(space, choices, scheme, densities)
         if exact:
             search.enumerate()
         else:
@@ -107,13 +108,14 @@ class Mapper:
                 f"no mapping of {layer.name} was found that fits {self.hardware.name}'s memories"
             )
         return Found(
-            tuple(_mapped(space, point) for point in points),
+            tuple(_mapped(search, point) for point in points),
             exact,
             bound(layer, scheme, self.hardware, densities),
             search.evaluated,
         )
 
 
-def _mapped(space: Space, point: Point) -> Mapped:
-    nest, rows = space.nest(point.frame)
-    return Mapped(nest.mapping(point.sizes[rows]), point.cycles, point.energy)
+def _mapped(search: Search, point: Point) -> Mapped:
+    nest, rows = search.space.nest(point.frame)
+    sizes = search.choices.sizes(point.digits[:, None])[rows, 0]
+    return Mapped(nest.mapping(sizes), point.cycles, point.energy)

@@ -11,11 +11,11 @@ from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tersor.hardware import Hardware
 from tersor.layer import DIMS, Dim, Layer
 from tersor.mapping import Keep
+from tersor.targets.accelerator.mapper.choices import Choices
 from tersor.targets.accelerator.mapper.frame import Frames, Level
 from tersor.targets.accelerator.nest import Nest, Sizes
 
@@ -69,10 +69,6 @@ class Space:
     def _row(self) -> dict[tuple[Dim, str], int]:
         return {place: row for row, place in enumerate(self.places)}
 
-    def rows(self, dim: Dim) -> list[int]:
-        """The places of `dim`."""
-        return [row for row, (each, _) in enumerate(self.places) if each == dim]
-
     @cached_property
     def chains(self) -> dict[Dim, Sizes]:
         """All ways to split each dimension: [its places, ways]."""
@@ -81,36 +77,26 @@ class Space:
     def _chains(self, dim: Dim) -> Sizes:
         most = {axis.name: axis.size for axis in self.hardware.axes}
         found: list[tuple[int, ...]] = [(self.layer.size(dim),)]  # what is left, and the sizes so far
-        for row in reversed(self.rows(dim)[1:]):
-            limit = most.get(self.places[row][1], self.layer.size(dim))
+        inner = [at for each, at in self.places if each == dim][1:]
+        for at in reversed(inner):
+            limit = most.get(at, self.layer.size(dim))
             found = [
-                (-(-left // tile), tile, *inner)
-                for left, *inner in found
+                (-(-left // tile), tile, *tiles)
+                for left, *tiles in found
                 for tile in splits(left)
                 if tile <= limit
             ]
         return np.array(found, np.float64).T
 
+    @cached_property
+    def choices(self) -> Choices:
+        """All choices of sizes. Raises ValueError if there are too many to number them."""
+        return Choices(self.places, self.chains, self.hardware.axes)
+
     @property
     def size_count(self) -> int:
         """How many choices of all sizes there are, those that need too many units among them."""
         return prod(ways.shape[1] for ways in self.chains.values())
-
-    def choice(self, index: NDArray[np.int64]) -> Sizes:
-        """The sizes of the choices numbered `index`, each from 0 to `size_count`."""
-        sizes = np.ones((len(self.places), index.size))
-        for dim, ways in self.chains.items():
-            index, digit = np.divmod(index, ways.shape[1])
-            sizes[self.rows(dim)] = ways[:, digit]
-        return sizes
-
-    def within_axes(self, sizes: Sizes) -> NDArray[np.bool_]:
-        """Mark what needs no more units than the axes have."""
-        within = np.ones(sizes.shape[1], np.bool_)
-        for axis in self.hardware.axes:
-            rows = [row for row, (_, at) in enumerate(self.places) if at == axis.name]
-            within &= sizes[rows].prod(axis=0) <= axis.size
-        return within
 
     def nest(self, frame: tuple[Level, ...]) -> tuple[Nest, list[int]]:
         """The nest of a frame, and the place of each of its loops."""
