@@ -81,7 +81,7 @@ def mapped() -> list[Row]:
         Row("accelerator", "mapper", "resnet18", "edge", "mappings/s", round(rate), 100_000.0, ">="),
     ]
     for name, each in found.items():
-        for what, gap in (("cycles", each.latency_gap), ("energy", each.energy_gap)):
+        for what, gap in (("cycles", each.latency_gap), ("energy", each.energy_gap), ("EDP", each.edp_gap)):
             rows.append(Row("accelerator", "mapper", name, what, "gap %", round(100 * gap, 1)))
     return rows
 

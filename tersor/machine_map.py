@@ -10,12 +10,12 @@ from tersor.error import UserError
 from tersor.factor import why_no_chain
 from tersor.hardware import Hardware
 from tersor.layer import Layer
-from tersor.mapped_layer import Goal, MappedLayer, map_layer
+from tersor.mapped_layer import Goal, MappedLayer, at_once, map_layer
 from tersor.network import Network
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.sparsity import Channels, why_no_pattern
 from tersor.targets.accelerator.density import DENSE, Densities
-from tersor.targets.accelerator.mapper.mapper import Mapper
+from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 
 
 @dataclass(frozen=True)
@@ -69,37 +69,37 @@ def map_network(
     pattern of zeros) is left out. Raises UserError for a scheme whose channels a network has to choose.
     """
     mapper = Mapper(hardware)
-    layers: list[MappedLayer] = []
-    refused: dict[str, str] = {}
     reduced: dict[str, str] = {}
-    for done, layer in enumerate(network.layers):
-        show("mapping", done, len(network.layers))
+    given: list[tuple[Layer, Scheme]] = []
+    for layer in network.layers:
         asked = schemes if isinstance(schemes, Scheme) else schemes.get(layer.name, FP32)
         scheme, missing = _rest(layer, asked, hardware)
+        given.append((layer, scheme))
+        if missing:
+            reduced[layer.name] = f"{scheme}: {missing}"
+    parts = [_parts(layer, scheme, densities or {}) for layer, scheme in given]
+    tasks = [(at_once(layer), scheme, zeros) for each in parts for layer, scheme, zeros in each]
+    mapper.search(tasks, lambda done, of: show("mapping", done, of))
+    layers: list[MappedLayer] = []
+    refused: dict[str, str] = {}
+    for (layer, scheme), of_layer in zip(given, parts, strict=True):
         try:
-            layers += _parts(mapper, layer, scheme, goal, densities or {})
+            found = [map_layer(mapper, part, alone, goal, zeros) for part, alone, zeros in of_layer]
         except ValueError as error:
             refused[layer.name] = str(error)
+            reduced.pop(layer.name, None)
         else:
-            if missing:
-                reduced[layer.name] = f"{scheme}: {missing}"
+            part_of = layer.name if scheme.factor else ""
+            layers += [replace(each, part_of=part_of) for each in found]
     named = str(schemes) if isinstance(schemes, Scheme) else "its plan"
     others = dict(sorted(Counter(network.others).items()))
     return MachineMap(hardware.name, named, goal, tuple(layers), refused, reduced, others)
 
 
-def _parts(
-    mapper: Mapper, layer: Layer, scheme: Scheme, goal: Goal, densities: Mapping[str, Densities]
-) -> list[MappedLayer]:
-    """Map a layer, or each of those that the factor of its scheme makes of it."""
-    if scheme.factor is None:
-        return [map_layer(mapper, layer, scheme, goal, densities.get(layer.name, DENSE))]
-    alone = replace(scheme, factor=None)
-    found = [
-        map_layer(mapper, part, alone, goal, densities.get(part.name, DENSE))
-        for part in layer.factored(scheme.factor)
-    ]
-    return [replace(each, part_of=layer.name) for each in found]
+def _parts(layer: Layer, scheme: Scheme, densities: Mapping[str, Densities]) -> list[Task]:
+    """A layer, or each of those that the factor of its scheme makes of it, with scheme and densities."""
+    parts = layer.factored(scheme.factor) if scheme.factor else (layer,)
+    return [(part, replace(scheme, factor=None), densities.get(part.name, DENSE)) for part in parts]
 
 
 def _rest(layer: Layer, scheme: Scheme, hardware: Hardware) -> tuple[Scheme, str]:

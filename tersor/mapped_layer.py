@@ -24,8 +24,8 @@ class MappedLayer:
     cycles times `peak`, MAC per cycle under the scheme. `energy_by` gives the pJ of `compute` and of each
     memory, `waits` the cycles that each memory adds to those of `compute`, `bytes` what each memory reads and
     writes. `bound_by` is what is at work the longest: `compute` or a memory. `gap` is how far the goal may be
-    above the best possible, 0 if all mappings were tried (`exact`), and None if that is not known. A factor
-    of a layer is `part_of` it; of a table, which has no loops, `tree` is empty.
+    above the best possible, 0 if all mappings were tried (`exact`). A factor of a layer is `part_of` it; of a
+    table, which has no loops, `tree` is empty and there is no `gap`.
     """
 
     name: str
@@ -45,6 +45,11 @@ class MappedLayer:
     part_of: str = ""
 
 
+def at_once(layer: Layer) -> Layer:
+    """What of `layer` is mapped: one of the rows that come one after the other, if it is recurrent."""
+    return replace(layer, N=1) if layer.recurrent else layer
+
+
 def map_layer(
     mapper: Mapper, layer: Layer, scheme: Scheme, goal: Goal, densities: Densities = DENSE
 ) -> MappedLayer:
@@ -57,12 +62,12 @@ def map_layer(
     if layer.operator == "gather":
         return _looked_up(layer, scheme, mapper.hardware)
     steps = layer.N if layer.recurrent else 1
-    one = replace(layer, N=1) if layer.recurrent else layer
+    one = at_once(layer)
     found = mapper.map(one, scheme, densities)
-    chosen: dict[Goal, tuple[Mapped, float | None]] = {
+    chosen: dict[Goal, tuple[Mapped, float]] = {
         "latency": (found.fastest, found.latency_gap),
         "energy": (found.least_energy, found.energy_gap),
-        "edp": (found.least_edp, 0.0 if found.exact else None),
+        "edp": (found.least_edp, found.edp_gap),
     }
     best, gap = chosen[goal]
     hardware = mapper.hardware

@@ -71,7 +71,7 @@ def latency(nest: Nest, counts: Counts, moved: Traffic, bits: Array, stepping: A
     """Give the cycles where the array's steps take those of `stepping`."""
     hardware = nest.hardware
     ports = [_ports(hardware, level) for level in range(len(hardware.memories))]
-    compute = stepping + _passes(nest, counts) * _skew(hardware)
+    compute = stepping + _passes(nest, counts) * pass_delay(hardware)
     time, added = compute, np.zeros((len(ports), compute.size))
     all_busy = np.zeros_like(added)
     for level in reversed(range(len(ports))):
@@ -111,7 +111,8 @@ def _passes(nest: Nest, counts: Counts) -> Array | float:
     return counts.stays[datapath.stationary, nest.levels(datapath.stationary)[-1]]
 
 
-def _skew(hardware: Hardware) -> float:
+def pass_delay(hardware: Hardware) -> float:
+    """Cycles that each pass of the stationary operand takes more than its steps."""
     if hardware.datapath is None:
         return 0.0
     delays = [hardware.axis(name).size - 1 for name in hardware.datapath.skew]

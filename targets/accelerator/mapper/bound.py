@@ -1,12 +1,12 @@
 """Bound: cycles and energy that no mapping of a layer can be below.
 
-Products take all units that the axes can spread the layer over; each tensor passes the outermost memory once;
-and each product's factors are read, and its sum read and written, in the memory where that is the cheapest,
-one access for as many units as the axes can serve together.
+Products take all units that the axes can spread the layer over, and one pass is waited for; each tensor
+passes the outermost memory once; and each product's factors are read, and its sum read and written, in the
+memory where that is the cheapest, one access for as many units as the axes can serve together.
 """
 
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 from tersor.hardware import Hardware
 from tersor.layer import INDEXED_BY, Layer, Operand
@@ -14,6 +14,8 @@ from tersor.scheme import Scheme
 from tersor.targets.accelerator.bits import density_of, element_bits
 from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT
 from tersor.targets.accelerator.density import DENSE, Densities
+from tersor.targets.accelerator.latency import pass_delay
+from tersor.targets.accelerator.mapper.steps import least_steps
 from tersor.targets.accelerator.model import arithmetic_of
 from tersor.targets.accelerator.windows import Window
 
@@ -24,6 +26,11 @@ class Bound:
 
     cycles: float
     energy: float
+
+    @property
+    def edp(self) -> float:
+        """The least product of cycles and pJ: no mapping is below either."""
+        return self.cycles * self.energy
 
 
 def bound(layer: Layer, scheme: Scheme, hardware: Hardware, densities: Densities = DENSE) -> Bound:
@@ -42,7 +49,7 @@ def bound(layer: Layer, scheme: Scheme, hardware: Hardware, densities: Densities
     moving = read / rates[0] + kept * written / rates[1]
     if outermost.bandwidth is None:
         moving = max(read / rates[0], kept * written / rates[1])
-    cycles = max(_steps(layer, hardware) / arithmetic.rate, moving)
+    cycles = max(least_steps(layer, hardware) / arithmetic.rate + pass_delay(hardware), moving)
     energy = layer.macs * arithmetic.energy
     streams: dict[Operand, tuple[int, float, float]] = {
         "weight": (WEIGHT, layer.weight_count, outermost.energy_per_byte),
@@ -96,8 +103,3 @@ def _touched(layer: Layer) -> float:
     rows = Window(layer.stride[0], layer.dilation[0]).rows(float(layer.P), float(layer.R))
     columns = Window(layer.stride[1], layer.dilation[1]).rows(float(layer.Q), float(layer.S))
     return float(layer.N * layer.G * layer.C * rows * columns)
-
-
-def _steps(layer: Layer, hardware: Hardware) -> float:
-    units = prod(min(axis.size, prod(layer.size(dim) for dim in axis.unrolls)) for axis in hardware.axes)
-    return float(ceil(layer.macs / units))

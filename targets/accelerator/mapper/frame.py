@@ -34,8 +34,8 @@ class Level:
         return tuple("".join(self.order))  # type: ignore[return-value]  # letters of DIMS
 
     def keep(self, memory: str) -> Iterator[Keep]:
-        """Where the operands are kept, with groups counted as loops."""
-        for operand, groups in self.keeps:
+        """Where the operands are kept, the outermost first, with groups counted as loops."""
+        for operand, groups in sorted(self.keeps, key=lambda each: each[1]):
             yield Keep(operand, memory, sum(map(len, self.order[:groups])))
 
     def is_next_to(self, other: "Level", any_order: bool) -> bool:

@@ -1,5 +1,6 @@
 """Mapper: the best mappings of layers on one machine, each shape of a layer searched once."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from tersor.hardware import Hardware
@@ -12,6 +13,9 @@ from tersor.targets.accelerator.mapper.bound import Bound, bound
 from tersor.targets.accelerator.mapper.front import Point
 from tersor.targets.accelerator.mapper.search import Beam, Search, promising, work
 from tersor.targets.accelerator.mapper.space import Space
+from tersor.targets.accelerator.mapper.workers import in_workers
+
+Task = tuple[Layer, Scheme, Densities]
 
 
 @dataclass(frozen=True)
@@ -67,19 +71,24 @@ class Found:
         """By how much the least energy may be above the best possible, as a fraction; 0 if it is exact."""
         return 0.0 if self.exact else self.least_energy.energy / self.bound.energy - 1
 
+    @property
+    def edp_gap(self) -> float:
+        """By how much the least product of both may be above the best possible; 0 if it is exact."""
+        return 0.0 if self.exact else self.least_edp.edp / self.bound.edp - 1
+
 
 @dataclass
 class Mapper:
     """Maps layers to `hardware`; layers that differ in their names alone are searched once.
 
     Spaces that take at most `exhaustive` evaluations are enumerated. In others about `effort` mappings are
-    tried. The same arguments give the same mappings.
+    tried. The same arguments give the same mappings, however many cores search.
     """
 
     hardware: Hardware
     effort: int = 100_000
     exhaustive: int = 200_000
-    _known: dict[tuple[Layer, Scheme, Densities], Found] = field(default_factory=dict, repr=False)
+    _known: dict[Task, Found | None] = field(default_factory=dict, repr=False)
 
     def map(self, layer: Layer, scheme: Scheme = INT8, densities: Densities = DENSE) -> Found:
         """Find the best mappings of `layer`.
@@ -88,12 +97,32 @@ class Mapper:
         """
         if reason := why_no_layer(layer, scheme, self.hardware):
             raise ValueError(reason)
-        key = (replace(layer, name=""), scheme, densities)
-        if key not in self._known:
-            self._known[key] = self._search(layer, scheme, densities)
-        return self._known[key]
+        task = _nameless((layer, scheme, densities))
+        if task not in self._known:
+            self._known[task] = self._search(task)
+        if found := self._known[task]:
+            return found
+        raise ValueError(f"no mapping of {layer.name} was found that fits {self.hardware.name}'s memories")
 
-    def _search(self, layer: Layer, scheme: Scheme, densities: Densities) -> Found:
+    def search(
+        self,
+        tasks: Iterable[Task],
+        show: Callable[[int, int], None] = lambda done, of: None,
+        workers: int | None = None,
+    ) -> None:
+        """Search shapes before `map` asks for them, on all cores; `show` hears how many are done.
+
+        What the machine cannot run is left out, for `map` to refuse.
+        """
+        able = (_nameless(task) for task in tasks if not why_no_layer(task[0], task[1], self.hardware))
+        fresh = [task for task in dict.fromkeys(able) if task not in self._known]
+        show(0, len(fresh))
+        for done, (number, found) in enumerate(in_workers(self._search, fresh, workers), start=1):
+            self._known[fresh[number]] = found
+            show(done, len(fresh))
+
+    def _search(self, task: Task) -> Found | None:
+        layer, scheme, densities = task
         space = Space(layer, self.hardware)
         exact = work(space) <= self.exhaustive
         choices = space.choices if exact else promising(space)
@@ -102,17 +131,18 @@ class Mapper:
             search.enumerate()
         else:
             Beam(search, self.effort).run()
-        points = search.front.points
-        if not points:
-            raise ValueError(
-                f"no mapping of {layer.name} was found that fits {self.hardware.name}'s memories"
-            )
+        if not search.front.points:
+            return None
         return Found(
-            tuple(_mapped(search, point) for point in points),
+            tuple(_mapped(search, point) for point in search.front.points),
             exact,
             bound(layer, scheme, self.hardware, densities),
             search.evaluated,
         )
+
+
+def _nameless(task: Task) -> Task:
+    return replace(task[0], name=""), task[1], task[2]
 
 
 def _mapped(search: Search, point: Point) -> Mapped:

@@ -118,7 +118,7 @@ class Beam:
             self.tried.add(frame)
             self.search.score(frame, some)
             if _marks(front) != before:
-                self._descend(frame, self._known(), rounds=3, width=2)
+                self._descend(frame, self._known(), rounds=4, width=3)
                 known = self._known()
                 some = self._within(np.concatenate([known, self._mixed(known, FRAME_TRIES)], axis=1))
         return bool(fresh)

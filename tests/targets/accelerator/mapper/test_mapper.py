@@ -7,6 +7,7 @@ from tersor.hardware import Hardware, Memory
 from tersor.layer import Layer
 from tersor.loop_tree import parse_tree, write_tree
 from tersor.scheme import FP32, INT8, Scheme
+from tersor.targets.accelerator.density import DENSE
 from tersor.targets.accelerator.legality import why_not
 from tersor.targets.accelerator.mapper.mapper import Found, Mapper
 from tersor.targets.accelerator.mapper.space import splits
@@ -19,7 +20,7 @@ LAYER = Layer("conv", "conv2d", K=32, C=16, P=14, Q=14, R=3, S=3, padding=(1, 1,
 
 @pytest.fixture(scope="module")
 def found() -> Found:
-    return Mapper(EDGE, effort=20_000).map(LAYER)
+    return Mapper(EDGE).map(LAYER)
 
 
 def assert_best_of_all(seed: int) -> None:
@@ -30,6 +31,7 @@ def assert_best_of_all(seed: int) -> None:
     assert figures == pytest.approx(best_of_all(layer, hardware), rel=1e-12), seed
     assert exact.bound.cycles <= exact.fastest.cycles * (1 + 1e-12), seed
     assert exact.bound.energy <= exact.least_energy.energy * (1 + 1e-12), seed
+    assert exact.bound.edp <= exact.least_edp.edp * (1 + 1e-12), seed
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -74,11 +76,13 @@ def test_a_gap_to_the_bound_is_said_where_not_all_was_tried(found: Found) -> Non
     assert not found.exact
     assert found.latency_gap == found.fastest.cycles / found.bound.cycles - 1
     assert 0 <= found.latency_gap <= 0.05, "256 units, 16 of the rows for C, 16 of the columns for K"
-    assert 0 <= found.energy_gap <= 2
+    assert 0 <= found.energy_gap <= 0.1
+    assert found.edp_gap == found.least_edp.edp / found.bound.edp - 1
+    assert 0 <= found.edp_gap <= 0.2
 
 
 def test_the_same_layer_gives_the_same_mappings(found: Found) -> None:
-    assert Mapper(EDGE, effort=20_000).map(LAYER) == found
+    assert Mapper(EDGE).map(LAYER) == found
 
 
 def test_repeated_shapes_are_searched_once() -> None:
@@ -87,6 +91,16 @@ def test_repeated_shapes_are_searched_once() -> None:
     assert mapper.map(replace(LAYER, name="again")) is first
     assert mapper.map(LAYER, Scheme.parse("int8+2:4")) is not first
     assert mapper.map(LAYER, Scheme.parse("int8+2:4")).fastest.cycles < first.fastest.cycles
+
+
+def test_shapes_searched_on_several_cores_give_the_same_mappings() -> None:
+    shapes = [LAYER, replace(LAYER, name="again"), replace(LAYER, K=24), Layer("table", "gather", N=4, C=9)]
+    together, alone = Mapper(EDGE, effort=3_000), Mapper(EDGE, effort=3_000)
+    heard: list[tuple[int, int]] = []
+    together.search([(each, INT8, DENSE) for each in shapes], lambda *done: heard.append(done), workers=2)
+    assert heard == [(0, 2), (1, 2), (2, 2)], "equal shapes once, a table never"
+    for layer in shapes[:3]:
+        assert together.map(layer) == alone.map(layer)
 
 
 def test_what_cannot_be_mapped_has_its_reason() -> None:
