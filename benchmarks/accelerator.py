@@ -17,8 +17,10 @@ from tensor_core import tensor_core
 
 from tersor.hardware import Hardware
 from tersor.layer import Dim, Layer
-from tersor.mapping import Keep
+from tersor.mapping import Keep, Mapping
 from tersor.scheme import INT8
+from tersor.targets.accelerator.isa.encoding import encode
+from tersor.targets.accelerator.lowering.lower import lower
 from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
@@ -83,7 +85,22 @@ def mapped() -> list[Row]:
     for name, each in found.items():
         for what, gap in (("cycles", each.latency_gap), ("energy", each.energy_gap), ("EDP", each.edp_gap)):
             rows.append(Row("accelerator", "mapper", name, what, "gap %", round(100 * gap, 1)))
-    return rows
+    return [*rows, *lowered(layers, {name: each.least_edp.mapping for name, each in found.items()}, edge)]
+
+
+def lowered(layers: list[Layer], mappings: dict[str, Mapping], hardware: Hardware) -> list[Row]:
+    """The programs of ResNet-18's 21 layers, those of a repeated shape as often as it is there."""
+    times = {"64-64": 4, "128-128": 3, "256-256": 3, "512-512": 3}
+    network = [layer for layer in layers for _ in range(times.get(layer.name, 1))]
+    start = process_time()
+    programs = [lower(layer, INT8, mappings[layer.name], hardware) for layer in network]
+    seconds = process_time() - start
+    size = sum(len(encode(program)) for program in programs)
+    case = f"{len(network)} layers"
+    return [
+        Row("accelerator", "lowering", "resnet18", case, "s", round(seconds, 2), 1.0, "<="),
+        Row("accelerator", "lowering", "resnet18", case, "bytes", size),
+    ]
 
 
 def main() -> None:

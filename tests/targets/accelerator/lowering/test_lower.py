@@ -4,17 +4,22 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tersor.hardware import Hardware
-from tersor.layer import INDEXED_BY, Layer, Operand
+from tersor.layer import DIMS, INDEXED_BY, Dim, Layer, Operand
 from tersor.loop_tree import parse_tree
-from tersor.mapping import Mapping
+from tersor.mapping import Keep, Loop, Mapping
 from tersor.scheme import Scheme
 from tersor.targets.accelerator.bits import element_bits
 from tersor.targets.accelerator.counts import PARTIAL, STREAMS
 from tersor.targets.accelerator.density import DENSE
+from tersor.targets.accelerator.isa.assembly import assemble, disassemble
+from tersor.targets.accelerator.isa.encoding import decode, encode
 from tersor.targets.accelerator.isa.instruction import Compute, Load, Store
 from tersor.targets.accelerator.isa.program import digest_of
 from tersor.targets.accelerator.lowering.lower import lower
@@ -22,7 +27,8 @@ from tests.targets.accelerator.brute_force import BruteForce
 from tests.targets.accelerator.lowering.cases import INT8, lowered_case
 from tests.targets.accelerator.lowering.walk import check_balance, tiles, walk
 
-EDGE = Hardware.load("targets/machines/edge.toml")
+MACHINES = Path(__file__).parents[4] / "targets" / "machines"
+EDGE = Hardware.load(MACHINES / "edge.toml")
 LAYER = Layer("conv", "conv2d", K=8, C=16, P=4, Q=4, R=3, S=3)
 MAPPING = parse_tree("""\
 dram: weight, input, output
@@ -51,7 +57,7 @@ def test_a_mapping_that_does_not_cover_the_layer_is_refused() -> None:
 def test_a_program_knows_the_machine_that_it_was_made_for() -> None:
     program = lower(LAYER, INT8, MAPPING, EDGE)
     assert program.machine == "edge"
-    assert program.digest == digest_of(Hardware.load("targets/machines/edge.toml"))
+    assert program.digest == digest_of(Hardware.load(MACHINES / "edge.toml"))
     assert program.digest != digest_of(replace(EDGE, clock=EDGE.clock + 1))
 
 
@@ -192,3 +198,37 @@ def test_only_what_indexes_an_operand_has_an_extent_in_its_tiles() -> None:
         if isinstance(each, Load):
             walked = {dim for dim, size in zip("NGKCPQRS", each.extents, strict=True) if size > 1}
             assert walked <= INDEXED_BY[each.operand]
+
+
+def test_a_tile_of_half_a_byte_takes_a_whole_one() -> None:
+    program = lower(LAYER, Scheme.parse("w4a8"), MAPPING, EDGE)
+    registers = [each for each in program.instructions if isinstance(each, Load) and each.target == 2]
+    assert [(each.operand, each.address, each.pitch) for each in registers] == [
+        ("output", 2, 4),
+        ("weight", 0, 1),
+    ]
+
+
+def mapping_of(layer: Layer, machine: Hardware) -> Mapping:
+    """Spread what the axes take, and keep a tile of each operand wherever that can be."""
+    left = {dim: layer.size(dim) for dim in DIMS}
+    spread: list[Loop] = []
+    for axis in machine.axes:
+        dim = next((dim for dim in axis.unrolls if left[dim] > 1), axis.unrolls[0])
+        spread.append(Loop(dim, min(left[dim], axis.size), axis.name))
+        left[dim] = ceil(left[dim] / spread[-1].size)
+    levels = [memory.name for memory in machine.memories]
+    spread.sort(key=lambda loop: levels.index(machine.axis(loop.at).inside))
+    dims: tuple[Dim, ...] = get_args(Dim)
+    outside = [Loop(dim, left[dim], levels[0]) for dim in dims]
+    keep = [Keep(operand, memory.name) for memory in machine.memories for operand in memory.keeps]
+    return Mapping((*outside, *spread), tuple(keep))
+
+
+@pytest.mark.parametrize("path", sorted(MACHINES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_machine_has_programs(path: Path) -> None:
+    machine = Hardware.load(path)
+    program = lower(LAYER, INT8, mapping_of(LAYER, machine), machine)
+    check_balance(program)
+    assert assemble(disassemble(program, machine), machine) == program
+    assert decode(encode(program), machine) == program
