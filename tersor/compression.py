@@ -17,6 +17,7 @@ from tersor.formats.encoded import Encoded
 from tersor.ir.chains import find_gathers
 from tersor.ir.graph import Graph
 from tersor.ir.recurrent import find_recurrences
+from tersor.ir.schemes import with_schemes
 from tersor.needs import is_equalized
 from tersor.passes.canonicalize import Canonicalize
 from tersor.passes.decomposition.decompose import decompose
@@ -51,7 +52,7 @@ def compress(mod: tvm.IRModule, plan: Plan, statistics: Statistics | None) -> tv
     if came_quantized(mod) or any(scheme.weight for scheme in schemes.values()):
         dynamic = [name for name, scheme in schemes.items() if scheme.dynamic]
         mod = named("integerize", partial(integerize, dynamic=dynamic))(mod)
-    return named("encode", partial(encode, encoded=encoded))(mod)
+    return with_schemes(named("encode", partial(encode, encoded=encoded))(mod), schemes)
 
 
 def round_layers(

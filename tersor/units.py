@@ -4,7 +4,7 @@ import math
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 _DECIMAL = {"": 1e0, "K": 1e3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
@@ -56,7 +56,7 @@ def parse_duration(text: object) -> float:
     return _quantity(text, _DURATIONS, "90 s")
 
 
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-BytesPerSecond = Annotated[float, BeforeValidator(parse_bandwidth)]
-Hertz = Annotated[float, BeforeValidator(parse_frequency)]
-Picojoules = Annotated[float, BeforeValidator(parse_energy)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer("{} B".format)]
+BytesPerSecond = Annotated[float, BeforeValidator(parse_bandwidth), PlainSerializer("{!r} B/s".format)]
+Hertz = Annotated[float, BeforeValidator(parse_frequency), PlainSerializer("{!r} Hz".format)]
+Picojoules = Annotated[float, BeforeValidator(parse_energy), PlainSerializer("{!r} pJ".format)]

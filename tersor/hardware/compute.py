@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
 from tersor.hardware.energy import check_energy
 from tersor.sparsity import NM
@@ -18,7 +18,7 @@ def _parse_sparsity(text: object) -> NM:
     return NM.parse(text)
 
 
-SparsityText = Annotated[NM, BeforeValidator(_parse_sparsity)]
+SparsityText = Annotated[NM, BeforeValidator(_parse_sparsity), PlainSerializer(str)]
 
 
 @dataclass(frozen=True)

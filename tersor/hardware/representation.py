@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import ceil, log2
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 from tersor.sparsity import NM
 
@@ -115,5 +115,5 @@ class Representation:
         return self.payload(density) * element + self.metadata_bits(density, row)
 
 
-RepresentationText = Annotated[Representation, BeforeValidator(Representation.parse)]
+RepresentationText = Annotated[Representation, BeforeValidator(Representation.parse), PlainSerializer(str)]
 DENSE = Representation()

@@ -12,6 +12,7 @@ import tvm_ffi
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tersor.ir.graph import Expr, Module
+from tersor.ir.join import with_external
 from tersor.ir.untyped import relax, tirx, tvm
 
 
@@ -37,7 +38,7 @@ def borrow(mod: Module, lender: Module, library: Module) -> Module:
     }
     # Among these is the check of the CPU, which is the module's own, too.
     code = [each for each in library.mod.imports if each.kind == "llvm"]
-    return tvm.IRModule({**mains, **kept}, attrs={**(mod.attrs or {}), "external_mods": code})
+    return with_external(tvm.IRModule({**mains, **kept}, attrs=mod.attrs), code)
 
 
 def _lent(mod: Module, lender: Module) -> dict[Expr, str]:

@@ -87,7 +87,7 @@ class Builder:
 
     def __init__(self, source: Graph) -> None:
         functions = {name: f for name, f in source.mod.functions.items() if name.name_hint != "main"}
-        self._block = relax.BlockBuilder(tvm.IRModule(functions))
+        self._block = relax.BlockBuilder(tvm.IRModule(functions, attrs=source.mod.attrs))
         self._inputs = source.inputs
         self._returns_tuple = source.returns_tuple
         self.norm_scales = source.norm_scales
@@ -245,7 +245,9 @@ def expose(mod: Module, variables: Sequence[Expr]) -> Module:
 
 def bind_weights(mod: Module) -> Module:
     """Turn the named weights of all functions into constants: the last step before lowering."""
-    mod, params = relax.frontend.detach_params(_with_norm_scales(mod, {}))
+    detached, params = relax.frontend.detach_params(_with_norm_scales(mod, {}))
+    # TVM forgets the module's own attributes there.
+    mod = tvm.IRModule(dict(detached.functions.items()), attrs=mod.attrs)
     for name, values in params.items():
         bound = dict(zip(_weight_names(mod, name), values, strict=True))
         mod = relax.transform.BindParams(name, bound)(mod)
@@ -264,7 +266,7 @@ def _same(a: Array, b: Array) -> bool:
 def _attach(mod: Module, inputs: int, weights: dict[str, Array]) -> Module:
     tensors = [tvm.runtime.tensor(np.ascontiguousarray(value)) for value in weights.values()]
     function = mod["main"].with_attr("num_input", inputs).with_attr("params", tensors)
-    mod = tvm.IRModule(dict(mod.functions.items()))
+    mod = tvm.IRModule(dict(mod.functions.items()), attrs=mod.attrs)
     mod.update_func(mod.get_global_var("main"), function)
     return mod
 
@@ -276,6 +278,6 @@ def _with_norm_scales(mod: Module, scales: dict[str, Array]) -> Module:
     if scales:
         tensors = {name: tvm.runtime.tensor(np.ascontiguousarray(scales[name])) for name in sorted(scales)}
         function = function.with_attr(NORM_SCALES, tensors)
-    mod = tvm.IRModule(dict(mod.functions.items()))
+    mod = tvm.IRModule(dict(mod.functions.items()), attrs=mod.attrs)
     mod.update_func(mod.get_global_var("main"), function)
     return mod

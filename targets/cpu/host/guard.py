@@ -11,6 +11,7 @@ from typing import Any
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
+from tersor.ir.join import with_external
 from tersor.ir.untyped import relax, tvm
 from tersor.targets.cpu.host.isa import Isa
 
@@ -110,7 +111,7 @@ def guard(mod: Module, isa: Isa) -> Module:
             guarded[name] = relax.Function(
                 function.params, body, function.ret_ty, function.is_pure, function.attrs
             )
-    return guarded.with_attr("external_mods", [build_check(isa)])
+    return with_external(guarded, [build_check(isa)])
 
 
 def build_check(isa: Isa) -> Any:
