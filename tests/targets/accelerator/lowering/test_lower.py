@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from tersor.hardware import Hardware
-from tersor.layer import DIMS, INDEXED_BY, Dim, Layer, Operand
+from tersor.layer import INDEXED_BY, Dim, Layer, Operand
 from tersor.loop_tree import parse_tree
 from tersor.mapping import Keep, Loop, Mapping
 from tersor.scheme import Scheme
@@ -211,15 +211,16 @@ def test_a_tile_of_half_a_byte_takes_a_whole_one() -> None:
 
 def mapping_of(layer: Layer, machine: Hardware) -> Mapping:
     """Spread what the axes take, and keep a tile of each operand wherever that can be."""
-    left = {dim: layer.size(dim) for dim in DIMS}
+    dims: tuple[Dim, ...] = get_args(Dim)
+    left: dict[Dim, int] = {dim: layer.size(dim) for dim in dims}
     spread: list[Loop] = []
     for axis in machine.axes:
-        dim = next((dim for dim in axis.unrolls if left[dim] > 1), axis.unrolls[0])
+        useful: list[Dim] = [each for each in axis.unrolls if left[each] > 1]
+        dim = useful[0] if useful else axis.unrolls[0]
         spread.append(Loop(dim, min(left[dim], axis.size), axis.name))
         left[dim] = ceil(left[dim] / spread[-1].size)
     levels = [memory.name for memory in machine.memories]
     spread.sort(key=lambda loop: levels.index(machine.axis(loop.at).inside))
-    dims: tuple[Dim, ...] = get_args(Dim)
     outside = [Loop(dim, left[dim], levels[0]) for dim in dims]
     keep = [Keep(operand, memory.name) for memory in machine.memories for operand in memory.keeps]
     return Mapping((*outside, *spread), tuple(keep))
