@@ -12,6 +12,7 @@ from time import process_time
 
 import numpy as np
 from eyeriss import chip, processing_element
+from resnet18 import layers
 from rows import Row, print_rows, write_rows
 from tensor_core import tensor_core
 
@@ -62,20 +63,9 @@ def speed(mappings: int) -> list[Row]:
 def mapped() -> list[Row]:
     """ResNet-18 mapped to `edge` by one core, each shape of a convolution once."""
     edge = Hardware.load(ROOT / "targets" / "machines" / "edge.toml")
-    layers = [Layer("first", "conv2d", K=64, C=3, P=112, Q=112, R=7, S=7, stride=(2, 2), padding=(3,) * 4)]
-    for outputs, inputs, size in (
-        (64, 64, 56), (128, 64, 28), (128, 128, 28),
-        (256, 128, 14), (256, 256, 14), (512, 256, 7), (512, 512, 7),
-    ):  # fmt: skip
-        stride = outputs // inputs
-        shape = {"K": outputs, "C": inputs, "P": size, "Q": size, "stride": (stride, stride)}
-        layers.append(Layer(f"{inputs}-{outputs}", "conv2d", R=3, S=3, padding=(1,) * 4, **shape))
-        if stride == 2:
-            layers.append(Layer(f"{inputs}-{outputs}, 1x1", "conv2d", **shape))
-    layers.append(Layer("last", "matmul", K=1000, C=512))
     mapper = Mapper(edge)
     start = process_time()
-    found = {layer.name: mapper.map(layer) for layer in layers}
+    found = {layer.name: mapper.map(layer) for layer in layers()}
     seconds = process_time() - start
     rate = sum(each.evaluated for each in found.values()) / seconds
     rows = [
