@@ -1,19 +1,20 @@
 """Mappings in ZigZag's form and in ours.
 
-ZigZag has one order of all loops in time, and says for each operand alone how many of them each of its memories
-holds; a loop on an axis belongs to no memory. Ours places each loop at a memory, and says of each tile how many
-loops of that memory are outside of it. A tile may begin anywhere among neighbouring loops that do not walk over
-its operand: it is fetched as often. So most mappings of either have a twin in the other.
+ZigZag has one order of all loops in time, and says for each operand alone how many of them each of its
+memories holds; a loop on an axis belongs to no memory. Ours places each loop at a memory, and says of each
+tile how many loops of that memory are outside of it. A tile may begin anywhere among neighbouring loops that
+do not walk over its operand: it is fetched as often. So most mappings of either have a twin in the other.
 """
 
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from tersor.hardware import Hardware
 from tersor.hardware.memory import OPERANDS
 from tersor.layer import INDEXED_BY, Dim, Layer, Operand
 from tersor.mapping import Keep, Loop, Mapping
+from tersor.scheme import INT8
+from tersor.targets.accelerator.legality import why_not
 
 TimedLoop = tuple[Dim, int]
 
@@ -86,29 +87,41 @@ def from_zigzag(found: ZigZagMapping, hardware: Hardware) -> Mapping:
     return Mapping(tuple(loops), keep)
 
 
-def to_zigzag(mapping: Mapping, hardware: Hardware) -> ZigZagMapping:
-    """The mapping in ZigZag's form.
-
-    There, no memory is passed by: one that keeps nothing of an operand has the tile of the next one inside.
-    """
+def to_zigzag(mapping: Mapping, layer: Layer, hardware: Hardware) -> ZigZagMapping:
+    """The mapping in ZigZag's form. No memory is passed by there: one that we pass by holds what it can."""
+    mapping = _kept_everywhere(mapping, layer, hardware)
     axes = [axis.name for axis in hardware.axes]
-    spatial = {
+    spatial: dict[str, tuple[TimedLoop, ...]] = {
         name: tuple((loop.dim, loop.size) for loop in mapping.loops if loop.at == name) for name in axes
     }
     in_time = [loop for loop in mapping.loops if loop.at not in axes]
-    counts = Counter(loop.at for loop in in_time)
-    begin, total = {}, 0
-    for memory in hardware.memories:
-        begin[memory.name] = total
-        total += counts[memory.name]
+    places = [memory.name for memory in hardware.memories]
     outside: dict[Operand, dict[str, int]] = {operand: {} for operand in OPERANDS}
-    for operand in OPERANDS:
-        place = len(in_time)
-        for memory in reversed([each for each in hardware.memories if operand in each.keeps]):
-            kept = [keep for keep in mapping.keep if (keep.operand, keep.at) == (operand, memory.name)]
-            place = begin[memory.name] + kept[0].inside if kept else place
-            outside[operand][memory.name] = place
+    for keep in mapping.keep:
+        around = places[: places.index(keep.at)]
+        outside[keep.operand][keep.at] = sum(loop.at in around for loop in in_time) + keep.inside
     return ZigZagMapping(spatial, tuple((loop.dim, loop.size) for loop in in_time), outside)
+
+
+def _kept_everywhere(mapping: Mapping, layer: Layer, hardware: Hardware) -> Mapping:
+    """Give each memory that is passed by the largest tile that fits.
+
+    Raises ValueError if a memory has no room for any.
+    """
+    for memory in reversed(hardware.memories):
+        for operand in memory.keeps:
+            if any((keep.operand, keep.at) == (operand, memory.name) for keep in mapping.keep):
+                continue
+            loops = sum(loop.at == memory.name for loop in mapping.loops)
+            more = (
+                replace(mapping, keep=(*mapping.keep, Keep(operand, memory.name, inside)))
+                for inside in range(loops + 1)
+            )
+            found = next((each for each in more if why_not(layer, INT8, each, hardware) is None), None)
+            if found is None:
+                raise ValueError(f"{memory.name} has no room for the {operand} of {layer.name}")
+            mapping = found
+    return mapping
 
 
 def _equal_places(found: ZigZagMapping, operand: Operand, place: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ Mei et al., "ZigZag", IEEE Transactions on Computers 2021; Symons et al., "LOMA"
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from zigzag.cost_model.cost_model import CostModelEvaluation
 from zigzag.datatypes import LayerDim, LayerOperand
 from zigzag.hardware.architecture.accelerator import Accelerator
-from zigzag.mapping.temporal_mapping import TemporalMapping, TemporalMappingType
+from zigzag.mapping.temporal_mapping import TemporalMapping, TemporalMappingDict, TemporalMappingType
 from zigzag.opt.loma.engine import NoValidLoopOrderingFoundException
 from zigzag.parser.accelerator_factory import AcceleratorFactory
 from zigzag.parser.accelerator_validator import AcceleratorValidator
@@ -85,7 +85,7 @@ class ZigZag:
         }
         node = self._node(layer, mapping.padded(layer), {axis: s for axis, s in spatial.items() if s})
         node.spatial_mapping.initialize_oa_dims(self.accelerator.operational_array.dimension_sizes)
-        held = {
+        held: TemporalMappingDict = {
             LayerOperand(LINKS[operand][0]): [
                 [(LayerDim(THEIRS[dim]), size) for dim, size in loops]
                 for loops in mapping.levels(operand, self.hardware)
@@ -107,13 +107,13 @@ class ZigZag:
         """The machine as ZigZag's parser makes it."""
         checked = AcceleratorValidator(describe(self.hardware))
         if not checked.validate():
-            raise ValueError(f"ZigZag does not accept {self.hardware.name}: {checked.validator.errors}")
+            raise ValueError(f"ZigZag does not accept the description of {self.hardware.name}")
         return AcceleratorFactory(checked.normalized_data).create()
 
     def _node(self, layer: Layer, sizes: dict[Dim, int], spatial: dict[str, list[str]]) -> LayerNode:
-        dims = [dim for dim in THEIRS if dim != "G" or sizes["G"] > 1]
+        dims: list[Dim] = [dim for dim in THEIRS if dim != "G" or sizes["G"] > 1]
         group = "[g]" if "G" in dims else ""
-        windows = [(0, "P", "R", "iy"), (1, "Q", "S", "ix")]
+        windows: list[tuple[int, Dim, Dim, str]] = [(0, "P", "R", "iy"), (1, "Q", "S", "ix")]
         data: dict[str, Any] = {
             "id": 0,
             "name": layer.name,
@@ -167,7 +167,7 @@ class ZigZag:
 class _Lenient(TemporalMappingGeneratorStage):
     """LOMA, which gives up on a layer at the first spatial mapping for which no order fits."""
 
-    def run(self) -> Iterator[Any]:
+    def run(self) -> Generator[Any, None, None]:
         try:
             yield from super().run()
         except NoValidLoopOrderingFoundException:

@@ -82,12 +82,14 @@ class Mapper:
     """Maps layers to `hardware`; layers that differ in their names alone are searched once.
 
     Spaces that take at most `exhaustive` evaluations are enumerated. In others about `effort` mappings are
-    tried. The same arguments give the same mappings, however many cores search.
+    tried. Without `ragged`, the sizes of loops divide those of the layer. The same arguments give the same
+    mappings, however many cores search.
     """
 
     hardware: Hardware
     effort: int = 100_000
     exhaustive: int = 200_000
+    ragged: bool = True
     _known: dict[Task, Found | None] = field(default_factory=dict, repr=False)
 
     def map(self, layer: Layer, scheme: Scheme = INT8, densities: Densities = DENSE) -> Found:
@@ -123,7 +125,7 @@ class Mapper:
 
     def _search(self, task: Task) -> Found | None:
         layer, scheme, densities = task
-        space = Space(layer, self.hardware)
+        space = Space(layer, self.hardware, self.ragged)
         exact = work(space) <= self.exhaustive
         choices = space.choices if exact else promising(space)
         search = Search(space, choices, scheme, densities)

@@ -30,12 +30,23 @@ def splits(size: int) -> tuple[int, ...]:
     return tuple(sorted({-(-size // tiles) for tiles in range(1, size + 1)}))
 
 
+@lru_cache(maxsize=4096)
+def divisors(size: int) -> tuple[int, ...]:
+    """The sizes of tiles of `size` iterations that leave no rest.
+
+    >>> divisors(6)
+    (1, 2, 3, 6)
+    """
+    return tuple(tile for tile in range(1, size + 1) if size % tile == 0)
+
+
 @dataclass(frozen=True)
 class Space:
-    """The mappings of `layer` on `hardware`."""
+    """The mappings of `layer` on `hardware`; those that are not `ragged` have full tiles only."""
 
     layer: Layer
     hardware: Hardware
+    ragged: bool = True
 
     @cached_property
     def dims(self) -> tuple[Dim, ...]:
@@ -83,7 +94,7 @@ class Space:
             found = [
                 (-(-left // tile), tile, *tiles)
                 for left, *tiles in found
-                for tile in splits(left)
+                for tile in (splits(left) if self.ragged else divisors(left))
                 if tile <= limit
             ]
         return np.array(found, np.float64).T
