@@ -75,13 +75,13 @@ def mapped() -> list[Row]:
     for name, each in found.items():
         for what, gap in (("cycles", each.latency_gap), ("energy", each.energy_gap), ("EDP", each.edp_gap)):
             rows.append(Row("accelerator", "mapper", name, what, "gap %", round(100 * gap, 1)))
-    return [*rows, *lowered(layers, {name: each.least_edp.mapping for name, each in found.items()}, edge)]
+    return [*rows, *lowered({name: each.least_edp.mapping for name, each in found.items()}, edge)]
 
 
-def lowered(layers: list[Layer], mappings: dict[str, Mapping], hardware: Hardware) -> list[Row]:
+def lowered(mappings: dict[str, Mapping], hardware: Hardware) -> list[Row]:
     """The programs of ResNet-18's 21 layers, those of a repeated shape as often as it is there."""
     times = {"64-64": 4, "128-128": 3, "256-256": 3, "512-512": 3}
-    network = [layer for layer in layers for _ in range(times.get(layer.name, 1))]
+    network = [layer for layer in layers() for _ in range(times.get(layer.name, 1))]
     start = process_time()
     programs = [lower(layer, INT8, mappings[layer.name], hardware) for layer in network]
     seconds = process_time() - start
