@@ -116,6 +116,20 @@ def test_the_scheduler_uses_only_the_numpy_halves_of_passes_and_targets() -> Non
         assert not {other.split(".")[0] for other in imports(known[name].read_text())} & COMPILERS, name
 
 
+ANALYTIC = ("bits", "counts", "density", "energy", "latency", "legality", "mapper", "model", "nest", "tiles",
+            "traffic", "windows")  # fmt: skip
+
+
+def test_the_simulator_and_the_analytic_model_of_an_accelerator_share_nothing() -> None:
+    """Their agreement is worth something only so."""
+    home = "tersor.targets.accelerator"
+    for module, path in modules().items():
+        part = module.removeprefix(f"{home}.").split(".")[0] if module.startswith(f"{home}.") else ""
+        others = ANALYTIC if part == "simulator" else ("simulator",) if part in ANALYTIC else ()
+        for name in imports(path.read_text()):
+            assert not name.startswith(tuple(f"{home}.{other}" for other in others)), f"{module}: {name}"
+
+
 def test_every_noun_is_there() -> None:
     assert {f"tersor.{name}" for name in NOUNS} <= modules().keys()
 

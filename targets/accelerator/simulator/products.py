@@ -1,0 +1,161 @@
+"""Products: one step of the array. Units whose sums add up on their way out are a group and arrive once."""
+
+from tersor.targets.accelerator.simulator.counting import note, reads
+from tersor.targets.accelerator.simulator.jit import inner
+from tersor.targets.accelerator.simulator.tables import (
+    ALL,
+    ALONG,
+    AT,
+    BASE,
+    BOX,
+    COMPLETE,
+    COVERED,
+    FIRST,
+    INPUT,
+    KNOWN,
+    LEVEL,
+    LIMIT,
+    MEMBERS,
+    NONE,
+    NUMBERS,
+    ORIGIN,
+    OUTPUT,
+    PARTIAL,
+    PLACE,
+    PRODUCTS,
+    READ,
+    READS,
+    SIZE,
+    START,
+    STEPS,
+    UNIT,
+    UNIT_SLOT,
+    UNIT_TILE,
+    WEIGHT,
+    WRITE,
+    ZERO,
+)
+
+OWN, FIRST_OWN, UNITS = 2, 3, 4  # of NUMBERS, after those by ALL and FIRST
+
+
+@inner
+def gather_active(program, memory):
+    """List the units whose iterations the layer has, if they are not those of the step before."""
+    state, units, groups_, active = memory.state, program.units, program.groups, memory.active
+    same = True
+    for dim in range(8):
+        limit = min(state[SIZE + dim] - state[AT + dim], state[COVERED + dim])
+        if state[LIMIT + dim] != limit:
+            state[LIMIT + dim] = limit
+            same = False
+    if same:
+        return
+    for i in range(5):
+        state[NUMBERS + i] = 0
+    count, groups = 0, 0
+    members = state[MEMBERS]
+    for group in range(len(groups_)):
+        begin = count
+        for unit in range(group * members, (group + 1) * members):
+            if _has(unit, units, state):
+                active[WEIGHT, count] = units[unit, UNIT_SLOT + WEIGHT]
+                active[INPUT, count] = units[unit, UNIT_SLOT + INPUT]
+                active[UNIT, count] = unit
+                count += 1
+        if count > begin:
+            active[OUTPUT, groups] = units[group * members, UNIT_SLOT + OUTPUT]
+            active[START, groups] = begin
+            groups += 1
+            _number(group, groups_, state)
+    active[START, groups] = count
+    state[NUMBERS + ALL], state[NUMBERS + UNITS] = groups, count
+    for operand in (WEIGHT, INPUT):
+        move = len(program.moves) - 2 + operand
+        reads(move, operand, NONE, ZERO, state, program.moves, program.pool, memory.marks)
+        state[READS + 2 * operand + ALL] = program.moves[move, KNOWN + 9]
+        state[READS + 2 * operand + FIRST] = program.moves[move, KNOWN + 10]
+
+
+@inner
+def _has(unit, units, state):
+    inside = True
+    for dim in range(8):
+        inside = inside and units[unit, dim] < state[LIMIT + dim]
+    return inside
+
+
+@inner
+def _number(group, groups, state):
+    first, own = groups[group, 0], 1 - groups[group, 1]
+    state[NUMBERS + FIRST] += first
+    state[NUMBERS + OWN] += own
+    state[NUMBERS + FIRST_OWN] += first * own
+
+
+@inner
+def address(operand, state, tiles):
+    """The slot of the first unit's element."""
+    tile = state[UNIT_TILE + operand]
+    slot = tiles[tile, BASE] + tiles[tile, PLACE] * tiles[tile, BOX]
+    for dim in range(8):
+        slot += (state[AT + dim] - tiles[tile, ORIGIN + dim]) * tiles[tile, ALONG + dim]
+    return slot
+
+
+@inner
+def step(complete, program, memory):
+    """Make the products of one step, and leave in `bits` what that moves.
+
+    `complete` says that the sums that are then in the outermost memory are.
+    """
+    gather_active(program, memory)
+    state, active, slots, there = memory.state, memory.active, memory.slots, memory.there
+    weight = address(WEIGHT, state, program.tiles)
+    input = address(INPUT, state, program.tiles)
+    sums = address(OUTPUT, state, program.tiles)
+    firsts = state[NUMBERS + FIRST]
+    fresh_first = _multiply(ZERO, firsts, weight, input, sums, active, slots, there)
+    fresh = fresh_first + _multiply(firsts, state[NUMBERS + ALL], weight, input, sums, active, slots, there)
+    count(fresh, fresh_first, complete, program.tiles, memory)
+
+
+@inner
+def _multiply(begin, end, weight, input, sums, active, slots, there):
+    weights, inputs, outputs = active[WEIGHT], active[INPUT], active[OUTPUT]
+    fresh = ZERO
+    for group in range(begin, end):
+        total = 0
+        for unit in range(active[START, group], active[START, group + 1]):
+            total += slots[weight + weights[unit]] * slots[input + inputs[unit]]
+        slot = sums + outputs[group]
+        slots[slot] += total
+        fresh += 1 - there[slot]
+        there[slot] = 1
+    return fresh
+
+
+@inner
+def count(fresh, fresh_first, complete, tiles, memory):
+    """Count what the units read and write in a step."""
+    state, counts, each, bits = memory.state, memory.counts, memory.each[0], memory.bits
+    state[STEPS] += 1
+    state[PRODUCTS] += state[NUMBERS + UNITS]
+    for operand in (WEIGHT, INPUT):
+        level = tiles[state[UNIT_TILE + operand], LEVEL]
+        note(
+            counts, READ, level, operand, state[READS + 2 * operand + ALL], state[READS + 2 * operand + FIRST]
+        )
+        bits[operand] = state[READS + 2 * operand + FIRST] * each[level, operand]
+    level = tiles[state[UNIT_TILE + OUTPUT], LEVEL]
+    arrived, arrived_first = state[NUMBERS + ALL], state[NUMBERS + FIRST]
+    note(counts, READ, level, PARTIAL, arrived - fresh, arrived_first - fresh_first)
+    final, final_first = ZERO, ZERO
+    if complete:
+        final, final_first = state[NUMBERS + OWN], state[NUMBERS + FIRST_OWN]
+        note(counts, WRITE, level, OUTPUT, final, final_first)
+        state[COMPLETE] += final
+    note(counts, WRITE, level, PARTIAL, arrived - final, arrived_first - final_first)
+    bits[OUTPUT] = (arrived_first - fresh_first) * each[level, PARTIAL]
+    bits[PARTIAL] = (arrived_first - final_first) * each[level, PARTIAL]
+    bits[PARTIAL] += final_first * each[level, OUTPUT]

@@ -1,0 +1,361 @@
+"""Transfers: tiles move between memories; each copies what is in it, and counts what it copies."""
+
+import numpy as np
+
+from tersor.targets.accelerator.simulator.counting import mark, note, reads
+from tersor.targets.accelerator.simulator.fetching import fetch_row
+from tersor.targets.accelerator.simulator.jit import inner
+from tersor.targets.accelerator.simulator.tables import (
+    ALONG,
+    AT,
+    BASE,
+    BOX,
+    BOXED,
+    CODE_STEP,
+    COMPLETE,
+    COUNT,
+    DEPTH,
+    EXTENT,
+    FAILED,
+    FIRST_GROUP,
+    FIRST_MEMBER,
+    GROUP_SIZE,
+    GROUPS,
+    INPUT,
+    KNOWN,
+    LEVEL,
+    MOVED,
+    NONE,
+    OF,
+    ORIGIN,
+    OUTPUT,
+    OUTSIDE,
+    PARENT,
+    PARTIAL,
+    PLACE,
+    PLACES,
+    READ,
+    RESTORE,
+    ROW,
+    SIZE,
+    SLIDES,
+    SOURCE,
+    STAMP,
+    STRIDE,
+    TILE,
+    WEIGHT,
+    WINDOW,
+    WRITE,
+    ZERO,
+    C,
+    G,
+    K,
+    N,
+    P,
+    Q,
+    R,
+    S,
+)
+
+ROWS, COLUMNS = map(np.int64, (0, 1))
+
+
+@inner
+def load(move, program, memory, stored, image):
+    """Fetch the tile of a weight or an input at the present coordinates into each memory that keeps it."""
+    state, tiles, rows, moves = memory.state, program.tiles, program.rows, program.moves
+    tile, source = moves[move, TILE], moves[move, SOURCE]
+    operand = tiles[tile, OF]
+    frame = memory.frames[state[DEPTH] - 1]
+    slides = moves[move, SLIDES] if state[DEPTH] > 0 and frame[1] > 0 else NONE
+    step = program.code[frame[0], CODE_STEP] if slides >= 0 else ZERO
+    before = tiles[tile, PLACE]
+    _turn(tile, state, tiles)
+    for i in range(4):
+        state[MOVED + i] = 0
+    for instance in range(tiles[tile, COUNT]):
+        row = tiles[tile, ROW] + instance
+        if not _clip(move, row, state, rows, moves):
+            continue
+        height, width = _lines_of(operand, slides, step, move, state, moves, memory.marks, memory.lines)
+        if not _is_inside(row, source, state, tiles, rows):
+            state[FAILED] = OUTSIDE
+            return
+        old = tiles[tile, BASE] + (instance * tiles[tile, PLACES] + before) * tiles[tile, BOX]
+        new = tiles[tile, BASE] + (instance * tiles[tile, PLACES] + tiles[tile, PLACE]) * tiles[tile, BOX]
+        if tiles[source, LEVEL] == 0 and operand == WEIGHT:
+            _fetch_weight(tile, row, new, state, tiles, rows, memory.slots, memory.row, stored)
+        else:
+            shift = step * state[WINDOW + max(slides, ZERO)]
+            lines, slots = memory.lines, memory.slots
+            _copy(
+                tile,
+                source,
+                row,
+                old,
+                new,
+                height,
+                width,
+                slides,
+                shift,
+                state,
+                tiles,
+                rows,
+                lines,
+                slots,
+                image,
+            )
+        if instance == 0:
+            state[MOVED + 1], state[MOVED + 3] = state[MOVED], state[MOVED + 2]
+    reads(move, operand, slides, step, state, moves, program.pool, memory.marks)
+    note(memory.counts, READ, tiles[source, LEVEL], operand, moves[move, KNOWN + 9], moves[move, KNOWN + 10])
+    note(memory.counts, WRITE, tiles[tile, LEVEL], operand, state[MOVED], state[MOVED + 1])
+
+
+@inner
+def _turn(tile, state, tiles):
+    """Go on to the next place of a tile."""
+    tiles[tile, PLACE] = (tiles[tile, PLACE] + 1) % tiles[tile, PLACES]
+    for dim in range(8):
+        tiles[tile, ORIGIN + dim] = state[AT + dim]
+
+
+@inner
+def _clip(move, row, state, rows, moves):
+    """Leave in `box` what the layer has of the tile in one memory; give whether that is anything."""
+    for dim in range(8):
+        rest = state[SIZE + dim] - state[AT + dim] - rows[row, dim]
+        if rest <= 0:
+            return False
+        state[BOXED + dim] = min(rest, moves[move, EXTENT + dim])
+    return True
+
+
+@inner
+def _lines_of(operand, slides, step, move, state, moves, marks, lines):
+    """Leave in `lines` the last two coordinates of the tile's elements, and which are kept; give how many."""
+    if operand == INPUT:
+        height = _touched(ROWS, P, R, slides, step, move, state, moves, marks, lines)
+        return height, _touched(COLUMNS, Q, S, slides, step, move, state, moves, marks, lines)
+    first, second = (R, S) if operand == WEIGHT else (P, Q)
+    for line in range(state[BOXED + first]):
+        lines[ROWS, line], lines[ROWS + 2, line] = line, 0
+    for line in range(state[BOXED + second]):
+        lines[COLUMNS, line], lines[COLUMNS + 2, line] = line, 0
+    return state[BOXED + first], state[BOXED + second]
+
+
+@inner
+def _touched(axis, outputs, taps, slides, step, move, state, moves, marks, lines):
+    back = step if slides == outputs else ZERO
+    offset = back * state[WINDOW + outputs]
+    state[STAMP] += 2
+    stamp = state[STAMP]
+    if back > 0:
+        extent = moves[move, EXTENT + outputs]
+        mark(ZERO, extent, ZERO, state[BOXED + taps], outputs, taps, state, marks, stamp - 1)
+    count = 0
+    last = (state[BOXED + outputs] - 1) * state[WINDOW + outputs] + (state[BOXED + taps] - 1) * state[
+        WINDOW + taps
+    ]
+    kept_from = len(marks) // 2  # a second set of marks: what was touched before
+    for line in range(last + 1):
+        if marks[line + offset] == stamp - 1:
+            marks[kept_from + line] = stamp
+    mark(back, state[BOXED + outputs], ZERO, state[BOXED + taps], outputs, taps, state, marks, stamp)
+    for line in range(last + 1):
+        if marks[line + offset] == stamp:
+            lines[axis, count] = line
+            lines[axis + 2, count] = back > 0 and marks[kept_from + line] == stamp
+            count += 1
+    return count
+
+
+@inner
+def _is_inside(row, source, state, tiles, rows):
+    """Whether the outer tile covers where the inner one begins, in each dimension of the operand."""
+    outer = tiles[source, ROW] + rows[row, PARENT]
+    for dim in range(8):
+        if tiles[source, ALONG + dim] != 0:
+            begin = state[AT + dim] + rows[row, dim]
+            if begin < tiles[source, ORIGIN + dim] + rows[outer, dim]:
+                return False
+    return True
+
+
+@inner
+def slot_of(source, row, state, tiles, rows):
+    """The slot in the outer tile at which the tile of a memory begins."""
+    parent = rows[row, PARENT]
+    slot = tiles[source, BASE] + (parent * tiles[source, PLACES] + tiles[source, PLACE]) * tiles[source, BOX]
+    outer = tiles[source, ROW] + parent
+    for dim in range(8):
+        inner = state[AT + dim] + rows[row, dim]
+        begin = inner - tiles[source, ORIGIN + dim] - rows[outer, dim]
+        slot += begin * tiles[source, ALONG + dim]
+    return slot
+
+
+@inner
+def _fetch_weight(tile, row, new, state, tiles, rows, slots, scratch, stored):
+    """Decode the rows of weights of a tile."""
+    taps, channels = state[SIZE + S], state[SIZE + C]
+    g0, k0 = state[AT + G] + rows[row, G], state[AT + K] + rows[row, K]
+    c0, r0, s0 = state[AT + C] + rows[row, C], state[AT + R] + rows[row, R], state[AT + S] + rows[row, S]
+    height, width, depth = state[BOXED + R], state[BOXED + S], state[BOXED + C]
+    low = (r0 * taps + s0) * channels + c0
+    high = ((r0 + height - 1) * taps + s0 + width - 1) * channels + c0 + depth
+    nonzero = 0
+    for g in range(state[BOXED + G]):
+        for k in range(state[BOXED + K]):
+            fetch_row(stored, (g0 + g) * state[SIZE + K] + k0 + k, low, high, scratch)
+            to = new + g * tiles[tile, STRIDE] + k * tiles[tile, STRIDE + 1]
+            for r in range(height):
+                for s in range(width):
+                    slot = to + r * tiles[tile, STRIDE + 3] + s * tiles[tile, STRIDE + 4]
+                    begin = (r * taps + s) * channels
+                    for c in range(depth):
+                        value = scratch[begin + c]
+                        slots[slot + c * tiles[tile, STRIDE + 2]] = value
+                        nonzero += value != 0
+    state[MOVED] += state[BOXED + G] * state[BOXED + K] * depth * height * width
+    state[MOVED + 2] += nonzero
+
+
+@inner
+def _copy(tile, source, row, old, new, height, width, slides, shift, state, tiles, rows, lines, slots, image):
+    """Copy what is new of a tile from the outer one, and what is kept from where it was."""
+    operand = tiles[tile, OF]
+    first, second, third = (G, K, C) if operand == WEIGHT else (N, G, C)
+    begin = slot_of(source, row, state, tiles, rows)
+    into, out = tiles[tile, STRIDE : STRIDE + 5], tiles[source, STRIDE : STRIDE + 5]
+    fetches = tiles[source, LEVEL] == 0
+    down, right = (shift * into[3], 0) if slides == P else (0, shift * into[4])
+    fresh, nonzero = 0, 0
+    for a in range(state[BOXED + first]):
+        for b in range(state[BOXED + second]):
+            for c in range(state[BOXED + third]):
+                to = a * into[0] + b * into[1] + c * into[2]
+                outer = begin + a * out[0] + b * out[1] + c * out[2]
+                for i in range(height):
+                    y, kept = lines[ROWS, i], lines[ROWS + 2, i]
+                    for j in range(width):
+                        x = lines[COLUMNS, j]
+                        slot = to + y * into[3] + x * into[4]
+                        if kept or lines[COLUMNS + 2, j]:
+                            slots[new + slot] = slots[old + slot + down + right]
+                            continue
+                        from_ = outer + y * out[3] + x * out[4]
+                        value = int(image.codes[from_]) - image.zero[0] if fetches else slots[from_]
+                        slots[new + slot] = value
+                        fresh += 1
+                        nonzero += value != 0
+    state[MOVED] += fresh
+    state[MOVED + 2] += nonzero
+
+
+@inner
+def restore(move, program, memory):
+    """Begin a tile of sums, with those that have left before they were complete."""
+    state, tiles, rows, moves = memory.state, program.tiles, program.rows, program.moves
+    slots, there, counts = memory.slots, memory.there, memory.counts
+    tile, source = moves[move, TILE], moves[move, SOURCE]
+    _turn(tile, state, tiles)
+    for i in range(4):
+        state[MOVED + i] = 0
+    if not moves[move, RESTORE]:
+        return
+    into, out = tiles[tile, STRIDE : STRIDE + 5], tiles[source, STRIDE : STRIDE + 5]
+    for instance in range(tiles[tile, COUNT]):
+        row = tiles[tile, ROW] + instance
+        if not _clip(move, row, state, rows, moves):
+            continue
+        begin = slot_of(source, row, state, tiles, rows)
+        new = tiles[tile, BASE] + (instance * tiles[tile, PLACES] + tiles[tile, PLACE]) * tiles[tile, BOX]
+        back = 0
+        for n in range(state[BOXED + N]):
+            for g in range(state[BOXED + G]):
+                for k in range(state[BOXED + K]):
+                    for p in range(state[BOXED + P]):
+                        for q in range(state[BOXED + Q]):
+                            at = begin + n * out[0] + g * out[1] + k * out[2] + p * out[3] + q * out[4]
+                            if there[at]:
+                                to = new + n * into[0] + g * into[1] + k * into[2] + p * into[3] + q * into[4]
+                                slots[to], there[to] = slots[at], 1
+                                slots[at], there[at] = 0, 0
+                                back += 1
+        first = back if instance == 0 else ZERO
+        state[MOVED] += back
+        state[MOVED + 1] += first
+    note(counts, READ, tiles[source, LEVEL], PARTIAL, state[MOVED], state[MOVED + 1])
+    note(counts, WRITE, tiles[tile, LEVEL], PARTIAL, state[MOVED], state[MOVED + 1])
+
+
+@inner
+def store(move, complete_here, complete_there, program, memory):
+    """Send the sums of a tile outwards, those of units that reduce together, and clear it.
+
+    Leaves in `moved`, of the first memories, what was read inside, read outside, written complete and not.
+    """
+    state, tiles, rows, moves = memory.state, program.tiles, program.rows, program.moves
+    pool, counts = program.pool, memory.counts
+    tile, source = moves[move, TILE], moves[move, SOURCE]
+    inner, outer = tiles[tile, LEVEL], tiles[source, LEVEL]
+    stream = OUTPUT if complete_here else PARTIAL
+    for i in range(4):
+        state[MOVED + i] = 0
+    for group in range(moves[move, GROUPS]):
+        base = moves[move, FIRST_MEMBER] + group * moves[move, GROUP_SIZE]
+        row = tiles[tile, ROW] + pool[base]
+        if not _clip(move, row, state, rows, moves):
+            continue
+        left, left_first, arrived, added = _drain(
+            move, base, row, state, tiles, rows, moves, pool, memory.slots, memory.there
+        )
+        of_first = int(rows[row, PARENT] == 0)
+        final = arrived if complete_there and not pool[moves[move, FIRST_GROUP] + group] else ZERO
+        partial = arrived - final
+        note(counts, READ, inner, stream, left, left_first)
+        note(counts, READ, outer, PARTIAL, added, added * of_first)
+        note(counts, WRITE, outer, OUTPUT, final, final * of_first)
+        note(counts, WRITE, outer, PARTIAL, partial, partial * of_first)
+        state[MOVED] += left_first
+        state[MOVED + 1] += added * of_first
+        state[MOVED + 2] += final * of_first
+        state[MOVED + 3] += partial * of_first
+        if outer == 0:
+            state[COMPLETE] += final
+
+
+@inner
+def _drain(move, base, row, state, tiles, rows, moves, pool, slots, there):
+    """Add the sums of the memories of a group up, and to what is there already."""
+    tile, source = moves[move, TILE], moves[move, SOURCE]
+    into, out = tiles[source, STRIDE : STRIDE + 5], tiles[tile, STRIDE : STRIDE + 5]
+    begin = slot_of(source, row, state, tiles, rows)
+    box, pitch = tiles[tile, BOX], tiles[tile, PLACES] * tiles[tile, BOX]
+    first_slot = tiles[tile, BASE] + tiles[tile, PLACE] * box
+    left, left_first, arrived, added = ZERO, ZERO, ZERO, ZERO
+    for n in range(state[BOXED + N]):
+        for g in range(state[BOXED + G]):
+            for k in range(state[BOXED + K]):
+                for p in range(state[BOXED + P]):
+                    for q in range(state[BOXED + Q]):
+                        at = n * out[0] + g * out[1] + k * out[2] + p * out[3] + q * out[4]
+                        total, parts = 0, 0
+                        for member in range(base, base + moves[move, GROUP_SIZE]):
+                            memory = pool[member]
+                            slot = first_slot + memory * pitch + at
+                            if there[slot]:
+                                total += slots[slot]
+                                slots[slot], there[slot] = 0, 0
+                                parts += 1
+                                left_first += memory == 0
+                        left += parts
+                        if parts:
+                            to = begin + n * into[0] + g * into[1] + k * into[2] + p * into[3] + q * into[4]
+                            added += there[to]
+                            slots[to] += total
+                            there[to] = 1
+                            arrived += 1
+    return left, left_first, arrived, added
