@@ -186,12 +186,12 @@ def settle(tile, code, clock):
 
 @inner
 def note(tile, kind, begin, end, clock):
-    """Keep an event for the timeline, while there is room: a tile that comes (0), or sums that leave (1)."""
-    noted = int(clock.now[NOTED])
-    if clock.tokens[tile, WATCHED] and noted < len(clock.events):
-        event = clock.events[noted]
+    """Keep an event of a tile for the timeline, while there is room; kinds are as in `Clock.events`."""
+    if clock.tokens[tile, WATCHED] > 0:
+        event = clock.events[int(clock.now[NOTED])]
         event[0], event[1], event[2], event[3] = tile, kind, begin, end
         clock.now[NOTED] += 1
+        clock.tokens[tile, WATCHED] -= 1
 
 
 @inner
@@ -205,6 +205,7 @@ def begin_step(instruction, code, clock, state):
         there = clock.times[tile, FULL, 0]
         if there > now[NOW]:
             clock.stalls[tile] += there - now[NOW]
+            note(tile, 2.0, now[NOW], there, clock)
             now[NOW] = there
     if state[PENDING_FILL]:
         state[PENDING_FILL] = 0

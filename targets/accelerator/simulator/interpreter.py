@@ -124,6 +124,7 @@ def _run(steps, program, memory, clock, stored, image):
                 end = settle(tile, code, clock)
                 if end > clock.now[NOW]:
                     clock.stalls[tile] += end - clock.now[NOW]
+                    note(tile, 2.0, clock.now[NOW], end, clock)
                     clock.now[NOW] = end
 
 

@@ -1,7 +1,7 @@
 """Simulated: what came out of a run, how long it took, and what it moved."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,15 @@ from tersor.targets.accelerator.simulator.tables import Clock, Memory
 
 @dataclass(frozen=True)
 class Event:
-    """A tile of `operand` that came to a memory, or (`leaves`) sums that left it; in cycles."""
+    """A tile of `operand` that `comes` to a memory, sums that it `leaves`, or an array that `waits` for it.
+
+    A transfer begins when its tile's place is free and what it fetches is there, and ends when it has
+    arrived; in cycles. Events are those between the outermost memory and the next that keeps the operand.
+    """
 
     operand: Operand
     memory: str
-    leaves: bool
+    kind: Literal["comes", "leaves", "waits"]
     begin: float
     end: float
 
@@ -95,6 +99,9 @@ def simulated(
     )
 
 
+_KINDS: tuple[Literal["comes", "leaves", "waits"], ...] = ("comes", "leaves", "waits")
+
+
 def _stalls(decoded: Decoded, hardware: Hardware, clock: Clock) -> dict[str, float]:
     names = [f"{operand}@{hardware.memories[level].name}" for operand, level in decoded.keys]
     names += ["fill", "imbalance"]
@@ -106,6 +113,6 @@ def _events(decoded: Decoded, hardware: Hardware, clock: Clock) -> tuple[Event, 
     found = sorted(clock.events[: int(clock.now[tables.NOTED])].tolist(), key=lambda event: event[2:])
     keys = [decoded.keys[int(tile)] for tile, _, _, _ in found]
     return tuple(
-        Event(operand, hardware.memories[level].name, bool(leaves), begin, end)  # type: ignore[arg-type]
-        for (operand, level), (_, leaves, begin, end) in zip(keys, found, strict=True)
+        Event(operand, hardware.memories[level].name, _KINDS[int(kind)], begin, end)  # type: ignore[arg-type]
+        for (operand, level), (_, kind, begin, end) in zip(keys, found, strict=True)
     )

@@ -9,7 +9,7 @@ from tersor.targets.accelerator.simulator.rates import Rates
 from tersor.targets.accelerator.simulator.tables import STREAMS, Clock, Ints, Memory
 from tersor.targets.accelerator.simulator.tensors import touched_size
 
-MOST_EVENTS = 4096
+MOST_EVENTS = 256  # of a tile that comes from the outermost memory or leaves for it
 
 
 def memory_of(decoded: Decoded, rates: Rates) -> Memory:
@@ -64,10 +64,11 @@ def clock_of(decoded: Decoded, rates: Rates) -> Clock:
     ports = np.zeros((tables.PORT_ROWS, 2 * len(memories)))
     ports[tables.SPEED] = rates.speed.reshape(-1)
     tokens = np.zeros((len(tiles), tables.TOKEN_COLUMNS), np.int64)
-    for token, tile in zip(tokens, tiles, strict=True):
+    watched = [tiles[place - 1][tables.LEVEL] == 0 for place in range(len(tiles))]
+    for token, tile, is_watched in zip(tokens, tiles, watched, strict=True):
         token[tables.MEANWHILE] = memories[tile[tables.LEVEL]].overlaps
         token[1] = 1 + token[tables.MEANWHILE]
-        token[tables.WATCHED] = tile[tables.LEVEL] == 1
+        token[tables.WATCHED] = MOST_EVENTS * (is_watched and tile[tables.LEVEL] > 0)
     now = np.zeros(5)
     now[tables.CYCLE], now[tables.PASS] = rates.cycle, rates.fill
     return Clock(
@@ -77,5 +78,5 @@ def clock_of(decoded: Decoded, rates: Rates) -> Clock:
         needs=np.zeros((len(tiles), 2, ports.shape[1])),
         tokens=tokens,
         stalls=np.zeros(len(tiles) + 2 + ports.shape[1]),
-        events=np.zeros((MOST_EVENTS, 4)),
+        events=np.zeros((MOST_EVENTS * len(tiles), 4)),
     )

@@ -83,7 +83,8 @@ BUSY, UNTIL, IDLE, NEED, GROUP, SPEED, KEPT_IDLE, KEPT_NEED, PORT_ROWS = map(np.
 NOW, RELEASED, CYCLE, PASS, NOTED = map(np.int64, range(5))
 # Events of a tile: it is full, its places became free, its sums could leave.
 FULL, FREE, LEAVING = map(np.int64, (0, 1, 3))
-# Columns of `Clock.tokens` (after two rings' first and length, and the instructions of sums that leave).
+# Columns of `Clock.tokens` (after two rings' first and length, and the instructions of sums that leave):
+# how many more events are kept, and whether sums leave while others come.
 WATCHED, MEANWHILE, TOKEN_COLUMNS = map(np.int64, (6, 7, 8))
 
 
@@ -128,7 +129,7 @@ class Clock(NamedTuple):
     needs: Floats  # [tiles, places, ports]: of sums that leave
     tokens: Ints
     stalls: Floats  # [reasons]: each tile waited for; fill, imbalance; each port
-    events: Floats  # [most, 4]: tile, whether it leaves, when it could, when it was there
+    events: Floats  # [most, 4]: tile; whether it comes (0), leaves (1) or is waited for (2); begin and end
 
 
 class Image(NamedTuple):
