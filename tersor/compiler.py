@@ -21,7 +21,7 @@ from tersor.frontend import Examples, from_torch, import_model, is_torch_module,
 from tersor.frontend.shapes import Shapes, bucket_models
 from tersor.hardware import Hardware
 from tersor.ir.graph import Graph, shape_of
-from tersor.layer_reports import constants_of, layer_reports
+from tersor.layer_reports import constants_of, layer_reports, with_machine
 from tersor.linking import export_library
 from tersor.measure import Comparison, latencies
 from tersor.model import Model
@@ -41,6 +41,7 @@ from tersor.runner import Runner
 from tersor.saliency_observer import saliency_observer, watched
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
+from tersor.targets.accelerator.offload.offload import is_accelerator
 from tersor.targets.cpu.host.detect import detect, host_of
 from tersor.targets.cpu.host.detect import hardware as describe
 
@@ -101,25 +102,26 @@ def load_model(
     `source` is an ONNX model or its file, a module of `import_model`, or a torch.nn.Module with
     `example_inputs` (see `tersor.frontend.torch_import`), whose reference is PyTorch. Of an ONNX model
     `shapes` gives an input one shape, or one for each of several buckets; `batch` sets the leading dimension
-    of the inputs, to one size or, in a bucket for each, to several. Raises UserError for what does not go
-    together.
+    of the inputs, to one size or, in a bucket for each, to several. With an accelerator as `hardware` the
+    host is the CPU at hand. Raises UserError for what does not go together.
     """
-    host = host_of(hardware) if hardware is not None else detect()
+    accelerator = hardware if is_accelerator(hardware) else None
+    host = detect() if hardware is None or accelerator is not None else host_of(hardware)
     if example_inputs is not None or is_torch_module(source):
         imported = from_torch(source, example_inputs, shapes or batch, outputs)
-        model = Model(imported.name, imported.mod, host, tuple(imported.reference))
+        model = Model(imported.name, imported.mod, host, tuple(imported.reference), accelerator=accelerator)
         if check:
             imported.verify(lambda _, arrays: model.float_runner(arrays))
         return model
     if isinstance(source, tvm.IRModule):
         if shapes or batch:
             raise UserError("a Relax module has its shapes: give other ones where it is imported")
-        return Model("module", canonical(source), host)
+        return Model("module", canonical(source), host, accelerator=accelerator)
     references, batched = bucket_models(source, shapes, outputs, batch, check)
     name = Path(source).stem if isinstance(source, str | Path) else source.graph.name or "model"
     names = tuple(value.name for value in references[-1].graph.output)
     *smaller, largest = (import_model(reference) for reference in references)
-    model = Model(name, largest, host, names, tuple(smaller), batched)
+    model = Model(name, largest, host, names, tuple(smaller), batched, accelerator=accelerator)
     _check_alike(model)
     if check:
         _verify(model, references)
@@ -144,15 +146,16 @@ def compile(
     compares with fp32 on `evaluation`, by default on the calibration samples; `labels` [samples] add
     accuracies. With `race`, where `measure` allows it and `tersor.race.may_race` holds, layers or a network
     that integers make slower on this machine stay in fp32; factors that make a layer slower are not taken
-    (`tersor.factor_race`). Raises UserError for data that does not fit the
-    model.
+    (`tersor.factor_race`). A model for an accelerator is compared on the host, which computes the same bits,
+    and nothing is timed. Raises UserError for data that does not fit the model.
     """
     model = model if isinstance(model, Model) else load_model(model)
+    measure = measure and model.accelerator is None
     inspected = list(islice(data, INSPECTED))
     plan, statistics = calibrated_plan(model, data, inspected, config, calibration_samples, progress)
     progress("compiling", 0, None)
     mods = [compress(mod, plan, statistics) for mod in model.mods]
-    build, raced = model.compiled(mods, plan.mappings), ""
+    build, raced = model.compiled(mods, model.host_mappings(plan.mappings)), ""
     if race and measure and may_race(model, config):
         progress("racing", 0, None)
         result = run_race(model, plan, statistics, build, Stopwatch.for_cores(model.host.cores))
@@ -181,7 +184,11 @@ def compile(
         totals = replace(totals, latency_ms_fp32=reference, latency_ms=compressed)
     report = Report(model.name, describe(model.host).name, model.buckets, layers, totals)
     report = replace(report, fallbacks=find_fallbacks(model.mod), race=raced)
-    return Compiled(build.executable, runner, plan, statistics, report)
+    if model.accelerator is not None:
+        progress("mapping", 0, None)
+        build, parts = model.offloaded(mods, plan.mappings, model.accelerator)
+        report = with_machine(report, model.accelerator.name, parts[-1])
+    return Compiled(build.executable, build.runner, plan, statistics, report)
 
 
 def calibrated_plan(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from tersor.passes.extract import extract
 from tersor.passes.pruning.channels import kept_channels
 from tersor.passes.quantization.imported import as_float
 from tersor.plan import Plan
-from tersor.report import LayerReport, Totals
+from tersor.report import LayerReport, MachineShare, Report, Stays, Totals
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
+from tersor.targets.accelerator.offload.offload import Offloaded
 from tersor.targets.cpu.decoding import DecodedWeight
 from tersor.targets.cpu.lowering import Lowered
 
@@ -60,6 +62,21 @@ def layer_reports(
             LayerReport(layer.name, scheme, kernel, bytes, snr.get(layer.name), reason, mapping, read)
         )
     return tuple(reports)
+
+
+def with_machine(report: Report, machine: str, offloaded: Offloaded) -> Report:
+    """Say in a report which layers run on an accelerator, as what, and what stays on the CPU."""
+    theirs = {layer.name: layer for layer in offloaded.layers}
+
+    def told(layer: LayerReport) -> LayerReport:
+        if layer.name not in theirs:
+            return layer
+        found = theirs[layer.name]
+        return replace(layer, kernel=f"{machine}: {found.kind}", mapping=str(found.mapping or ""))
+
+    stays = tuple(Stays(each.name, each.reason) for each in offloaded.refusals)
+    placed = MachineShare(machine, offloaded.share, stays)
+    return replace(report, layers=tuple(map(told, report.layers)), machine=placed)
 
 
 def _belongs(weight: str, layer: str) -> bool:

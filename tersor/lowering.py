@@ -1,6 +1,6 @@
 """Lowering: the pipeline from a canonical float module and a plan to kernels, for `tvm.compile`.
 
-channels > decompose > prune > quantize > integerize > encode > lower > schedule > Relax's own lowering
+compress > offload > lower > schedule > Relax's own lowering
 
 tvm.compile(mod, target, relax_pipeline=tersor.pipeline(plan, statistics=statistics))
 """
@@ -24,6 +24,7 @@ from tersor.ir.join import join
 from tersor.plan import Plan
 from tersor.planning import plan_for
 from tersor.statistics import Statistics
+from tersor.targets.accelerator.offload.offload import Mappings, is_accelerator, offload, split_mappings
 from tersor.targets.cpu.decode_once import decode_once
 from tersor.targets.cpu.host.detect import Host, host_of, host_of_target
 from tersor.targets.cpu.host.guard import guard
@@ -45,24 +46,35 @@ def pipeline(
     """Give the pass for `tvm.compile(mod, target, relax_pipeline=...)`.
 
     `request` is a plan, a config, or the text of a scheme for every layer; `mod` comes from `import_model`.
-    Without `hardware` the kernels are for the instruction set of the target that is compiled for. Raises
-    UserError, when run, if the request needs activation ranges and `statistics` is missing.
+    `hardware` is a CPU, or an accelerator, which then gets what it can run of the network. The kernels for
+    the CPU are by default for the instruction set of the target that is compiled for. Raises UserError, when
+    run, if the request needs activation ranges and `statistics` is missing.
     """
+    cpu, accelerator = (None, hardware) if is_accelerator(hardware) else (hardware, None)
 
     @tvm.transform.module_pass(opt_level=0, name="tersor.pipeline")
     def run(mod: tvm.IRModule, _context: Any) -> tvm.IRModule:
-        host = host_of(hardware) if hardware is not None else _current_host()
+        host = _current_host() if cpu is None else host_of(cpu)
         mod = canonical(mod)
         plan = plan_for(request, mod, host, statistics)
-        compressed = compress(mod, plan, statistics)
-        return finish(named("lower", partial(_lower, host=host, plan=plan))(compressed), host)
+        compressed, mappings = compress(mod, plan, statistics), plan.mappings
+        if accelerator is not None:
+            theirs, mappings = split_mappings(mappings, accelerator)
+            compressed = named("offload", partial(_offload, hardware=accelerator, mappings=theirs))(
+                compressed
+            )
+        return finish(named("lower", partial(_lower, host=host, mappings=mappings))(compressed), host)
 
     return run
 
 
-def _lower(mod: tvm.IRModule, host: Host, plan: Plan) -> tvm.IRModule:
-    lowered = lower(mod, host.isa, host.cores, mappings=plan.mappings)
-    check_planned(plan.mappings, [lowered.mappings])
+def _offload(mod: tvm.IRModule, hardware: Hardware, mappings: Mappings) -> tvm.IRModule:
+    return offload(mod, hardware, mappings).mod
+
+
+def _lower(mod: tvm.IRModule, host: Host, mappings: Mappings) -> tvm.IRModule:
+    lowered = lower(mod, host.isa, host.cores, mappings=mappings)
+    check_planned(mappings, [lowered.mappings])
     return lowered.mod
 
 

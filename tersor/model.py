@@ -10,6 +10,7 @@ import tvm
 
 from tersor.buckets import Buckets, TensorSpec
 from tersor.frontend.shapes import buckets_of
+from tersor.hardware import Hardware
 from tersor.ir.borrow import borrow
 from tersor.ir.graph import Graph, expose, shape_of
 from tersor.lowering import finished, generate
@@ -19,6 +20,8 @@ from tersor.passes.calibrate import channel_count
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.imported import as_float
 from tersor.runner import Runner, use_threads
+from tersor.targets.accelerator.mapper.mapper import Mapper
+from tersor.targets.accelerator.offload.offload import Mappings, Offloaded, offload, split_mappings
 from tersor.targets.cpu.host.detect import Host
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.mapping.planned import check_planned
@@ -46,7 +49,8 @@ class Model:
 
     With several buckets `mod` is the network in the largest shapes, `smaller` in the others, the smallest
     first; `batched` names the inputs whose leading dimension was asked to be a batch; `known` are the buckets
-    of an earlier compilation, whose padding needs not be found out again.
+    of an earlier compilation, whose padding needs not be found out again. An `accelerator` gets what it can
+    run of the compressed network; everything else, and all that is compared with, runs on the host.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Model:
     smaller: tuple[tvm.IRModule, ...] = ()
     batched: tuple[str, ...] = ()
     known: Buckets | None = None
+    accelerator: Hardware | None = None
 
     @property
     def mods(self) -> tuple[tvm.IRModule, ...]:
@@ -96,6 +101,19 @@ class Model:
         """Lower and compile the modules of all buckets; `mappings` as of `lowered_alike`."""
         lowered = self.lowered_alike(mods, mappings)
         return self._build(lowered, self.buckets)
+
+    def offloaded(
+        self, mods: Sequence[tvm.IRModule], mappings: Mappings, accelerator: Hardware
+    ) -> tuple[Build, tuple[Offloaded, ...]]:
+        """Compile the modules of all buckets for the host and `accelerator`, and say what that runs."""
+        theirs, others = split_mappings(mappings, accelerator)
+        mapper = Mapper(accelerator)
+        parts = tuple(offload(mod, accelerator, theirs, mapper) for mod in mods)
+        return self.compiled([part.mod for part in parts], others), parts
+
+    def host_mappings(self, mappings: Mappings) -> Mappings:
+        """Give those of a plan's mappings that are not for the accelerator."""
+        return mappings if self.accelerator is None else split_mappings(mappings, self.accelerator)[1]
 
     def lowered_alike(
         self, mods: Sequence[tvm.IRModule], mappings: Mapping[str, Sequence[LoopMapping]] | None = None

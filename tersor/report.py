@@ -62,6 +62,27 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Stays:
+    """An operator that stays on the CPU beside an accelerator, and why."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MachineShare:
+    """What an accelerator has of a network: the `share` of all products, and what stays on the CPU."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    share: float
+    stays: tuple[Stays, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """What `tersor compress` writes beside the library."""
 
@@ -74,6 +95,7 @@ class Report:
     totals: Totals
     fallbacks: tuple[Fallback, ...] = ()  # what multiplies or holds a weight and is no layer
     race: str = ""  # what was raced, what each took and what was emitted
+    machine: MachineShare | None = None  # of a network that runs on an accelerator
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -87,7 +109,9 @@ class Report:
 
     def __rich__(self) -> RenderableType:
         """Give the report as tables to print."""
-        return Group(self._layers(), self._totals(), *self._shapes(), *self._refusals())
+        return Group(
+            self._layers(), self._totals(), *self._shapes(), *self._refusals(), *self._beside_machine()
+        )
 
     def text(self, width: int = 120) -> str:
         """Give the same as plain text, `width` columns wide."""
@@ -147,3 +171,14 @@ class Report:
         reasons += [f"{each.name} ({each.operator}) stays fp32: {each.reason}" for each in self.fallbacks]
         reasons += [f"race: {self.race}"] if self.race else []
         return [Text(line) for line in reasons]
+
+    def _beside_machine(self) -> list[RenderableType]:
+        """Say what an accelerator leaves to the CPU, operators of the same reason together."""
+        if self.machine is None:
+            return []
+        reasons: dict[str, list[str]] = {}
+        for each in self.machine.stays:
+            reasons.setdefault(each.reason, []).append(each.name)
+        lines = [f"{self.machine.name} makes {100 * self.machine.share:.2f} % of the products; on the CPU:"]
+        lines += [f"  {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+        return [Text(line) for line in lines]

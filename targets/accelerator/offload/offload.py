@@ -1,0 +1,134 @@
+"""Offload: what a machine can run of an integer network is mapped, lowered and moved into regions.
+
+whole network  ->  calls of regions, and between them what stays on the CPU, each with its reason
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tersor.hardware import Hardware
+from tersor.ir.graph import Expr, Graph, Module
+from tersor.ir.schemes import schemes_of
+from tersor.layer import Layer
+from tersor.loop_tree import why_misplaced
+from tersor.mapping import Mapping as LoopMapping
+from tersor.targets.accelerator.isa.encoding import encode
+from tersor.targets.accelerator.isa.program import AnyProgram
+from tersor.targets.accelerator.lowering.lower import lower
+from tersor.targets.accelerator.lowering.vector import lower_vector
+from tersor.targets.accelerator.mapper.mapper import Mapper
+from tersor.targets.accelerator.offload.codegen import run_codegen
+from tersor.targets.accelerator.offload.composite import ArrayWork, Composite, VectorWork, find_composites
+from tersor.targets.accelerator.offload.partition import partition
+from tersor.targets.accelerator.offload.refusals import Refusal, find_refusals, why_not
+
+Mappings = Mapping[str, Sequence[LoopMapping]]  # of layers, by name
+
+
+@dataclass(frozen=True)
+class OffloadedLayer:
+    """What one program does: `kind` is conv2d, depthwise, matmul, product, add, ...; `macs` its products.
+
+    The vector unit's programs have no mapping.
+    """
+
+    name: str
+    kind: str
+    program: AnyProgram
+    mapping: LoopMapping | None
+    macs: int
+
+
+@dataclass(frozen=True)
+class Offloaded:
+    """A network whose regions run on a machine, layer by layer, and what stays on the CPU."""
+
+    mod: Module
+    layers: tuple[OffloadedLayer, ...]
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def share(self) -> float:
+        """The part of all products that the machine makes; 1 of a network without any."""
+        made = sum(layer.macs for layer in self.layers)
+        total = made + sum(refusal.macs for refusal in self.refusals)
+        return made / total if total else 1.0
+
+
+def offload(
+    mod: Module,
+    hardware: Hardware,
+    mappings: Mappings | None = None,
+    mapper: Mapper | None = None,
+    vector: bool = False,
+) -> Offloaded:
+    """Offload what `hardware` can run of an integer network, which says what its layers' schemes are.
+
+    A layer runs by the first of its `mappings`, all for this machine, that covers it, else by the one that
+    `mapper` finds to have the least product of cycles and energy. The simulator runs programs of the array
+    alone; with `vector` those of the vector unit are made as well, for another executor.
+    """
+    graph = Graph(mod)
+    lowering = _Lowering(hardware, mappings or {}, mapper or Mapper(hardware))
+    taken: list[Composite] = []
+    layers: list[OffloadedLayer] = []
+    refused: dict[Expr, Refusal] = {}
+    for composite in find_composites(graph, schemes_of(mod)):
+        reason = why_not(composite, hardware)
+        if reason is None and isinstance(composite.work, VectorWork) and not vector:
+            reason = f"runs on the CPU, since the simulator has no vector unit for {composite.kind}"
+        lowered = reason or lowering.lowered(composite)
+        if isinstance(lowered, str):
+            refused[composite.result] = Refusal(composite.name, lowered, composite.macs)
+            continue
+        layers.append(lowered)
+        program = base64.b64encode(encode(lowered.program)).decode()
+        taken.append(replace(composite, task=replace(composite.task, program=program)))
+    refusals = find_refusals(graph, taken, refused, hardware)
+    if not taken:
+        return Offloaded(mod, (), refusals)
+    return Offloaded(run_codegen(partition(mod, taken), hardware), tuple(layers), refusals)
+
+
+@dataclass(frozen=True)
+class _Lowering:
+    """From composites to programs."""
+
+    hardware: Hardware
+    mappings: Mappings
+    mapper: Mapper
+
+    def lowered(self, composite: Composite) -> OffloadedLayer | str:
+        """Give the program of a composite, or why there is none."""
+        try:
+            match composite.work:
+                case ArrayWork(layer, scheme, epilogue):
+                    mapping = self._planned(layer) or self.mapper.map(layer, scheme).least_edp.mapping
+                    program = lower(layer, scheme, mapping, self.hardware, epilogue)
+                    return OffloadedLayer(composite.name, composite.kind, program, mapping, composite.macs)
+                case VectorWork(name, operator, shape):
+                    streamed = lower_vector(name, operator, shape, self.hardware)
+                    return OffloadedLayer(name, composite.kind, streamed, None, 0)
+        except ValueError as error:
+            return str(error)
+
+    def _planned(self, layer: Layer) -> LoopMapping | None:
+        planned = self.mappings.get(layer.name, ())
+        return next((mapping for mapping in planned if not mapping.why_not(layer)), None)
+
+
+def is_accelerator(hardware: Hardware | None) -> bool:
+    """Whether a machine is one that programs are made for: it says how its units multiply."""
+    return hardware is not None and hardware.datapath is not None
+
+
+def split_mappings(mappings: Mappings, hardware: Hardware) -> tuple[Mappings, Mappings]:
+    """Part the mappings of a plan into those whose loops are at places of `hardware`, and the others."""
+    theirs: dict[str, list[LoopMapping]] = {}
+    others: dict[str, list[LoopMapping]] = {}
+    for name, planned in mappings.items():
+        for mapping in planned:
+            where = others if why_misplaced(mapping, hardware) else theirs
+            where.setdefault(name, []).append(mapping)
+    return theirs, others

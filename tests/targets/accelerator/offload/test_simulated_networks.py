@@ -1,0 +1,97 @@
+"""Whole networks on the simulator: every bit as on the CPU's kernels, and every product on the machine."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tersor
+from tersor.compiler import calibrated_plan, load_model, silent
+from tersor.compression import canonical, compress
+from tersor.hardware import Hardware
+from tersor.lowering import build
+from tersor.model import Model
+from tersor.runner import Runner
+from tersor.targets.accelerator.mapper.mapper import Mapper
+from tersor.targets.accelerator.offload.execution import listening
+from tersor.targets.accelerator.offload.offload import Offloaded, offload
+from tersor.targets.cpu.lowering import lower
+from tests.models import mlp, random_inputs
+from tests.relax_modules import Array, attention_net
+from tests.targets.accelerator.offload.networks import IMAGES, TOKENS, image_net
+from tests.targets.cpu.lowered_networks import HOST
+
+EDGE = Hardware.load(Path(__file__).parents[4] / "targets" / "machines" / "edge.toml")
+MAPPER = Mapper(EDGE, effort=200, exhaustive=200)
+Data = list[Mapping[str, Array]]
+
+
+def images() -> tuple[Model, Data]:
+    return Model("images", canonical(image_net()), HOST), [{"x": image} for image in IMAGES]
+
+
+def attention() -> tuple[Model, Data]:
+    return Model("attention", canonical(attention_net()), HOST), [{"x": tokens} for tokens in TOKENS]
+
+
+def dense() -> tuple[Model, Data]:
+    return load_model(mlp(), check=False), [random_inputs(mlp(), seed) for seed in range(2)]
+
+
+def simulated(model: Model, data: Data, text: str) -> Offloaded:
+    """Compare a network in a scheme on the machine with the same on the CPU alone."""
+    plan, statistics = calibrated_plan(model, data, list(data), text, len(data), silent)
+    integer = compress(model.mod, plan, statistics)
+    offloaded = offload(integer, EDGE, mapper=MAPPER)
+    on_cpu, on_machine = (
+        Runner(build(lower(mod, HOST.isa, 2), HOST), model.inputs) for mod in (integer, offloaded.mod)
+    )
+    cycles: dict[str, float] = {}
+    with listening(lambda name, done: cycles.update({name: done.cycles})):
+        results = on_machine(data[-1])
+    for ours, theirs in zip(results, on_cpu(data[-1]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    peak = EDGE.units * 4  # of products in a cycle: two of 4 bits each, and of those two of four are zeros
+    for layer in offloaded.layers:
+        assert cycles[layer.name] >= layer.macs / peak
+    return offloaded
+
+
+@pytest.mark.parametrize(
+    ("network", "text"),
+    [
+        (images, "int8"),
+        (images, "w4a8+2:4"),
+        (images, "int8+sparse75"),
+        (images, "w2a8+rank3"),
+        (attention, "int8"),
+        (attention, "int8+dynamic"),
+        (dense, "int8"),
+        (dense, "w4a8"),
+    ],
+)
+def test_the_machine_gives_the_bits_of_the_cpu(network: Callable[[], tuple[Model, Data]], text: str) -> None:
+    assert simulated(*network(), text).share == 1.0
+
+
+def test_a_model_for_an_accelerator_is_compiled_for_it(tmp_path: Path) -> None:
+    model = load_model(mlp(), hardware=EDGE, check=False)
+    data = [random_inputs(mlp(), seed) for seed in range(2)]
+    compiled = tersor.compile(model, data, "int8")
+    reference = tersor.compile(load_model(mlp(), check=False), data, "int8", measure=False)
+    np.testing.assert_array_equal(compiled(data[0])[0], reference(data[0])[0])
+    kernels = {layer.name: layer.kernel for layer in compiled.report.layers}
+    assert kernels == {f"fc{i}.weight": "edge: matmul" for i in range(3)}
+    assert compiled.report.machine is not None
+    assert compiled.report.machine.share == 1.0
+    text = compiled.report.text()
+    assert "edge makes 100.00 % of the products; on the CPU:" in text
+    assert "quantize.1: goes between floating-point numbers and codes" in text
+    saved = compiled.save(tmp_path / "out")
+    heard: list[Any] = []
+    with listening(lambda name, done: heard.append((name, done.cycles))):
+        again = Runner.load(tmp_path / "out" / "model.so", saved.buckets)
+        np.testing.assert_array_equal(again(data[0])[0], compiled(data[0])[0])
+    assert heard[:3] == heard[3:]
