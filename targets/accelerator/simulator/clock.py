@@ -1,17 +1,19 @@
 """Clock: when transfers and steps end, in program order, from what each port of each memory has to do.
 
-A port has a ledger: `busy`, the cycles that it is known to work, and `until`, up to when it is booked. A
-transfer is released when its place is free and what it fetches is there. Idle time of its ports between then
-and now did the work already, as far as it goes; what is left is booked behind all that came before. So what
-is needed first is served first, no port rests while something waits, and an instruction takes constant time.
+A port serves the units first, and transfers in the rest of its time, one after the other. So its time is told
+in cycles that the units have left it: `now - UNITS`, and `DONE` is up to where transfers have taken them. An
+event is a number of such cycles for each port: it has happened when all of them have passed. A transfer
+is released by events, its place being free and what it fetches being there. It takes the cycles behind that,
+and behind the transfers before it, whether they have passed or not: so what was waited for long ago has come
+meanwhile, as far as the ports had time, and an instruction takes constant time.
 
 Sums that leave a memory with two places do so meanwhile: they are settled when their place is needed.
 """
 
 from tersor.targets.accelerator.simulator.jit import inner
 from tersor.targets.accelerator.simulator.tables import (
-    BUSY,
     DEADLOCK,
+    DONE,
     FAILED,
     FREE,
     FREE_SIGNALS,
@@ -20,9 +22,8 @@ from tersor.targets.accelerator.simulator.tables import (
     FULL_SIGNALS,
     FULL_WAITS,
     GROUP,
-    IDLE,
-    KEPT_IDLE,
     KEPT_NEED,
+    KEPT_RELEASE,
     LEAVING,
     MOST_TOKENS,
     NEED,
@@ -30,35 +31,46 @@ from tersor.targets.accelerator.simulator.tables import (
     NOW,
     PASS,
     PENDING_FILL,
-    RELEASED,
+    RELEASE,
     SPEED,
-    UNTIL,
+    UNITS,
     WATCHED,
 )
 
 
 @inner
-def snapshot(ports, now, idle):
-    """Note how long each port has been idle up to now, or to where it is booked."""
-    for port in range(ports.shape[1]):
-        idle[port + 1] = max(now[NOW], ports[UNTIL, port]) - ports[BUSY, port]
+def ahead(event, ports, now):
+    """Cycles until an event, if the units wait for it; negative if it has happened."""
+    longest = event[0] - now[NOW] + ports[UNITS, 0]
+    for port in range(1, ports.shape[1]):
+        longest = max(longest, event[port] - now[NOW] + ports[UNITS, port])
+    return longest
 
 
 @inner
-def release(ports, now):
-    """Begin a transfer: nothing is waited for, and nothing moves."""
-    now[RELEASED] = 0.0
+def happen_now(event, ports, now):
+    """Let an event be the present."""
     for port in range(ports.shape[1]):
-        ports[IDLE, port] = 0.0
+        event[port] = now[NOW] - ports[UNITS, port]
+
+
+@inner
+def release(ports):
+    """Begin a transfer: nothing is waited for, and nothing moves."""
+    for port in range(ports.shape[1]):
+        ports[RELEASE, port] = 0.0
         ports[NEED, port] = 0.0
 
 
 @inner
 def wait(event, ports, now):
     """Hold the transfer at hand back until an event."""
-    now[RELEASED] = max(now[RELEASED], event[0])
+    later = max(0.0, ahead(event, ports, now))
     for port in range(ports.shape[1]):
-        ports[IDLE, port] = max(ports[IDLE, port], event[port + 1])
+        at = event[port]
+        if later > 0:
+            at = max(at, now[NOW] - ports[UNITS, port] + later)
+        ports[RELEASE, port] = max(ports[RELEASE, port], at)
 
 
 @inner
@@ -70,55 +82,47 @@ def moves_bits(kind, bits, what, level, levels, ports):
 
 
 @inner
-def transfer(ports, now):
-    """Book the transfer at hand; give when it ends."""
-    released = now[RELEASED]
-    longest, horizon = 0.0, now[NOW]
+def transfer(ports):
+    """Book the transfer at hand. When it ends is then what is its release; give the cycles that it takes."""
+    longest = 0.0
     for port in range(ports.shape[1]):
         if ports[NEED, port] > 0:
             longest = max(longest, ports[NEED, port])
-            horizon = max(horizon, ports[UNTIL, port])
-    if longest == 0.0:
-        return released
-    done = max(0.0, horizon - released)
-    for port in range(ports.shape[1]):
-        if ports[NEED, port] > 0:
-            idle = max(now[NOW], ports[UNTIL, port]) - ports[BUSY, port] - ports[IDLE, port]
-            done = min(done, max(0.0, idle))
-            ports[BUSY, port] += ports[NEED, port]
-    if done >= longest:
-        return max(min(now[NOW], horizon), released + longest)
-    end = max(horizon, released) + longest - done
-    for port in range(ports.shape[1]):
-        if ports[NEED, port] > 0:
-            ports[UNTIL, port] = max(ports[UNTIL, port], end)
-    return end
+            ports[DONE, port] = max(ports[DONE, port], ports[RELEASE, port]) + ports[NEED, port]
+            ports[RELEASE, port] = ports[DONE, port]
+    return longest
 
 
 @inner
-def give_full(instruction, end, code, clock):
-    """Say that tiles are there."""
+def _end(event, ports):
+    """Let an event be the end of the transfer at hand."""
+    for port in range(ports.shape[1]):
+        event[port] = ports[RELEASE, port]
+
+
+@inner
+def give_full(instruction, code, clock):
+    """Say that tiles are there when the transfer at hand has ended."""
     for i in range(MOST_TOKENS):
         tile = code[instruction, FULL_SIGNALS + i]
         if tile < 0:
             break
-        event = clock.times[tile, FULL]
-        event[0] = end
-        snapshot(clock.ports, clock.now, event)
+        _end(clock.times[tile, FULL], clock.ports)
 
 
 @inner
-def give_free(instruction, end, code, clock):
-    """Say that places for tiles are free."""
+def give_free(instruction, present, code, clock):
+    """Say that places are free, at `present` or when the transfer at hand has ended."""
     for i in range(MOST_TOKENS):
         tile = code[instruction, FREE_SIGNALS + i]
         if tile < 0:
             break
         turn = (clock.tokens[tile, 0] + clock.tokens[tile, 1]) % 2
         clock.tokens[tile, 1] += 1
-        event = clock.times[tile, FREE + turn]
-        event[0] = end
-        snapshot(clock.ports, clock.now, event)
+        if present:
+            happen_now(clock.times[tile, FREE + turn], clock.ports, clock.now)
+        else:
+            _end(clock.times[tile, FREE + turn], clock.ports)
 
 
 @inner
@@ -151,8 +155,9 @@ def leave(instruction, tile, meanwhile, code, clock):
     clock.tokens[tile, 3] += 1
     clock.tokens[tile, 4 + turn] = instruction
     event = clock.times[tile, LEAVING + turn]
-    event[0] = max(clock.now[NOW], clock.now[RELEASED])
-    snapshot(clock.ports, clock.now, event)
+    happen_now(event, clock.ports, clock.now)
+    for port in range(clock.ports.shape[1]):
+        event[port] = max(event[port], clock.ports[RELEASE, port])
     for port in range(clock.ports.shape[1]):
         clock.needs[tile, turn, port] = clock.ports[NEED, port]
     if not meanwhile:
@@ -161,35 +166,37 @@ def leave(instruction, tile, meanwhile, code, clock):
 
 @inner
 def settle(tile, code, clock):
-    """Book the sums of a tile that are the first to leave, if any are; give when they are gone."""
+    """Book the sums of a tile that are the first to leave, if any are; give when, in cycles from now."""
     if clock.tokens[tile, 3] == 0:
         return 0.0
     turn = clock.tokens[tile, 2]
     clock.tokens[tile, 2] = 1 - turn
     clock.tokens[tile, 3] -= 1
-    ports, now, event = clock.ports, clock.now, clock.times[tile, LEAVING + turn]
-    begun = now[RELEASED]
+    ports = clock.ports
     for port in range(ports.shape[1]):
-        ports[KEPT_IDLE, port], ports[KEPT_NEED, port] = ports[IDLE, port], ports[NEED, port]
-    release(ports, now)
-    wait(event, ports, now)
-    for port in range(ports.shape[1]):
+        ports[KEPT_RELEASE, port], ports[KEPT_NEED, port] = ports[RELEASE, port], ports[NEED, port]
+        ports[RELEASE, port] = clock.times[tile, LEAVING + turn, port]
         ports[NEED, port] = clock.needs[tile, turn, port]
-    end = transfer(ports, now)
-    note(tile, 1.0, event[0], end, clock)
-    give_free(clock.tokens[tile, 4 + turn], end, code, clock)
-    now[RELEASED] = begun
+    begin = ahead(ports[RELEASE], ports, clock.now)
+    cycles = transfer(ports)
+    end = ahead(ports[RELEASE], ports, clock.now)
+    note(tile, 1.0, min(begin, end - cycles), end, clock)
+    give_free(clock.tokens[tile, 4 + turn], False, code, clock)
     for port in range(ports.shape[1]):
-        ports[IDLE, port], ports[NEED, port] = ports[KEPT_IDLE, port], ports[KEPT_NEED, port]
+        ports[RELEASE, port], ports[NEED, port] = ports[KEPT_RELEASE, port], ports[KEPT_NEED, port]
     return end
 
 
 @inner
 def note(tile, kind, begin, end, clock):
-    """Keep an event of a tile for the timeline, while there is room; kinds are as in `Clock.events`."""
+    """Keep an event of a tile for the timeline, while there is room; kinds are as in `Clock.events`.
+
+    It begins and ends so many cycles from now.
+    """
     if clock.tokens[tile, WATCHED] > 0:
         event = clock.events[int(clock.now[NOTED])]
-        event[0], event[1], event[2], event[3] = tile, kind, begin, end
+        event[0], event[1] = tile, kind
+        event[2], event[3] = max(0.0, clock.now[NOW] + begin), max(0.0, clock.now[NOW] + end)
         clock.now[NOTED] += 1
         clock.tokens[tile, WATCHED] -= 1
 
@@ -202,11 +209,11 @@ def begin_step(instruction, code, clock, state):
         tile = code[instruction, FULL_WAITS + i]
         if tile < 0:
             break
-        there = clock.times[tile, FULL, 0]
-        if there > now[NOW]:
-            clock.stalls[tile] += there - now[NOW]
-            note(tile, 2.0, now[NOW], there, clock)
-            now[NOW] = there
+        waiting = ahead(clock.times[tile, FULL], clock.ports, now)
+        if waiting > 0:
+            clock.stalls[tile] += waiting
+            note(tile, 2.0, 0.0, waiting, clock)
+            now[NOW] += waiting
     if state[PENDING_FILL]:
         state[PENDING_FILL] = 0
         now[NOW] += now[PASS]
@@ -222,9 +229,7 @@ def end_steps(cycles, clock):
         need = ports[GROUP, port]
         if need > 0:
             ports[GROUP, port] = 0.0
-            ports[BUSY, port] += need
-            if ports[UNTIL, port] > now[NOW]:
-                ports[UNTIL, port] += need
+            ports[UNITS, port] += need
             if need > longest:
                 slowest, longest = port, need
     if slowest >= 0:

@@ -120,7 +120,7 @@ class Decoded:
             found[number, tables.ALONG : tables.ORIGIN] = _along(operand, stride, self.layer)
             rows += here
             begin += prod(box) * places * len(here) * in_slots
-        return found, np.array([(*row, 0) for row in rows], np.int64), begin
+        return found, np.array([(*row, 0, 0) for row in rows], np.int64), begin
 
     def _units(self) -> tuple[Ints, Ints, int]:
         """The units in the order of their groups, the groups, and how many units one has."""
@@ -190,7 +190,12 @@ class Decoded:
         if not by_units:
             first = self.tiles[move[tables.TILE], tables.ROW]
             parents = self._part(around, placed.outer)
-            self.rows[first : first + len(parents), tables.PARENT] = parents
+            own = self.rows[first : first + len(parents)]
+            own[:, tables.PARENT] = parents
+            outer = self.tiles[move[tables.SOURCE]]
+            apart = own[:, : len(DIMS)] - self.rows[outer[tables.ROW] + parents, : len(DIMS)]
+            own[:, tables.OFFSET] = parents * outer[tables.PLACES] * outer[tables.BOX]
+            own[:, tables.OFFSET] += (apart * outer[tables.ALONG : tables.ORIGIN]).sum(axis=1)
         if placed.operand == "output":
             order, groups = self._groups(around, placed.outer)
             move[tables.FIRST_MEMBER : tables.EXTENT] = (

@@ -2,6 +2,7 @@
 
 from tersor.targets.accelerator.simulator import products, zeros
 from tersor.targets.accelerator.simulator.clock import (
+    ahead,
     begin_step,
     end_steps,
     give_free,
@@ -50,7 +51,7 @@ from tersor.targets.accelerator.simulator.tables import (
     PC,
     PENDING_FILL,
     READ,
-    RELEASED,
+    RELEASE,
     SIZE,
     SOURCE,
     STATIONARY,
@@ -59,6 +60,7 @@ from tersor.targets.accelerator.simulator.tables import (
     SYNC,
     TILE,
     UNIT_TILE,
+    UNITS,
     VERSION,
     WEIGHT,
     WHOLE,
@@ -114,7 +116,7 @@ def _run(steps, program, memory, clock, stored, image):
             elif kind == STORE:
                 _store(here, program, memory, clock)
             elif kind == SYNC:
-                give_free(here, clock.now[NOW], code, clock)
+                give_free(here, True, code, clock)
     if state[PC] == len(code) and not state[FINISHED]:
         state[FINISHED] = 1
         if skips:
@@ -122,10 +124,10 @@ def _run(steps, program, memory, clock, stored, image):
         for tile in range(len(program.tiles) - 1, -1, -1):
             while clock.tokens[tile, 3] > 0:
                 end = settle(tile, code, clock)
-                if end > clock.now[NOW]:
-                    clock.stalls[tile] += end - clock.now[NOW]
-                    note(tile, 2.0, clock.now[NOW], end, clock)
-                    clock.now[NOW] = end
+                if end > 0:
+                    clock.stalls[tile] += end
+                    note(tile, 2.0, 0.0, end, clock)
+                    clock.now[NOW] += end
 
 
 @inner
@@ -212,7 +214,7 @@ def _load(here, program, memory, clock, stored, image):
     move = code[here, CODE_PARTNER]
     tile, source = moves[move, TILE], moves[move, SOURCE]
     inner, outer = tiles[tile, LEVEL], tiles[source, LEVEL]
-    release(clock.ports, clock.now)
+    release(clock.ports)
     wait_for_tokens(here, code, clock, state)
     stream = tiles[tile, OF]
     if stream == OUTPUT:
@@ -232,10 +234,12 @@ def _load(here, program, memory, clock, stored, image):
     moves_bits(NEED, bits, READ, outer, program.levels, clock.ports)
     bits = taken * memory.each[0, inner, stream] + nonzero_taken * memory.each[1, inner, stream]
     moves_bits(NEED, bits, WRITE, inner, program.levels, clock.ports)
-    end = transfer(clock.ports, clock.now)
+    begin = ahead(clock.ports[RELEASE], clock.ports, clock.now)
+    cycles = transfer(clock.ports)
     if given:
-        note(tile, 0.0, clock.now[RELEASED], end, clock)
-    give_full(here, end, code, clock)
+        end = ahead(clock.ports[RELEASE], clock.ports, clock.now)
+        note(tile, 0.0, min(begin, end - cycles), end, clock)
+    give_full(here, code, clock)
 
 
 @inner
@@ -256,9 +260,11 @@ def _store(here, program, memory, clock):
     last = _is_last(code, state, memory.frames)
     complete_here = last and tile + 1 < len(tiles) and program.levels[inner, WHOLE] == 1
     gone = _settle_into(tile, code, len(tiles), clock)
-    release(clock.ports, clock.now)
+    release(clock.ports)
     wait_for_tokens(here, code, clock, state)
-    clock.now[RELEASED] = max(clock.now[RELEASED], gone)
+    for port in range(clock.ports.shape[1]):
+        behind = clock.now[NOW] - clock.ports[UNITS, port] + gone
+        clock.ports[RELEASE, port] = max(clock.ports[RELEASE, port], behind)
     store(move, complete_here, last and program.levels[outer, WHOLE] == 1, program, memory)
     bits = state[MOVED] * memory.each[0, inner, OUTPUT if complete_here else PARTIAL]
     moves_bits(NEED, bits, READ, inner, program.levels, clock.ports)

@@ -69,12 +69,12 @@ def clock_of(decoded: Decoded, rates: Rates) -> Clock:
         token[tables.MEANWHILE] = memories[tile[tables.LEVEL]].overlaps
         token[1] = 1 + token[tables.MEANWHILE]
         token[tables.WATCHED] = MOST_EVENTS * (is_watched and tile[tables.LEVEL] > 0)
-    now = np.zeros(5)
+    now = np.zeros(4)
     now[tables.CYCLE], now[tables.PASS] = rates.cycle, rates.fill
     return Clock(
         now=now,
         ports=ports,
-        times=np.zeros((len(tiles), 5, 1 + ports.shape[1])),
+        times=np.zeros((len(tiles), 5, ports.shape[1])),
         needs=np.zeros((len(tiles), 2, ports.shape[1])),
         tokens=tokens,
         stalls=np.zeros(len(tiles) + 2 + ports.shape[1]),

@@ -40,8 +40,9 @@ CODE_COLUMNS = FREE_SIGNALS + MOST_TOKENS
 OF, LEVEL, PLACES, BOX, BASE, ROW, COUNT, PLACE = map(np.int64, range(8))
 STRIDE, ALONG, ORIGIN, TILE_COLUMNS = map(np.int64, (8, 13, 21, 29))
 
-# Columns of `Code.rows`, one for each memory of each tile: coordinates on the axes, the outer tile's memory.
-PARENT, ROW_COLUMNS = map(np.int64, (8, 9))
+# Columns of `Code.rows`, one for each memory of each tile: coordinates on the axes, the outer tile's memory,
+# and how far the slot in it at which the tile begins is behind that of the first memory's.
+PARENT, OFFSET, ROW_COLUMNS = map(np.int64, (8, 9, 10))
 
 # Columns of `Code.moves`: loads, stores and (the last two) the reads of weights and inputs by the units. The
 # inner and the outer tile; of stores the members of its groups and which are apart, in `pool`; extents and
@@ -75,12 +76,12 @@ READS = np.int64(73)  # [weights or inputs, ALL or FIRST]
 LOOKS = np.int64(77)  # at zeros of weights, of inputs; skips those; whether any of it matters
 STATE_SIZE = np.int64(82)
 
-# Rows of `Clock.ports`: cycles accounted for, booked so far, idle at a release, needed by the transfer and by
-# the steps at hand; bits in a cycle of [memories, READ or WRITE]; the transfer at hand, kept aside.
-BUSY, UNTIL, IDLE, NEED, GROUP, SPEED, KEPT_IDLE, KEPT_NEED, PORT_ROWS = map(np.int64, range(9))
-# Places in `Clock.now`: the end of the last step, the release of the transfer at hand, cycles of a step and
-# of a pass, and how many events there are.
-NOW, RELEASED, CYCLE, PASS, NOTED = map(np.int64, range(5))
+# Rows of `Clock.ports` (see `clock`): cycles of the units; where transfers are; where the one at hand is
+# released; what it needs and what the steps at hand do; bits in a cycle of [memories, READ or WRITE]; the
+# transfer at hand, kept aside.
+UNITS, DONE, RELEASE, NEED, GROUP, SPEED, KEPT_RELEASE, KEPT_NEED, PORT_ROWS = map(np.int64, range(9))
+# Places in `Clock.now`: the end of the last step, cycles of a step and of a pass, how many events there are.
+NOW, CYCLE, PASS, NOTED = map(np.int64, range(4))
 # Events of a tile: it is full, its places became free, its sums could leave.
 FULL, FREE, LEAVING = map(np.int64, (0, 1, 3))
 # Columns of `Clock.tokens` (after two rings' first and length, and the instructions of sums that leave):
@@ -125,7 +126,7 @@ class Clock(NamedTuple):
 
     now: Floats
     ports: Floats  # [rows as above, ports]
-    times: Floats  # [tiles, events, 1 + ports]: when, and how long each port had been idle
+    times: Floats  # [tiles, events, ports]
     needs: Floats  # [tiles, places, ports]: of sums that leave
     tokens: Ints
     stalls: Floats  # [reasons]: each tile waited for; fill, imbalance; each port

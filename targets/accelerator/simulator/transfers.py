@@ -14,6 +14,7 @@ from tersor.targets.accelerator.simulator.tables import (
     CODE_STEP,
     COMPLETE,
     COUNT,
+    COVER,
     DEPTH,
     EXTENT,
     FAILED,
@@ -27,6 +28,7 @@ from tersor.targets.accelerator.simulator.tables import (
     MOVED,
     NONE,
     OF,
+    OFFSET,
     ORIGIN,
     OUTPUT,
     OUTSIDE,
@@ -73,37 +75,33 @@ def load(move, program, memory, stored, image):
     _turn(tile, state, tiles)
     for i in range(4):
         state[MOVED + i] = 0
+    if not _is_inside(source, state, tiles):
+        state[FAILED] = OUTSIDE
+        return
+    lines, slots = memory.lines, memory.slots
+    shift = step * state[WINDOW + max(slides, ZERO)]
+    begin = slot_of(source, state, tiles)
+    inside = is_whole(move, state, moves)
+    height, width = NONE, NONE
+    if inside and tiles[tile, BOX] == 1 and tiles[source, LEVEL] > 0:
+        _copy_one(tile, begin, state, tiles, rows, slots)
+        height = ZERO
     for instance in range(tiles[tile, COUNT]):
+        if height == 0:
+            break
         row = tiles[tile, ROW] + instance
-        if not _clip(move, row, state, rows, moves):
+        if not inside and not _clip(move, row, state, rows, moves):
             continue
-        height, width = _lines_of(operand, slides, step, move, state, moves, memory.marks, memory.lines)
-        if not _is_inside(row, source, state, tiles, rows):
-            state[FAILED] = OUTSIDE
-            return
+        if not inside or height < 0:
+            height, width = _lines_of(operand, slides, step, move, state, moves, memory.marks, lines)
         old = tiles[tile, BASE] + (instance * tiles[tile, PLACES] + before) * tiles[tile, BOX]
         new = tiles[tile, BASE] + (instance * tiles[tile, PLACES] + tiles[tile, PLACE]) * tiles[tile, BOX]
         if tiles[source, LEVEL] == 0 and operand == WEIGHT:
-            _fetch_weight(tile, row, new, state, tiles, rows, memory.slots, memory.row, stored)
+            _fetch_weight(tile, row, new, state, tiles, rows, slots, memory.row, stored)
         else:
-            shift = step * state[WINDOW + max(slides, ZERO)]
-            lines, slots = memory.lines, memory.slots
+            from_ = begin + rows[row, OFFSET]
             _copy(
-                tile,
-                source,
-                row,
-                old,
-                new,
-                height,
-                width,
-                slides,
-                shift,
-                state,
-                tiles,
-                rows,
-                lines,
-                slots,
-                image,
+                tile, source, from_, old, new, height, width, slides, shift, state, tiles, lines, slots, image
             )
         if instance == 0:
             state[MOVED + 1], state[MOVED + 3] = state[MOVED], state[MOVED + 2]
@@ -118,6 +116,31 @@ def _turn(tile, state, tiles):
     tiles[tile, PLACE] = (tiles[tile, PLACE] + 1) % tiles[tile, PLACES]
     for dim in range(8):
         tiles[tile, ORIGIN + dim] = state[AT + dim]
+
+
+@inner
+def _copy_one(tile, begin, state, tiles, rows, slots):
+    """Copy tiles of one element."""
+    base = tiles[tile, BASE] + tiles[tile, PLACE]
+    nonzero = ZERO
+    for instance in range(tiles[tile, COUNT]):
+        value = slots[begin + rows[tiles[tile, ROW] + instance, OFFSET]]
+        slots[base + instance * tiles[tile, PLACES]] = value
+        nonzero += value != 0
+        if instance == 0:
+            state[MOVED + 3] = nonzero
+    state[MOVED], state[MOVED + 1], state[MOVED + 2] = tiles[tile, COUNT], 1, nonzero
+
+
+@inner
+def is_whole(move, state, moves):
+    """Whether the layer has all of the tiles in all memories; their sizes are then left in the state."""
+    for dim in range(8):
+        if state[SIZE + dim] - state[AT + dim] < moves[move, COVER + dim]:
+            return False
+    for dim in range(8):
+        state[BOXED + dim] = moves[move, EXTENT + dim]
+    return True
 
 
 @inner
@@ -172,27 +195,20 @@ def _touched(axis, outputs, taps, slides, step, move, state, moves, marks, lines
 
 
 @inner
-def _is_inside(row, source, state, tiles, rows):
-    """Whether the outer tile covers where the inner one begins, in each dimension of the operand."""
-    outer = tiles[source, ROW] + rows[row, PARENT]
+def _is_inside(source, state, tiles):
+    """Whether the outer tile begins where the inner one does or before, in each dimension of the operand."""
     for dim in range(8):
-        if tiles[source, ALONG + dim] != 0:
-            begin = state[AT + dim] + rows[row, dim]
-            if begin < tiles[source, ORIGIN + dim] + rows[outer, dim]:
-                return False
+        if tiles[source, ALONG + dim] != 0 and state[AT + dim] < tiles[source, ORIGIN + dim]:
+            return False
     return True
 
 
 @inner
-def slot_of(source, row, state, tiles, rows):
-    """The slot in the outer tile at which the tile of a memory begins."""
-    parent = rows[row, PARENT]
-    slot = tiles[source, BASE] + (parent * tiles[source, PLACES] + tiles[source, PLACE]) * tiles[source, BOX]
-    outer = tiles[source, ROW] + parent
+def slot_of(source, state, tiles):
+    """The slot in the outer tile at which the tile of the first memory begins."""
+    slot = tiles[source, BASE] + tiles[source, PLACE] * tiles[source, BOX]
     for dim in range(8):
-        inner = state[AT + dim] + rows[row, dim]
-        begin = inner - tiles[source, ORIGIN + dim] - rows[outer, dim]
-        slot += begin * tiles[source, ALONG + dim]
+        slot += (state[AT + dim] - tiles[source, ORIGIN + dim]) * tiles[source, ALONG + dim]
     return slot
 
 
@@ -223,11 +239,10 @@ def _fetch_weight(tile, row, new, state, tiles, rows, slots, scratch, stored):
 
 
 @inner
-def _copy(tile, source, row, old, new, height, width, slides, shift, state, tiles, rows, lines, slots, image):
+def _copy(tile, source, begin, old, new, height, width, slides, shift, state, tiles, lines, slots, image):
     """Copy what is new of a tile from the outer one, and what is kept from where it was."""
     operand = tiles[tile, OF]
     first, second, third = (G, K, C) if operand == WEIGHT else (N, G, C)
-    begin = slot_of(source, row, state, tiles, rows)
     into, out = tiles[tile, STRIDE : STRIDE + 5], tiles[source, STRIDE : STRIDE + 5]
     fetches = tiles[source, LEVEL] == 0
     down, right = (shift * into[3], 0) if slides == P else (0, shift * into[4])
@@ -266,11 +281,12 @@ def restore(move, program, memory):
     if not moves[move, RESTORE]:
         return
     into, out = tiles[tile, STRIDE : STRIDE + 5], tiles[source, STRIDE : STRIDE + 5]
+    inside, at_first = is_whole(move, state, moves), slot_of(source, state, tiles)
     for instance in range(tiles[tile, COUNT]):
         row = tiles[tile, ROW] + instance
-        if not _clip(move, row, state, rows, moves):
+        if not inside and not _clip(move, row, state, rows, moves):
             continue
-        begin = slot_of(source, row, state, tiles, rows)
+        begin = at_first + rows[row, OFFSET]
         new = tiles[tile, BASE] + (instance * tiles[tile, PLACES] + tiles[tile, PLACE]) * tiles[tile, BOX]
         back = 0
         for n in range(state[BOXED + N]):
@@ -304,13 +320,15 @@ def store(move, complete_here, complete_there, program, memory):
     stream = OUTPUT if complete_here else PARTIAL
     for i in range(4):
         state[MOVED + i] = 0
+    inside, at_first = is_whole(move, state, moves), slot_of(source, state, tiles)
     for group in range(moves[move, GROUPS]):
         base = moves[move, FIRST_MEMBER] + group * moves[move, GROUP_SIZE]
         row = tiles[tile, ROW] + pool[base]
-        if not _clip(move, row, state, rows, moves):
+        if not inside and not _clip(move, row, state, rows, moves):
             continue
+        begin = at_first + rows[row, OFFSET]
         left, left_first, arrived, added = _drain(
-            move, base, row, state, tiles, rows, moves, pool, memory.slots, memory.there
+            move, base, begin, state, tiles, moves, pool, memory.slots, memory.there
         )
         of_first = int(rows[row, PARENT] == 0)
         final = arrived if complete_there and not pool[moves[move, FIRST_GROUP] + group] else ZERO
@@ -328,11 +346,13 @@ def store(move, complete_here, complete_there, program, memory):
 
 
 @inner
-def _drain(move, base, row, state, tiles, rows, moves, pool, slots, there):
+def _drain(move, base, begin, state, tiles, moves, pool, slots, there):
     """Add the sums of the memories of a group up, and to what is there already."""
     tile, source = moves[move, TILE], moves[move, SOURCE]
-    into, out = tiles[source, STRIDE : STRIDE + 5], tiles[tile, STRIDE : STRIDE + 5]
-    begin = slot_of(source, row, state, tiles, rows)
+    n_out, g_out, k_out = tiles[tile, STRIDE], tiles[tile, STRIDE + 1], tiles[tile, STRIDE + 2]
+    p_out, q_out = tiles[tile, STRIDE + 3], tiles[tile, STRIDE + 4]
+    n_into, g_into, k_into = tiles[source, STRIDE], tiles[source, STRIDE + 1], tiles[source, STRIDE + 2]
+    p_into, q_into = tiles[source, STRIDE + 3], tiles[source, STRIDE + 4]
     box, pitch = tiles[tile, BOX], tiles[tile, PLACES] * tiles[tile, BOX]
     first_slot = tiles[tile, BASE] + tiles[tile, PLACE] * box
     left, left_first, arrived, added = ZERO, ZERO, ZERO, ZERO
@@ -341,7 +361,7 @@ def _drain(move, base, row, state, tiles, rows, moves, pool, slots, there):
             for k in range(state[BOXED + K]):
                 for p in range(state[BOXED + P]):
                     for q in range(state[BOXED + Q]):
-                        at = n * out[0] + g * out[1] + k * out[2] + p * out[3] + q * out[4]
+                        at = n * n_out + g * g_out + k * k_out + p * p_out + q * q_out
                         total, parts = 0, 0
                         for member in range(base, base + moves[move, GROUP_SIZE]):
                             memory = pool[member]
@@ -353,7 +373,7 @@ def _drain(move, base, row, state, tiles, rows, moves, pool, slots, there):
                                 left_first += memory == 0
                         left += parts
                         if parts:
-                            to = begin + n * into[0] + g * into[1] + k * into[2] + p * into[3] + q * into[4]
+                            to = begin + n * n_into + g * g_into + k * k_into + p * p_into + q * q_into
                             added += there[to]
                             slots[to] += total
                             there[to] = 1
