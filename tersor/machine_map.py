@@ -15,7 +15,7 @@ from tersor.network import Network
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.sparsity import Channels, why_no_pattern
 from tersor.targets.accelerator.density import DENSE, Densities
-from tersor.targets.accelerator.mapper.mapper import Mapper, Task
+from tersor.targets.accelerator.mapper.mapper import EFFORT, Mapper, Task
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,16 @@ def map_network(
     goal: Goal = "edp",
     show: Callable[[str, int, int | None], None] = lambda what, done, of: None,
     densities: Mapping[str, Densities] | None = None,
+    effort: int = EFFORT,
 ) -> MachineMap:
     """Find the best mapping of each layer for `goal`. Equal shapes are searched once.
 
     `schemes` are one for all layers, or one by each layer's name, float32 for those without; `densities` are
     by the names of layers, those of factors included. What a layer cannot have of a scheme (a factor, a
-    pattern of zeros) is left out. Raises UserError for a scheme whose channels a network has to choose.
+    pattern of zeros) is left out. About `effort` mappings of each shape are tried. Raises UserError for a
+    scheme whose channels a network has to choose.
     """
-    mapper = Mapper(hardware)
+    mapper = Mapper(hardware, effort)
     reduced: dict[str, str] = {}
     given: list[tuple[Layer, Scheme]] = []
     for layer in network.layers:

@@ -19,7 +19,7 @@ PRODUCT = Layer("product", "matmul", N=8, G=2, K=8, C=16, weight_bearing=False)
 
 
 def mapped(*layers: Layer, scheme: str = "int8") -> MachineMap:
-    return map_network(Network(layers), EDGE, Scheme.parse(scheme))
+    return map_network(Network(layers), EDGE, Scheme.parse(scheme), effort=2_000)
 
 
 def test_energies_add_up_and_the_array_makes_no_more_products_than_it_can() -> None:
@@ -41,7 +41,7 @@ def test_what_is_at_work_the_longest_bounds_a_layer() -> None:
 def test_the_factors_of_a_layer_are_mapped_one_by_one() -> None:
     found = mapped(DENSE, scheme="int8+rank16")
     assert [(layer.name, layer.part_of) for layer in found.layers] == [("fc.0", "fc"), ("fc.1", "fc")]
-    alone = map_network(Network(DENSE.factored(LowRank(16))), EDGE, INT8)
+    alone = map_network(Network(DENSE.factored(LowRank(16))), EDGE, INT8, effort=2_000)
     assert [layer.cycles for layer in found.layers] == [layer.cycles for layer in alone.layers]
 
 
@@ -70,7 +70,7 @@ def test_rows_of_a_recurrent_layer_come_one_after_the_other() -> None:
 
 def test_each_layer_has_its_own_scheme_and_without_one_is_float() -> None:
     schemes = {"fc": Scheme.parse("w4a4"), "first": INT8}
-    found = map_network(Network((DENSE, FIRST, PRODUCT)), EDGE, schemes)
+    found = map_network(Network((DENSE, FIRST, PRODUCT)), EDGE, schemes, effort=2_000)
     assert [layer.scheme for layer in found.layers] == ["int4", "int8", "fp32"]
     assert [layer.peak for layer in found.layers] == [512, 256, 16]
 

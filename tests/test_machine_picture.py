@@ -18,7 +18,7 @@ NETWORK = Network(
         Layer("fc", "matmul", N=8, K=64, C=48),
     )
 )
-FOUND = map_network(NETWORK, EDGE, Scheme.parse("int8+2:4"))
+FOUND = map_network(NETWORK, EDGE, Scheme.parse("int8+2:4"), effort=2_000)
 
 
 def test_no_layer_is_above_a_roof() -> None:

@@ -2,8 +2,9 @@
 
 Every dimension but G leaves one operand in place: N, P and Q the weight, K the input, and C, R and S the
 output. So loops come in groups, one for each operand that they leave in place, with G outside of them all. An
-order matters by the groups that are innermost just outside of some tile, and frames that differ in nothing
-else are listed once. Where a memory has `halo_reuse`, it also matters whether P or Q is inside.
+order matters by the groups that are innermost just outside of some tile, where a tile further inside is of
+the operand that stays in place; frames that differ in nothing else are listed once. Outside of an input with
+`halo_reuse` it also matters whether P or Q is inside, and which group is just outside of K.
 """
 
 from collections.abc import Iterator
@@ -66,13 +67,18 @@ class Frames:
         return list(found.values())
 
     def even(self, level: int) -> list[Level]:
-        """Those that keep every operand it may, with all loops of the memory inside of the tiles."""
+        """Those that keep every operand it may, with all loops of the memory inside of the tiles.
+
+        The innermost loops leave something in place that is kept further inside, where any do.
+        """
         every = len(self.hardware.memories[level].keeps)
-        return [
+        found = [
             each
             for each in self.levels(level)
             if len(each.keeps) == every and not any(groups for _, groups in each.keeps)
         ]
+        inside = self._kept_inside(level)
+        return [each for each in found if each.order and _in_place(each.order[-1]) in inside] or found[:1]
 
     def _orders(self) -> list[tuple[str, ...]]:
         groups = ["".join(dim for dim in group if dim in self.dims) for group in GROUPS]
@@ -96,17 +102,36 @@ class Frames:
                 if place is not None
             )
 
+    def _kept_inside(self, level: int) -> set[Operand]:
+        """The operands that may be kept further inside than `level`."""
+        return {operand for memory in self.hardware.memories[level + 1 :] for operand in memory.keeps}
+
+    def _slides_inside(self, level: int) -> bool:
+        return any(memory.halo_reuse and "input" in memory.keeps for memory in self.hardware.memories[level:])
+
     def _difference(self, level: int, each: Level) -> tuple[object, ...]:
-        """What sets a level apart: the groups between tiles, and which of them is the innermost."""
+        """What sets a level apart: the groups between tiles, and what of their order matters."""
         cuts = sorted({0, len(each.order), *(groups for _, groups in each.keeps)})
-        parts = [each.order[start:end] for start, end in pairwise(cuts)]
-        if self._slides:
-            return (each.keeps, *parts)
-        innermost = level == len(self.hardware.memories) - 1
-        seen = [(frozenset(part), part[-1]) for part in parts]
-        if innermost and seen:  # the units fetch everything anew
-            seen[-1] = (seen[-1][0], "")
-        return (each.keeps, *seen)
+        parts: list[object] = []
+        for start, end in pairwise(cuts):
+            here: set[Operand] = {operand for operand, groups in each.keeps if groups >= end}
+            slides = self._slides_inside(level if "input" in here else level + 1)
+            part = each.order[start:end]
+            parts += (frozenset(map(_in_place, part)), _order(part, here | self._kept_inside(level), slides))
+        return (each.keeps, *parts)
+
+
+def _in_place(group: str) -> Operand | None:
+    """The operand that the loops of a group leave in place."""
+    return {"N": "weight", "P": "weight", "Q": "weight", "K": "input", "G": None}.get(group[0], "output")
+
+
+def _order(part: tuple[str, ...], inside: set[Operand], slides: bool) -> tuple[object, ...]:
+    """What of the order of groups matters to the operands inside, if tiles of the input may slide there."""
+    *_, innermost = part
+    if slides:
+        return part[-2:] if innermost == "K" else (innermost,)
+    return (_in_place(innermost),) if _in_place(innermost) in inside else ()
 
 
 def count_of(levels: list[list[Level]]) -> int:

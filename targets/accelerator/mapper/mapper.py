@@ -9,13 +9,15 @@ from tersor.mapping import Mapping
 from tersor.scheme import INT8, Scheme
 from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.legality import why_no_layer
+from tersor.targets.accelerator.mapper.beam import Beam
 from tersor.targets.accelerator.mapper.bound import Bound, bound
 from tersor.targets.accelerator.mapper.front import Point
-from tersor.targets.accelerator.mapper.search import Beam, Search, promising, work
+from tersor.targets.accelerator.mapper.search import Search, work
 from tersor.targets.accelerator.mapper.space import Space
 from tersor.targets.accelerator.mapper.workers import in_workers
 
 Task = tuple[Layer, Scheme, Densities]
+EFFORT = 100_000  # mappings of a shape, which take a core about a second
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,12 @@ class Mapper:
     """Maps layers to `hardware`; layers that differ in their names alone are searched once.
 
     Spaces that take at most `exhaustive` evaluations are enumerated. In others about `effort` mappings are
-    tried. Without `ragged`, the sizes of loops divide those of the layer. The same arguments give the same
-    mappings, however many cores search.
+    tried, the time to begin with another frame counted as some. Without `ragged`, the sizes of loops divide
+    those of the layer. The same arguments give the same mappings, however many cores search.
     """
 
     hardware: Hardware
-    effort: int = 100_000
+    effort: int = EFFORT
     exhaustive: int = 200_000
     ragged: bool = True
     _known: dict[Task, Found | None] = field(default_factory=dict, repr=False)
@@ -127,7 +129,7 @@ class Mapper:
         layer, scheme, densities = task
         space = Space(layer, self.hardware, self.ragged)
         exact = work(space) <= self.exhaustive
-        choices = space.choices if exact else promising(space)
+        choices = space.choices if exact else space.promising
         search = Search(space, choices, scheme, densities)
         if exact:
             search.enumerate()

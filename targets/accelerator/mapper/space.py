@@ -1,14 +1,11 @@
 """Space: all mappings of a layer on a machine that the mapper chooses from.
 
-Sizes are columns [places, mappings], each place a dimension at a memory or an axis. A dimension of n
-iterations is split from the innermost place outwards: into tiles of f iterations, where no smaller f makes as
-few of them, then the number of tiles in the same way, and what is left runs at the outermost memory. So sizes
-need not divide n, and there are about 2 sqrt(n) of them in place of n.
+Sizes are columns [places, mappings], each place a dimension at a memory or an axis.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from math import prod
+from functools import cached_property
+from math import inf, prod
 
 import numpy as np
 
@@ -17,27 +14,10 @@ from tersor.layer import DIMS, Dim, Layer
 from tersor.mapping import Keep
 from tersor.targets.accelerator.mapper.choices import Choices
 from tersor.targets.accelerator.mapper.frame import Frames, Level
+from tersor.targets.accelerator.mapper.ways import count_ways, least_wasteful, ways
 from tersor.targets.accelerator.nest import Nest, Sizes
 
-
-@lru_cache(maxsize=4096)
-def splits(size: int) -> tuple[int, ...]:
-    """The sizes of tiles of `size` iterations, each the smallest for its number of tiles.
-
-    >>> splits(5)
-    (1, 2, 3, 5)
-    """
-    return tuple(sorted({-(-size // tiles) for tiles in range(1, size + 1)}))
-
-
-@lru_cache(maxsize=4096)
-def divisors(size: int) -> tuple[int, ...]:
-    """The sizes of tiles of `size` iterations that leave no rest.
-
-    >>> divisors(6)
-    (1, 2, 3, 6)
-    """
-    return tuple(tile for tile in range(1, size + 1) if size % tile == 0)
+MOST_WAYS = 1024  # ways to split a dimension, where there are too many mappings to try them all
 
 
 @dataclass(frozen=True)
@@ -47,6 +27,11 @@ class Space:
     layer: Layer
     hardware: Hardware
     ragged: bool = True
+
+    @property
+    def waste(self) -> float:
+        """Iterations that a dimension may take, over those it has."""
+        return inf if self.ragged else 1.0
 
     @cached_property
     def dims(self) -> tuple[Dim, ...]:
@@ -81,33 +66,37 @@ class Space:
         return {place: row for row, place in enumerate(self.places)}
 
     @cached_property
-    def chains(self) -> dict[Dim, Sizes]:
-        """All ways to split each dimension: [its places, ways]."""
-        return {dim: self._chains(dim) for dim in self.dims}
-
-    def _chains(self, dim: Dim) -> Sizes:
-        most = {axis.name: axis.size for axis in self.hardware.axes}
-        found: list[tuple[int, ...]] = [(self.layer.size(dim),)]  # what is left, and the sizes so far
-        inner = [at for each, at in self.places if each == dim][1:]
-        for at in reversed(inner):
-            limit = most.get(at, self.layer.size(dim))
-            found = [
-                (-(-left // tile), tile, *tiles)
-                for left, *tiles in found
-                for tile in (splits(left) if self.ragged else divisors(left))
-                if tile <= limit
-            ]
-        return np.array(found, np.float64).T
+    def _most(self) -> dict[Dim, tuple[int, ...]]:
+        """How many iterations of a dimension each of its places may have, but for the outermost."""
+        units = {axis.name: axis.size for axis in self.hardware.axes}
+        return {
+            dim: tuple(units.get(at, self.layer.size(dim)) for each, at in self.places if each == dim)[1:]
+            for dim in self.dims
+        }
 
     @cached_property
     def choices(self) -> Choices:
         """All choices of sizes. Raises ValueError if there are too many to number them."""
-        return Choices(self.places, self.chains, self.hardware.axes)
+        found: dict[Dim, Sizes] = {
+            dim: ways(self.layer.size(dim), most, self.waste) for dim, most in self._most.items()
+        }
+        return Choices(self.places, found, self.hardware.axes)
+
+    @cached_property
+    def promising(self) -> Choices:
+        """Those of at most `MOST_WAYS` ways to split each dimension, or of as many as can be numbered."""
+        random = np.random.default_rng(0)
+        count = min(MOST_WAYS, int(2 ** (62 / max(len(self.dims), 1))))
+        found: dict[Dim, Sizes] = {
+            dim: least_wasteful(self.layer.size(dim), most, count, random, self.waste)
+            for dim, most in self._most.items()
+        }
+        return Choices(self.places, found, self.hardware.axes)
 
     @property
     def size_count(self) -> int:
         """How many choices of all sizes there are, those that need too many units among them."""
-        return prod(ways.shape[1] for ways in self.chains.values())
+        return prod(count_ways(self.layer.size(dim), most, self.ragged) for dim, most in self._most.items())
 
     def nest(self, frame: tuple[Level, ...]) -> tuple[Nest, list[int]]:
         """The nest of a frame, and the place of each of its loops."""

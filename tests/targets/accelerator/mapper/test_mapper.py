@@ -8,13 +8,14 @@ from tersor.layer import Layer
 from tersor.loop_tree import parse_tree, write_tree
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.accelerator.density import DENSE
-from tersor.targets.accelerator.legality import why_not
+from tersor.targets.accelerator.legality import why_no_layer, why_not
 from tersor.targets.accelerator.mapper.mapper import Found, Mapper
-from tersor.targets.accelerator.mapper.space import splits
 from tersor.targets.accelerator.model import estimate
 from tests.targets.accelerator.mapper.every_mapping import best_of_all, small_space
 
-EDGE = Hardware.load(Path(__file__).parents[4] / "targets" / "machines" / "edge.toml")
+MACHINES = Path(__file__).parents[4] / "targets" / "machines"
+EDGE = Hardware.load(MACHINES / "edge.toml")
+SCHEMES = [Scheme.parse(each) for each in ("int8", "w16a16", "fp16", "int8+2:4", "fp32")]
 LAYER = Layer("conv", "conv2d", K=32, C=16, P=14, Q=14, R=3, S=3, padding=(1, 1, 1, 1))
 
 
@@ -103,6 +104,25 @@ def test_shapes_searched_on_several_cores_give_the_same_mappings() -> None:
         assert together.map(layer) == alone.map(layer)
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in MACHINES.glob("*.toml")))
+def test_the_effort_bounds_the_work_on_every_machine(name: str) -> None:
+    machine = Hardware.load(MACHINES / f"{name}.toml")
+    scheme = next(each for each in SCHEMES if why_no_layer(LAYER, each, machine) is None)
+    found = Mapper(machine, effort=3_000).map(LAYER, scheme)
+    assert not found.exact
+    assert found.evaluated <= 20_000, "one frame is begun with and improved at the least"
+    assert found.bound.cycles <= found.fastest.cycles * (1 + 1e-12)
+    assert found.bound.energy <= found.least_energy.energy * (1 + 1e-12)
+
+
+def test_a_systolic_array_keeps_its_weights_in_place() -> None:
+    array = Hardware.load(MACHINES / "systolic_ws.toml")
+    fast = replace(array, memories=(replace(array.memories[0], bandwidth=1e12), *array.memories[1:]))
+    found = Mapper(fast, effort=20_000).map(Layer("product", "matmul", N=320, K=64, C=64))
+    passes = 4 * (320 + 31 + 31 + 32)  # each with its skew and its load
+    assert passes < found.fastest.cycles <= 1.25 * passes, "the first tiles are waited for"
+
+
 def test_what_cannot_be_mapped_has_its_reason() -> None:
     with pytest.raises(ValueError, match="looks rows up"):
         Mapper(EDGE).map(Layer("table", "gather", N=4, K=8, C=100))
@@ -111,9 +131,3 @@ def test_what_cannot_be_mapped_has_its_reason() -> None:
     small = replace(EDGE, memories=(Memory("dram", 64, 1e9),), axes=(), datapath=None)
     with pytest.raises(ValueError, match="no mapping of conv was found that fits edge's memories"):
         Mapper(small, effort=1000).map(LAYER)
-
-
-@pytest.mark.parametrize("size", [1, 7, 12, 100])
-def test_tiles_are_the_smallest_for_their_number(size: int) -> None:
-    counts = [-(-size // tile) for tile in range(1, size + 1)]
-    assert splits(size) == tuple(1 + counts.index(count) for count in sorted(set(counts), reverse=True))

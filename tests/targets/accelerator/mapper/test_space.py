@@ -15,13 +15,14 @@ LAYER = Layer("fc", "matmul", N=7, K=6)
 
 
 def test_ragged_sizes_are_the_smallest_for_their_number_of_tiles() -> None:
-    chains = Space(LAYER, TINY).chains["N"]
+    chains = Space(LAYER, TINY).choices.ways["N"]
     assert set(map(tuple, chains.T.tolist())) == {(7, 1), (4, 2), (3, 3), (2, 4), (1, 7)}
 
 
 def test_without_ragged_tiles_sizes_multiply_to_those_of_the_layer() -> None:
     space = Space(LAYER, TINY, ragged=False)
-    for dim, chains in space.chains.items():
+    assert space.size_count == space.choices.count
+    for dim, chains in space.choices.ways.items():
         np.testing.assert_array_equal(chains.prod(axis=0), LAYER.size(dim))
 
 
