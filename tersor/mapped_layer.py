@@ -6,6 +6,7 @@ from typing import Literal
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.loop_tree import write_tree
+from tersor.mapping import Mapping
 from tersor.scheme import Scheme
 from tersor.targets.accelerator import roofline
 from tersor.targets.accelerator.density import DENSE, Densities
@@ -70,33 +71,54 @@ def map_layer(
         "edp": (found.least_edp, found.edp_gap),
     }
     best, gap = chosen[goal]
-    hardware = mapper.hardware
-    nest, sizes = Nest.of(best.mapping, one, hardware)
+    alone = predicted(one, scheme, best.mapping, mapper.hardware, densities)
+    return replace(
+        alone,
+        macs=layer.macs,
+        cycles=alone.cycles * steps,
+        energy=alone.energy * steps,
+        energy_by={name: energy * steps for name, energy in alone.energy_by.items()},
+        waits={name: cycles * steps for name, cycles in alone.waits.items()},
+        bytes={name: count * steps for name, count in alone.bytes.items()},
+        gap=gap,
+        exact=found.exact,
+    )
+
+
+def predicted(
+    layer: Layer, scheme: Scheme, mapping: Mapping, hardware: Hardware, densities: Densities = DENSE
+) -> MappedLayer:
+    """Say what the model predicts of one mapping of `layer`; how good it is among others is not known.
+
+    Raises ValueError with the reason why the machine cannot run the layer.
+    """
+    nest, sizes = Nest.of(mapping, layer, hardware)
     cost = evaluate(nest, sizes, scheme, densities)
     names = [memory.name for memory in hardware.memories]
-    energies = cost.memory_energy[..., 0].sum(axis=1) * steps
-    moved = (cost.traffic.reads + cost.traffic.writes)[..., 0].sum(axis=1) / 8 * steps
+    energies = cost.memory_energy[..., 0].sum(axis=1)
+    moved = (cost.traffic.reads + cost.traffic.writes)[..., 0].sum(axis=1) / 8
     at_work = {"compute": float(cost.latency.compute[0])}
     at_work |= dict(zip(names, cost.latency.busy[:, 0].tolist(), strict=True))
     peak = arithmetic_of(scheme, hardware, densities).rate * hardware.units
+    cycles = float(cost.cycles[0])
     return MappedLayer(
-        layer.name,
-        str(scheme),
-        layer.macs,
-        best.cycles * steps,
-        best.energy * steps,
-        peak,
-        one.macs / (peak * best.cycles),
-        max(at_work, key=lambda name: at_work[name]),
-        {
-            "compute": float(cost.compute_energy[0]) * steps,
+        name=layer.name,
+        scheme=str(scheme),
+        macs=layer.macs,
+        cycles=cycles,
+        energy=float(cost.energy[0]),
+        peak=peak,
+        utilisation=layer.macs / (peak * cycles),
+        bound_by=max(at_work, key=lambda name: at_work[name]),
+        energy_by={
+            "compute": float(cost.compute_energy[0]),
             **dict(zip(names, energies.tolist(), strict=True)),
         },
-        dict(zip(names, (cost.latency.added[:, 0] * steps).tolist(), strict=True)),
-        dict(zip(names, moved.tolist(), strict=True)),
-        gap,
-        found.exact,
-        write_tree(best.mapping, hardware),
+        waits=dict(zip(names, cost.latency.added[:, 0].tolist(), strict=True)),
+        bytes=dict(zip(names, moved.tolist(), strict=True)),
+        gap=None,
+        exact=False,
+        tree=write_tree(mapping, hardware),
     )
 
 

@@ -6,8 +6,9 @@ from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.machine_map import map_network
-from tersor.machine_picture import arithmetic_roofs, bytes_per_cycle, machine_picture
+from tersor.machine_picture import machine_picture
 from tersor.network import Network
+from tersor.roofline_picture import arithmetic_roofs, bytes_per_cycle
 from tersor.scheme import Scheme
 
 EDGE = Hardware.load(Path(__file__).parents[1] / "targets" / "machines" / "edge.toml")
@@ -22,7 +23,7 @@ FOUND = map_network(NETWORK, EDGE, Scheme.parse("int8+2:4"), effort=2_000)
 
 
 def test_no_layer_is_above_a_roof() -> None:
-    roofs = arithmetic_roofs(FOUND, EDGE)
+    roofs = arithmetic_roofs(FOUND.layers, EDGE)
     assert roofs == {"int8": 256, "int4": 512, "fp32": 16}  # int8 at 2:4 is as fast as int4
     for layer in FOUND.layers:
         assert layer.macs <= layer.cycles * layer.peak

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from tersor.cli import bench, compress, export, inspect, map, pack, presets, run, sensitivity, tune
+from tersor.cli import bench, compress, export, inspect, map, pack, presets, run, sensitivity, simulate, tune
 from tersor.error import UserError
 
 # The base of every error in how a command is called; typer keeps the class itself private.
@@ -26,6 +26,7 @@ app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
 app.command("map")(map.map_model)
+app.command("simulate")(simulate.simulate)
 app.command("pack")(pack.pack)
 app.command("unpack")(pack.unpack)
 app.command("presets")(presets.presets)

@@ -16,7 +16,7 @@ def map_table(title: str, found: MachineMap, hardware: Hardware) -> Table:
     milliseconds = 1e3 * found.cycles / hardware.clock
     what = f"{title}, {found.scheme} on {found.hardware} for {found.goal}"
     table = Table(
-        title=f"{what}: {milliseconds:.3g} ms, {_microjoules(found.energy)} uJ (energies in uJ)",
+        title=f"{what}: {milliseconds:.3g} ms, {microjoules(found.energy)} uJ (energies in uJ)",
         title_justify="left",
         show_footer=True,
     )
@@ -28,13 +28,13 @@ def map_table(title: str, found: MachineMap, hardware: Hardware) -> Table:
     table.add_column("cycles", f"{found.cycles:,.0f}", justify="right")
     table.add_column("used", justify="right")
     table.add_column("bound by", overflow="fold")
-    table.add_column("energy", _microjoules(found.energy), justify="right")
+    table.add_column("energy", microjoules(found.energy), justify="right")
     for level in levels:
         total = sum(layer.energy_by[level] for layer in found.layers)
-        table.add_column(level, _microjoules(total), justify="right")
+        table.add_column(level, microjoules(total), justify="right")
     table.add_column("gap", justify="right")
     before = ""
-    named = _shortened([layer.part_of or layer.name for layer in found.layers])
+    named = shortened_names([layer.part_of or layer.name for layer in found.layers])
     for layer in found.layers:
         if layer.part_of and layer.part_of != before:
             parts = [each for each in found.layers if each.part_of == layer.part_of]
@@ -47,9 +47,9 @@ def map_table(title: str, found: MachineMap, hardware: Hardware) -> Table:
 
 def notes(found: MachineMap) -> Iterator[str]:
     """Say what is not in the table, or not as it was asked for, and why."""
-    for reason, names in _grouped(found.reduced).items():
+    for reason, names in grouped(found.reduced).items():
         yield f"mapped as {reason}: {', '.join(names)}"
-    for reason, names in _grouped(found.refused).items():
+    for reason, names in grouped(found.refused).items():
         yield f"not mapped: {', '.join(names)}: {reason}"
     if found.others:
         counted = ", ".join(f"{count} {name}" for name, count in found.others.items())
@@ -66,8 +66,8 @@ def _cells(layer: MappedLayer, levels: list[str], several: bool) -> list[str]:
         f"{layer.cycles:,.0f}",
         f"{100 * layer.utilisation:.0f} %" if layer.macs else "",
         layer.bound_by,
-        _microjoules(layer.energy),
-        *(_microjoules(layer.energy_by[level]) for level in levels),
+        microjoules(layer.energy),
+        *(microjoules(layer.energy_by[level]) for level in levels),
         gap,
     ]
 
@@ -78,24 +78,26 @@ def _together(parts: list[MappedLayer], levels: list[str], several: bool) -> lis
         f"{sum(part.cycles for part in parts):,.0f}",
         "",
         "",
-        _microjoules(sum(part.energy for part in parts)),
-        *(_microjoules(sum(part.energy_by[level] for part in parts)) for level in levels),
+        microjoules(sum(part.energy for part in parts)),
+        *(microjoules(sum(part.energy_by[level] for part in parts)) for level in levels),
         "",
     ]
 
 
-def _shortened(names: list[str]) -> dict[str, str]:
+def shortened_names(names: list[str]) -> dict[str, str]:
     """Leave out the beginnings of long names, unless some would be the same."""
     short = {name: f"...{name[3 - LONGEST_NAME :]}" if len(name) > LONGEST_NAME else name for name in names}
     return short if len(set(short.values())) == len(short) else {name: name for name in names}
 
 
-def _microjoules(picojoules: float) -> str:
+def microjoules(picojoules: float) -> str:
+    """Write an energy in uJ."""
     value = picojoules / 1e6
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
+def grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
+    """Give for each reason the names that have it."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)

@@ -13,6 +13,7 @@ from tersor.ir.schemes import schemes_of
 from tersor.layer import Layer
 from tersor.loop_tree import why_misplaced
 from tersor.mapping import Mapping as LoopMapping
+from tersor.targets.accelerator.density import DENSE
 from tersor.targets.accelerator.isa.encoding import encode
 from tersor.targets.accelerator.isa.program import AnyProgram
 from tersor.targets.accelerator.lowering.lower import lower
@@ -71,10 +72,12 @@ def offload(
     """
     graph = Graph(mod)
     lowering = _Lowering(hardware, mappings or {}, mapper or Mapper(hardware))
+    composites = find_composites(graph, schemes_of(mod))
+    lowering.search(composites)
     taken: list[Composite] = []
     layers: list[OffloadedLayer] = []
     refused: dict[Expr, Refusal] = {}
-    for composite in find_composites(graph, schemes_of(mod)):
+    for composite in composites:
         reason = why_not(composite, hardware)
         if reason is None and isinstance(composite.work, VectorWork) and not vector:
             reason = f"runs on the CPU, since the simulator has no vector unit for {composite.kind}"
@@ -98,6 +101,12 @@ class _Lowering:
     hardware: Hardware
     mappings: Mappings
     mapper: Mapper
+
+    def search(self, composites: Sequence[Composite]) -> None:
+        """Find mappings where none is planned, several at a time."""
+        works = [composite.work for composite in composites]
+        layers = [work for work in works if isinstance(work, ArrayWork) and not self._planned(work.layer)]
+        self.mapper.search([(work.layer, work.scheme, DENSE) for work in layers])
 
     def lowered(self, composite: Composite) -> OffloadedLayer | str:
         """Give the program of a composite, or why there is none."""
