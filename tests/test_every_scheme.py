@@ -45,6 +45,11 @@ FACTORS = (
 )  # fmt: skip
 SCHEMES = ("fp32", *FORMATS, "int8+dynamic", "w4a8+dynamic", *PATTERNS, *FACTORS)
 FEW = ("int8", "w4a8", "mxfp4", "int8+2:4")  # on every network by default
+# On dense layers by default: a convolution unpacks them as it does the other formats of their kind.
+ALIKE = (
+    "w6a8", "w2a8", "ternary-a8", "binary-a8", "codebook8-a8", "pot4-a8", "w4a32", "ternary", "binary",
+    "pot4", "bf16", "e5m2",
+)  # fmt: skip
 
 
 @cache
@@ -76,12 +81,16 @@ def planned(name: str, scheme: str) -> tuple[Plan, Statistics]:
 
 
 def pairs(schemes: Iterable[str]) -> list[Any]:
-    """Every network with every scheme; what the first network and a few schemes do not show is slow."""
+    """Every network with every scheme; slow but for one network for each scheme and a few schemes on all."""
     return [
-        pytest.param(name, scheme, marks=() if name == "cnn" or scheme in FEW else pytest.mark.slow)
+        pytest.param(name, scheme, marks=() if is_default(name, scheme) else pytest.mark.slow)
         for name in NETWORKS
         for scheme in schemes
     ]
+
+
+def is_default(name: str, scheme: str) -> bool:
+    return scheme in FEW or name == ("mlp" if scheme in ALIKE else "cnn")
 
 
 @pytest.mark.parametrize(("name", "scheme"), pairs(SCHEMES))

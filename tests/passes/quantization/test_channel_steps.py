@@ -12,7 +12,7 @@ from tersor.passes.integerize import integerize
 from tersor.passes.quantization.channel_steps import channel_steps
 from tersor.passes.quantization.quantize import grids, quantize
 from tersor.scheme import FP32, INT8
-from tests.relax_modules import Net, he, run, samples, schemes_for, statistics_of
+from tests.relax_modules import Net, compiled, he, samples, schemes_for, statistics_of
 
 op = relax.op
 REACH = np.array([0.01, 0.1, 1, 10], np.float32)  # of the channels that the depthwise layer reads
@@ -55,7 +55,8 @@ def uneven_net(also: bool = False, relu: bool = False) -> tvm.IRModule:
 
 def noise(mod: tvm.IRModule, data: list[np.ndarray], compressed: tvm.IRModule) -> np.ndarray:
     """The noise over the signal of each channel of the first result."""
-    both = [(run(mod, x)[0], run(compressed, x)[0]) for x in data]
+    runs = compiled(mod, 0), compiled(compressed, 0)
+    both = [tuple(run(x)[0] for run in runs) for x in data]
     expected, got = (np.stack(each) for each in zip(*both, strict=True))
     axes = (0, 1, 3, 4)
     return np.square(got - expected).mean(axes) / np.square(expected).mean(axes)
@@ -78,8 +79,9 @@ def test_the_integer_operators_compute_what_the_rounded_network_says() -> None:
     rounded = quantize(mod, schemes, statistics_of(mod, data))
     integer = integerize(rounded)
     assert str(weights_of(integer)["d.weight"].dtype) == "int8"
+    run_rounded, run_integer = compiled(rounded, 0), compiled(integer, 0)
     for x in data:
-        (expected,), (got,) = run(rounded, x), run(integer, x)
+        (expected,), (got,) = run_rounded(x), run_integer(x)
         np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
 
 

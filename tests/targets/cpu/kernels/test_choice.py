@@ -15,7 +15,8 @@ from tersor.targets.cpu.layout.order import Order
 from tests.quantized_layers import QuantizedLayer, draw, mismatches
 from tests.relax_modules import Net, compiled
 
-LAYERS = 200
+LAYERS = 100
+MANY_LAYERS = 200
 ALL_LAYERS = 1000
 FLAGS = cpu_flags()
 NATIVE = next(isa for isa in ISAS if set(isa.flags) <= FLAGS)
@@ -67,7 +68,7 @@ def test_all_layers_of_all_instruction_sets_are_arithmetic(isa: Isa, start: int)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", [AMX, NATIVE], ids=lambda isa: isa.name)
-@pytest.mark.parametrize("start", range(0, LAYERS, 50))
+@pytest.mark.parametrize("start", range(0, MANY_LAYERS, 50))
 def test_all_layers_in_the_tilings_chosen_for_them_are_arithmetic(isa: Isa, start: int) -> None:
     assert failures(runnable(isa), drawn(start, start + 50), default_tiling=True) == []
 
@@ -96,8 +97,9 @@ def test_layers_on_plain_llvm_with_its_optimisations_are_arithmetic() -> None:
 
 
 @pytest.mark.slow
-def test_all_layers_on_plain_llvm_with_its_optimisations_are_arithmetic() -> None:
-    assert plain_failures(drawn(0, LAYERS), level=3) == []
+@pytest.mark.parametrize("level", [0, 3])
+def test_many_layers_on_plain_llvm_are_arithmetic(level: int) -> None:
+    assert plain_failures(drawn(0, MANY_LAYERS), level) == []
 
 
 def test_the_layers_are_of_all_kinds() -> None:
@@ -121,7 +123,7 @@ def test_the_layers_are_of_all_kinds() -> None:
         "float": [layer for layer in layers if layer.returns_float],
         "bounded": [layer for layer in layers if getattr(layer.epilogue, "bounded", False)],
     }
-    assert {name: len(found) >= 10 for name, found in conditions.items()} == dict.fromkeys(conditions, True)
+    assert {name: len(found) >= 5 for name, found in conditions.items()} == dict.fromkeys(conditions, True)
     spread = [
         layer.expected.std() for layer in layers if not layer.returns_float and layer.expected.size > 50
     ]
