@@ -12,7 +12,7 @@ import tvm_ffi
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tersor.ir.graph import Expr, Module
-from tersor.ir.join import with_external
+from tersor.ir.join import EXTERNAL, external_of
 from tersor.ir.untyped import relax, tirx, tvm
 
 
@@ -36,9 +36,10 @@ def borrow(mod: Module, lender: Module, library: Module) -> Module:
         for var, function in mod.functions.items()
         if isinstance(function, relax.Function)
     }
-    # Among these is the check of the CPU, which is the module's own, too.
+    # Among these is the check of the CPU, which the module has itself, too: no symbol may be there twice.
     code = [each for each in library.mod.imports if each.kind == "llvm"]
-    return with_external(tvm.IRModule({**mains, **kept}, attrs=mod.attrs), code)
+    others = [each for each in external_of(mod) if each.kind != "llvm"]
+    return tvm.IRModule({**mains, **kept}, attrs={**(mod.attrs or {}), EXTERNAL: [*others, *code]})
 
 
 def _lent(mod: Module, lender: Module) -> dict[Expr, str]:
