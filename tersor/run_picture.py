@@ -4,6 +4,7 @@ The transfers (a Gantt chart) are those between the outermost memory and the nex
 bar begins when its tile could come or leave, and ends when it has arrived: transfers share the bandwidth.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from tersor.machine_run import MachineRun
 from tersor.roofline_picture import colours_of, draw_roofline
 from tersor.simulated_layer import SimulatedLayer
 from tersor.targets.accelerator.simulator.result import Event
+from tersor.targets.accelerator.simulator.state import MOST_EVENTS
 
 OPERAND_COLOURS = {"weight": "C4", "input": "C8", "output": "C9"}  # others than those of memories
 NUMBERED = 0.02  # of all cycles, of a layer whose number is written
-FIRST = 24  # transfers of each operand that are drawn
 
 WAITS = "array waits for"
 
@@ -38,13 +39,17 @@ def run_picture(run: MachineRun, hardware: Hardware, title: str, path: Path) -> 
 
 
 def first_events(events: Sequence[Event]) -> tuple[dict[str, list[Event]], float]:
-    """Give the first transfers and waits by what they are, and up to which cycle none is left out."""
+    """Give transfers and waits by what they are, and the cycle up to which none was left out."""
+    kept = Counter(event.operand for event in events)
+    latest = {event.operand: event.begin for event in sorted(events, key=lambda event: event.begin)}
+    ends = [latest[operand] for operand, count in kept.items() if count >= MOST_EVENTS]
+    end = min(ends, default=max((event.end for event in events), default=0.0))
     rows: dict[str, list[Event]] = {}
     for event in sorted(events, key=lambda event: (event.kind == "waits", event.begin)):
-        rows.setdefault(_row(event), []).append(event)
-    ends = [row[FIRST].begin for name, row in rows.items() if len(row) > FIRST and name != WAITS]
-    end = min(ends, default=max((event.end for event in events), default=0.0))
-    return {name: [event for event in row if event.begin < end] for name, row in rows.items()}, end
+        rows.setdefault(_row(event), [])
+        if event.begin < end:
+            rows[_row(event)].append(event)
+    return rows, end
 
 
 def _row(event: Event) -> str:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tersor.run_picture import FIRST, first_events, run_picture
+from tersor.run_picture import first_events, run_picture
 from tersor.targets.accelerator.simulator.result import Event
+from tersor.targets.accelerator.simulator.state import MOST_EVENTS
 from tests.simulated_layers import EDGE, EVENTS, by_hand, on_array
 
 
@@ -18,12 +19,13 @@ def test_transfers_are_in_rows_by_operand_and_direction() -> None:
     assert end == 120.0
 
 
-def test_only_the_first_of_many_transfers_are_drawn() -> None:
-    many = tuple(Event("weight", "buffer", "comes", 2.0 * turn, 2.0 * turn + 1) for turn in range(3 * FIRST))
-    rows, end = first_events((*many, Event("output", "buffer", "leaves", 4.0 * FIRST, 500.0)))
-    assert [event.begin for event in rows["weight to buffer"]] == [2.0 * turn for turn in range(FIRST)]
+def test_nothing_is_drawn_from_where_events_of_an_operand_were_left_out() -> None:
+    many = [Event("weight", "buffer", "comes", 2.0 * turn, 2.0 * turn + 1) for turn in range(MOST_EVENTS)]
+    last = many[-1].begin
+    rows, end = first_events((*many, Event("output", "buffer", "leaves", last + 4, last + 9)))
+    assert rows["weight to buffer"] == many[:-1]
     assert rows["output leaves buffer"] == []
-    assert end == 2.0 * FIRST
+    assert end == last
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

@@ -20,6 +20,7 @@ def simulate_table(title: str, run: MachineRun, hardware: Hardware) -> Table:
         "energies in uJ; model: how far its prediction is off",
         title_justify="left",
         show_footer=True,
+        padding=(0, 1, 0, 0),
     )
     levels = ["compute", *(memory.name for memory in hardware.memories)]
     several = len({layer.scheme for layer in run.predicted}) > 1
@@ -30,7 +31,7 @@ def simulate_table(title: str, run: MachineRun, hardware: Hardware) -> Table:
     table.add_column("cycles", f"{run.cycles:,.0f}", justify="right")
     table.add_column("model", cycles_error, justify="right")
     table.add_column("used", justify="right")
-    table.add_column("stall", _longest_stall(_total_stalls(run), run.cycles), min_width=21)
+    table.add_column("stall", _longest_stall(_total_stalls(run), run.cycles), overflow="fold")
     table.add_column("energy", microjoules(run.energy), justify="right")
     table.add_column("model", energy_error, justify="right")
     for level in levels:
