@@ -111,15 +111,13 @@ class Decoded:
                 stride = tuple(prod(box[i + 1 :]) for i in range(5))
             here = coordinates(self.around(level))
             places = placed.places if placed else 1
-            in_slots = level > 0 or operand == "output" or number == self.innermost(operand)
-            base = begin if in_slots else 0  # else it is fetched from bytes
             found[number, : tables.STRIDE] = (
-                OPERANDS.index(operand), level, places, prod(box), base, len(rows), len(here), 0,  # type: ignore[arg-type]
+                OPERANDS.index(operand), level, places, prod(box), begin, len(rows), len(here), 0,  # type: ignore[arg-type]
             )  # fmt: skip
             found[number, tables.STRIDE : tables.ALONG] = stride
             found[number, tables.ALONG : tables.ORIGIN] = _along(operand, stride, self.layer)
             rows += here
-            begin += prod(box) * places * len(here) * in_slots
+            begin += prod(box) * places * len(here)
         return found, np.array([(*row, 0, 0) for row in rows], np.int64), begin
 
     def _units(self) -> tuple[Ints, Ints, int]:

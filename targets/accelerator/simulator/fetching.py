@@ -1,4 +1,7 @@
-"""Fetching: elements from the bytes in the outermost memory, decoded on their way in."""
+"""Fetching: elements from the bytes in the outermost memory, decoded on their way in.
+
+What is fetched often is decoded once: the elements stand in slots of the outermost memory beside the bytes.
+"""
 
 import numpy as np
 

@@ -79,14 +79,14 @@ def _functions():
     version = digest()
 
     @outermost
-    def run(steps, program, memory, clock, stored, image):
+    def run(steps, program, memory, clock):
         """Go on until `steps` more steps of the array are made, something fails, or all is done."""
         memory.state[VERSION] = version
-        _run(steps, program, memory, clock, stored, image)
+        _run(steps, program, memory, clock)
 
     @outermost
     def hold(program, memory, stored, image):
-        """Decode what the units read out of the outermost memory themselves."""
+        """Decode what is in the outermost memory: each element once, as it is fetched many times."""
         memory.state[VERSION] = version
         _hold(program, memory, stored, image)
 
@@ -94,7 +94,7 @@ def _functions():
 
 
 @inner
-def _run(steps, program, memory, clock, stored, image):
+def _run(steps, program, memory, clock):
     state, code = memory.state, program.code
     skips = state[LOOKS + 2] or state[LOOKS + 3]
     last = state[STEPS] + steps
@@ -112,7 +112,7 @@ def _run(steps, program, memory, clock, stored, image):
             if skips:
                 zeros.catch_up(memory.effectual, clock)
             if kind == LOAD:
-                _load(here, program, memory, clock, stored, image)
+                _load(here, program, memory, clock)
             elif kind == STORE:
                 _store(here, program, memory, clock)
             elif kind == SYNC:
@@ -133,19 +133,23 @@ def _run(steps, program, memory, clock, stored, image):
 @inner
 def _hold(program, memory, stored, image):
     state, tiles, slots = memory.state, program.tiles, memory.slots
-    tile = state[UNIT_TILE + INPUT]
-    if tiles[tile, LEVEL] == 0:
-        for i in range(tiles[tile, BOX]):
-            slots[tiles[tile, BASE] + i] = int(image.codes[i]) - image.zero[0]
-    tile = state[UNIT_TILE + WEIGHT]
-    if tiles[tile, LEVEL] == 0:
-        channels, taps = state[SIZE + C], state[SIZE + R] * state[SIZE + S]
-        for row in range(state[SIZE + G] * state[SIZE + K]):
-            fetch_row(stored, row, ZERO, channels * taps, memory.row)
-            for tap in range(taps):
-                for c in range(channels):
-                    slot = (row * channels + c) * taps + tap
-                    slots[tiles[tile, BASE] + slot] = memory.row[tap * channels + c]
+    for tile in range(len(tiles)):
+        if tiles[tile, LEVEL] == 0 and tiles[tile, OF] == INPUT:
+            for i in range(tiles[tile, BOX]):
+                slots[tiles[tile, BASE] + i] = int(image.codes[i]) - image.zero[0]
+        elif tiles[tile, LEVEL] == 0 and tiles[tile, OF] == WEIGHT:
+            _decode_weight(tiles[tile, BASE], state, slots, memory.row, stored)
+
+
+@inner
+def _decode_weight(base, state, slots, decoded, stored):
+    """Decode the rows of weights, taps outside of channels, into slots with channels outside of taps."""
+    channels, taps = state[SIZE + C], state[SIZE + R] * state[SIZE + S]
+    for row in range(state[SIZE + G] * state[SIZE + K]):
+        fetch_row(stored, row, ZERO, channels * taps, decoded)
+        for tap in range(taps):
+            for c in range(channels):
+                slots[base + (row * channels + c) * taps + tap] = decoded[tap * channels + c]
 
 
 @inner
@@ -209,7 +213,7 @@ def _compute(here, skips, program, memory, clock):
 
 
 @inner
-def _load(here, program, memory, clock, stored, image):
+def _load(here, program, memory, clock):
     state, code, tiles, moves = memory.state, program.code, program.tiles, program.moves
     move = code[here, CODE_PARTNER]
     tile, source = moves[move, TILE], moves[move, SOURCE]
@@ -223,7 +227,7 @@ def _load(here, program, memory, clock, stored, image):
         given, taken = state[MOVED + 1], state[MOVED + 1]
         nonzero_given, nonzero_taken = 0.0, 0.0
     else:
-        load(move, program, memory, stored, image)
+        load(move, program, memory)
         given, taken = moves[move, KNOWN + 9], state[MOVED + 1]
         _count_nonzero(move, stream, outer, inner, state, moves, memory.saved[1])
         nonzero_taken = float(state[MOVED + 3])

@@ -12,16 +12,18 @@ from typing import Any
 
 from numba import njit
 
+# None makes an array: nobody needs to count who uses them, which takes longer than a step.
+PLAIN: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}
 # What only compiled functions call needs no way in from Python, which would take as long again to compile.
-inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
+inner = njit(**PLAIN, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 
 
 def outermost(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that Python calls, or take what was kept, where there is a place to keep it."""
     try:
-        return njit(cache=True)(function)
+        return njit(**PLAIN, cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
-        return njit(function)
+        return njit(**PLAIN)(function)
 
 
 def digest() -> int:

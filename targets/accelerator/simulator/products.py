@@ -1,5 +1,7 @@
 """Products: one step of the array. Units whose sums add up on their way out are a group and arrive once."""
 
+import numpy as np
+
 from tersor.targets.accelerator.simulator.counting import note, reads
 from tersor.targets.accelerator.simulator.jit import inner
 from tersor.targets.accelerator.simulator.tables import (
@@ -15,9 +17,11 @@ from tersor.targets.accelerator.simulator.tables import (
     KNOWN,
     LEVEL,
     LIMIT,
+    LOOKS,
     MEMBERS,
     NONE,
     NUMBERS,
+    OLDEST,
     ORIGIN,
     OUTPUT,
     PARTIAL,
@@ -31,6 +35,7 @@ from tersor.targets.accelerator.simulator.tables import (
     UNIT,
     UNIT_SLOT,
     UNIT_TILE,
+    WAY,
     WEIGHT,
     WRITE,
     ZERO,
@@ -41,16 +46,43 @@ OWN, FIRST_OWN, UNITS = 2, 3, 4  # of NUMBERS, after those by ALL and FIRST
 
 @inner
 def gather_active(program, memory):
-    """List the units whose iterations the layer has, if they are not those of the step before."""
-    state, units, groups_, active = memory.state, program.units, program.groups, memory.active
+    """Find the units whose iterations the layer has, if they are not those of the step before."""
+    state, known = memory.state, memory.known
     same = True
     for dim in range(8):
         limit = min(state[SIZE + dim] - state[AT + dim], state[COVERED + dim])
-        if state[LIMIT + dim] != limit:
-            state[LIMIT + dim] = limit
-            same = False
+        same = same and state[LIMIT + dim] == limit
+        state[LIMIT + dim] = limit
     if same:
         return
+    way = _way(state, known)
+    if way == len(known):
+        state[OLDEST] = way = (state[OLDEST] + 1) % len(known)
+        _list_active(memory.active[way], program, memory)
+        for dim in range(8):
+            known[way, dim] = state[LIMIT + dim]
+        for i in range(LOOKS - NUMBERS):
+            known[way, 8 + i] = state[NUMBERS + i]
+    state[WAY] = way
+    for i in range(LOOKS - NUMBERS):
+        state[NUMBERS + i] = known[way, 8 + i]
+
+
+@inner
+def _way(state, known):
+    """The list of units that was made for the present limits; if there is none, how many lists there are."""
+    for way in range(len(known)):
+        same = True
+        for dim in range(8):
+            same = same and known[way, dim] == state[LIMIT + dim]
+        if same:
+            return way
+    return len(known)
+
+
+@inner
+def _list_active(active, program, memory):
+    state, units, groups_ = memory.state, program.units, program.groups
     for i in range(5):
         state[NUMBERS + i] = 0
     count, groups = 0, 0
@@ -110,7 +142,8 @@ def step(complete, program, memory):
     `complete` says that the sums that are then in the outermost memory are.
     """
     gather_active(program, memory)
-    state, active, slots, there = memory.state, memory.active, memory.slots, memory.there
+    state, active = memory.state, memory.active[memory.state[WAY]]
+    slots, there = memory.slots, memory.there
     weight = address(WEIGHT, state, program.tiles)
     input = address(INPUT, state, program.tiles)
     sums = address(OUTPUT, state, program.tiles)
@@ -122,16 +155,18 @@ def step(complete, program, memory):
 
 @inner
 def _multiply(begin, end, weight, input, sums, active, slots, there):
-    weights, inputs, outputs = active[WEIGHT], active[INPUT], active[OUTPUT]
+    starts, weights, inputs, outputs = active[START], active[WEIGHT], active[INPUT], active[OUTPUT]
+    left, right, sums_, there_ = slots[weight:], slots[input:], slots[sums:], there[sums:]
     fresh = ZERO
     for group in range(begin, end):
-        total = 0
-        for unit in range(active[START, group], active[START, group + 1]):
-            total += slots[weight + weights[unit]] * slots[input + inputs[unit]]
-        slot = sums + outputs[group]
-        slots[slot] += total
-        fresh += 1 - there[slot]
-        there[slot] = 1
+        total = np.int32(0)
+        # Unsigned numbers are no places from the end: nothing looks whether they are.
+        for unit in range(np.uint32(starts[group]), np.uint32(starts[group + 1])):
+            total += left[np.uint32(weights[unit])] * right[np.uint32(inputs[unit])]
+        slot = outputs[group]
+        sums_[slot] += total
+        fresh += 1 - there_[slot]
+        there_[slot] = 1
     return fresh
 
 

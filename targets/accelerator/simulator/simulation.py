@@ -46,7 +46,7 @@ def simulate(
     state = memory.state
     interpreter.hold(decoded.code, memory, stored, image)
     while not state[tables.FINISHED]:
-        interpreter.run(SLICE, decoded.code, memory, clock, stored, image)
+        interpreter.run(SLICE, decoded.code, memory, clock)
         if reason := _FAILURES.get(int(state[tables.FAILED])):
             raise ValueError(f"{decoded.layer.name}: {reason}")
         if progress is not None:

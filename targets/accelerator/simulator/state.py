@@ -11,6 +11,8 @@ from tersor.targets.accelerator.simulator.tensors import touched_size
 
 MOST_EVENTS = 256  # of a tile that comes from the outermost memory or leaves for it
 
+LISTS = 8  # of units that are active in steps near to one another
+
 
 def memory_of(decoded: Decoded, rates: Rates) -> Memory:
     """Empty memories, all loops closed."""
@@ -25,7 +27,8 @@ def memory_of(decoded: Decoded, rates: Rates) -> Memory:
     return Memory(
         state=state,
         frames=np.zeros((1 + len(code.code), 3), np.int64),
-        active=np.zeros((5, units + 1), np.int64),
+        active=np.zeros((LISTS, 5, units + 1), np.int32),
+        known=np.full((LISTS, 17), -1, np.int64),
         marks=np.zeros(2 * longest, np.int64),
         lines=np.zeros((4, longest), np.int64),
         slots=np.zeros(decoded.slots, np.int32),

@@ -58,7 +58,7 @@ WHOLE = np.int64(2)
 # Columns of `Code.units`: coordinates, and what to add to a step's slot of each operand.
 UNIT_SLOT, UNIT_COLUMNS = map(np.int64, (8, 11))
 
-# Rows of `Memory.active`, for the units with something to do: slots of the three operands (of outputs for
+# Rows of each list in `Memory.active`, for units with something to do: slots of the operands (of outputs for
 # each group), which unit it is, and where each group begins.
 UNIT, START = map(np.int64, (3, 4))
 
@@ -74,7 +74,7 @@ MOVED = np.int64(
 NUMBERS = np.int64(68)  # groups, those of the first memory, both again of those not apart, units
 READS = np.int64(73)  # [weights or inputs, ALL or FIRST]
 LOOKS = np.int64(77)  # at zeros of weights, of inputs; skips those; whether any of it matters
-STATE_SIZE = np.int64(82)
+WAY, OLDEST, STATE_SIZE = map(np.int64, (82, 83, 84))  # the list of active units in use, and the last made
 
 # Rows of `Clock.ports` (see `clock`): cycles of the units; where transfers are; where the one at hand is
 # released; what it needs and what the steps at hand do; bits in a cycle of [memories, READ or WRITE]; the
@@ -107,7 +107,8 @@ class Memory(NamedTuple):
 
     state: Ints
     frames: Ints  # [depth, 3]: instruction, index and coordinate before it of each open loop
-    active: Ints
+    active: NDArray[np.int32]  # [lists, 5, units + 1]
+    known: Ints  # [lists, 17]: the limits that each was made for, and its NUMBERS and READS
     marks: Ints
     lines: Ints  # [4, rows or columns]: rows, columns, and which of them are kept
     slots: NDArray[np.int32]  # the elements of all tiles, those of outputs first

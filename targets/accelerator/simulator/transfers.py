@@ -1,9 +1,10 @@
 """Transfers: tiles move between memories; each copies what is in it, and counts what it copies."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from tersor.targets.accelerator.simulator.counting import mark, note, reads
-from tersor.targets.accelerator.simulator.fetching import fetch_row
 from tersor.targets.accelerator.simulator.jit import inner
 from tersor.targets.accelerator.simulator.tables import (
     ALONG,
@@ -60,10 +61,11 @@ from tersor.targets.accelerator.simulator.tables import (
 )
 
 ROWS, COLUMNS = map(np.int64, (0, 1))
+ONE = np.int64(1)
 
 
 @inner
-def load(move, program, memory, stored, image):
+def load(move, program, memory):
     """Fetch the tile of a weight or an input at the present coordinates into each memory that keeps it."""
     state, tiles, rows, moves = memory.state, program.tiles, program.rows, program.moves
     tile, source = moves[move, TILE], moves[move, SOURCE]
@@ -81,9 +83,9 @@ def load(move, program, memory, stored, image):
     lines, slots = memory.lines, memory.slots
     shift = step * state[WINDOW + max(slides, ZERO)]
     begin = slot_of(source, state, tiles)
-    inside = is_whole(move, state, moves)
+    inside = is_whole(move, state, tiles, moves)
     height, width = NONE, NONE
-    if inside and tiles[tile, BOX] == 1 and tiles[source, LEVEL] > 0:
+    if inside and tiles[tile, BOX] == 1:
         _copy_one(tile, begin, state, tiles, rows, slots)
         height = ZERO
     for instance in range(tiles[tile, COUNT]):
@@ -96,13 +98,8 @@ def load(move, program, memory, stored, image):
             height, width = _lines_of(operand, slides, step, move, state, moves, memory.marks, lines)
         old = tiles[tile, BASE] + (instance * tiles[tile, PLACES] + before) * tiles[tile, BOX]
         new = tiles[tile, BASE] + (instance * tiles[tile, PLACES] + tiles[tile, PLACE]) * tiles[tile, BOX]
-        if tiles[source, LEVEL] == 0 and operand == WEIGHT:
-            _fetch_weight(tile, row, new, state, tiles, rows, slots, memory.row, stored)
-        else:
-            from_ = begin + rows[row, OFFSET]
-            _copy(
-                tile, source, from_, old, new, height, width, slides, shift, state, tiles, lines, slots, image
-            )
+        from_ = begin + rows[row, OFFSET]
+        _copy(tile, source, from_, old, new, height, width, slides, shift, state, tiles, lines, slots)
         if instance == 0:
             state[MOVED + 1], state[MOVED + 3] = state[MOVED], state[MOVED + 2]
     reads(move, operand, slides, step, state, moves, program.pool, memory.marks)
@@ -133,14 +130,22 @@ def _copy_one(tile, begin, state, tiles, rows, slots):
 
 
 @inner
-def is_whole(move, state, moves):
-    """Whether the layer has all of the tiles in all memories; their sizes are then left in the state."""
+def is_whole(move, state, tiles, moves):
+    """Whether the layer has all of the tiles in all memories; their sizes are then left in the state.
+
+    Of a dimension that does not index the operand it has to have the beginnings of the tiles.
+    """
+    source = moves[move, SOURCE]
+    whole = True
     for dim in range(8):
-        if state[SIZE + dim] - state[AT + dim] < moves[move, COVER + dim]:
-            return False
-    for dim in range(8):
-        state[BOXED + dim] = moves[move, EXTENT + dim]
-    return True
+        needed = moves[move, COVER + dim]
+        if tiles[source, ALONG + dim] == 0:
+            needed -= moves[move, EXTENT + dim] - 1
+        whole = whole and state[SIZE + dim] - state[AT + dim] >= needed
+    if whole:
+        for dim in range(8):
+            state[BOXED + dim] = moves[move, EXTENT + dim]
+    return whole
 
 
 @inner
@@ -213,38 +218,11 @@ def slot_of(source, state, tiles):
 
 
 @inner
-def _fetch_weight(tile, row, new, state, tiles, rows, slots, scratch, stored):
-    """Decode the rows of weights of a tile."""
-    taps, channels = state[SIZE + S], state[SIZE + C]
-    g0, k0 = state[AT + G] + rows[row, G], state[AT + K] + rows[row, K]
-    c0, r0, s0 = state[AT + C] + rows[row, C], state[AT + R] + rows[row, R], state[AT + S] + rows[row, S]
-    height, width, depth = state[BOXED + R], state[BOXED + S], state[BOXED + C]
-    low = (r0 * taps + s0) * channels + c0
-    high = ((r0 + height - 1) * taps + s0 + width - 1) * channels + c0 + depth
-    nonzero = 0
-    for g in range(state[BOXED + G]):
-        for k in range(state[BOXED + K]):
-            fetch_row(stored, (g0 + g) * state[SIZE + K] + k0 + k, low, high, scratch)
-            to = new + g * tiles[tile, STRIDE] + k * tiles[tile, STRIDE + 1]
-            for r in range(height):
-                for s in range(width):
-                    slot = to + r * tiles[tile, STRIDE + 3] + s * tiles[tile, STRIDE + 4]
-                    begin = (r * taps + s) * channels
-                    for c in range(depth):
-                        value = scratch[begin + c]
-                        slots[slot + c * tiles[tile, STRIDE + 2]] = value
-                        nonzero += value != 0
-    state[MOVED] += state[BOXED + G] * state[BOXED + K] * depth * height * width
-    state[MOVED + 2] += nonzero
-
-
-@inner
-def _copy(tile, source, begin, old, new, height, width, slides, shift, state, tiles, lines, slots, image):
+def _copy(tile, source, begin, old, new, height, width, slides, shift, state, tiles, lines, slots):
     """Copy what is new of a tile from the outer one, and what is kept from where it was."""
     operand = tiles[tile, OF]
     first, second, third = (G, K, C) if operand == WEIGHT else (N, G, C)
     into, out = tiles[tile, STRIDE : STRIDE + 5], tiles[source, STRIDE : STRIDE + 5]
-    fetches = tiles[source, LEVEL] == 0
     down, right = (shift * into[3], 0) if slides == P else (0, shift * into[4])
     fresh, nonzero = 0, 0
     for a in range(state[BOXED + first]):
@@ -261,7 +239,7 @@ def _copy(tile, source, begin, old, new, height, width, slides, shift, state, ti
                             slots[new + slot] = slots[old + slot + down + right]
                             continue
                         from_ = outer + y * out[3] + x * out[4]
-                        value = int(image.codes[from_]) - image.zero[0] if fetches else slots[from_]
+                        value = slots[from_]
                         slots[new + slot] = value
                         fresh += 1
                         nonzero += value != 0
@@ -281,8 +259,12 @@ def restore(move, program, memory):
     if not moves[move, RESTORE]:
         return
     into, out = tiles[tile, STRIDE : STRIDE + 5], tiles[source, STRIDE : STRIDE + 5]
-    inside, at_first = is_whole(move, state, moves), slot_of(source, state, tiles)
-    for instance in range(tiles[tile, COUNT]):
+    inside, at_first = is_whole(move, state, tiles, moves), slot_of(source, state, tiles)
+    count = tiles[tile, COUNT]
+    if inside and tiles[tile, BOX] == 1:
+        _restore_one(tile, at_first, state, tiles, rows, slots, there)
+        count = ZERO
+    for instance in range(count):
         row = tiles[tile, ROW] + instance
         if not inside and not _clip(move, row, state, rows, moves):
             continue
@@ -308,6 +290,23 @@ def restore(move, program, memory):
 
 
 @inner
+def _restore_one(tile, begin, state, tiles, rows, slots, there):
+    """Restore tiles of one element."""
+    base = tiles[tile, BASE] + tiles[tile, PLACE]
+    back = ZERO
+    for instance in range(tiles[tile, COUNT]):
+        at = begin + rows[tiles[tile, ROW] + instance, OFFSET]
+        if there[at]:
+            to = base + instance * tiles[tile, PLACES]
+            slots[to], there[to] = slots[at], 1
+            slots[at], there[at] = 0, 0
+            back += 1
+        if instance == 0:
+            state[MOVED + 1] = back
+    state[MOVED] = back
+
+
+@inner
 def store(move, complete_here, complete_there, program, memory):
     """Send the sums of a tile outwards, those of units that reduce together, and clear it.
 
@@ -317,32 +316,76 @@ def store(move, complete_here, complete_there, program, memory):
     pool, counts = program.pool, memory.counts
     tile, source = moves[move, TILE], moves[move, SOURCE]
     inner, outer = tiles[tile, LEVEL], tiles[source, LEVEL]
-    stream = OUTPUT if complete_here else PARTIAL
-    for i in range(4):
-        state[MOVED + i] = 0
-    inside, at_first = is_whole(move, state, moves), slot_of(source, state, tiles)
+    inside, at_first = is_whole(move, state, tiles, moves), slot_of(source, state, tiles)
+    is_one = inside and tiles[tile, BOX] == 1
+    all_of, of_first = Drained(ZERO, ZERO, ZERO, ZERO), Drained(ZERO, ZERO, ZERO, ZERO)
     for group in range(moves[move, GROUPS]):
         base = moves[move, FIRST_MEMBER] + group * moves[move, GROUP_SIZE]
         row = tiles[tile, ROW] + pool[base]
         if not inside and not _clip(move, row, state, rows, moves):
             continue
         begin = at_first + rows[row, OFFSET]
-        left, left_first, arrived, added = _drain(
-            move, base, begin, state, tiles, moves, pool, memory.slots, memory.there
-        )
-        of_first = int(rows[row, PARENT] == 0)
-        final = arrived if complete_there and not pool[moves[move, FIRST_GROUP] + group] else ZERO
-        partial = arrived - final
-        note(counts, READ, inner, stream, left, left_first)
-        note(counts, READ, outer, PARTIAL, added, added * of_first)
-        note(counts, WRITE, outer, OUTPUT, final, final * of_first)
-        note(counts, WRITE, outer, PARTIAL, partial, partial * of_first)
-        state[MOVED] += left_first
-        state[MOVED + 1] += added * of_first
-        state[MOVED + 2] += final * of_first
-        state[MOVED + 3] += partial * of_first
-        if outer == 0:
-            state[COMPLETE] += final
+        if is_one:
+            left, left_first, arrived, added = _drain_one(
+                move, base, begin, tiles, moves, pool, memory.slots, memory.there
+            )
+        else:
+            left, left_first, arrived, added = _drain(
+                move, base, begin, state, tiles, moves, pool, memory.slots, memory.there
+            )
+        final = ZERO if pool[moves[move, FIRST_GROUP] + group] else arrived
+        all_of = _and(all_of, left, added, arrived, final)
+        if rows[row, PARENT] == 0:
+            of_first = _and(of_first, left_first, added, arrived, final)
+        elif left_first:
+            of_first = _and(of_first, left_first, ZERO, ZERO, ZERO)
+    final, final_first = (all_of.final, of_first.final) if complete_there else (ZERO, ZERO)
+    partial, partial_first = all_of.arrived - final, of_first.arrived - final_first
+    note(counts, READ, inner, OUTPUT if complete_here else PARTIAL, all_of.left, of_first.left)
+    note(counts, READ, outer, PARTIAL, all_of.added, of_first.added)
+    note(counts, WRITE, outer, OUTPUT, final, final_first)
+    note(counts, WRITE, outer, PARTIAL, partial, partial_first)
+    state[MOVED], state[MOVED + 1] = of_first.left, of_first.added
+    state[MOVED + 2], state[MOVED + 3] = final_first, partial_first
+    if outer == 0:
+        state[COMPLETE] += final
+
+
+class Drained(NamedTuple):
+    """Sums that left, those outside that some were added to, that arrived, and of these the first ones."""
+
+    left: np.int64
+    added: np.int64
+    arrived: np.int64
+    final: np.int64
+
+
+@inner
+def _and(drained, left, added, arrived, final):
+    return Drained(
+        drained.left + left, drained.added + added, drained.arrived + arrived, drained.final + final
+    )
+
+
+@inner
+def _drain_one(move, base, begin, tiles, moves, pool, slots, there):
+    """Add the sums of a group up whose tiles are of one element; where no sum is there is a zero."""
+    tile = moves[move, TILE]
+    first_slot, pitch = tiles[tile, BASE] + tiles[tile, PLACE], tiles[tile, PLACES]
+    total, parts, left_first = np.int32(0), ZERO, ZERO
+    for member in range(base, base + moves[move, GROUP_SIZE]):
+        slot = first_slot + pool[member] * pitch
+        total += slots[slot]
+        parts += there[slot]
+        if pool[member] == 0:
+            left_first = np.int64(there[slot])
+        slots[slot], there[slot] = 0, 0
+    if parts == 0:
+        return ZERO, ZERO, ZERO, ZERO
+    added = np.int64(there[begin])
+    slots[begin] += total
+    there[begin] = 1
+    return parts, left_first, ONE, added
 
 
 @inner

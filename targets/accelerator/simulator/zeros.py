@@ -24,6 +24,7 @@ from tersor.targets.accelerator.simulator.tables import (
     START,
     UNIT,
     UNIT_TILE,
+    WAY,
     WEIGHT,
     WRITE,
     ZERO,
@@ -34,7 +35,7 @@ from tersor.targets.accelerator.simulator.tables import (
 def step(complete, program, memory):
     """Make the effectual products of one step, as `products.step`; note what zeros leave out."""
     gather_active(program, memory)
-    state, active = memory.state, memory.active
+    state, active = memory.state, memory.active[memory.state[WAY]]
     weight = address(WEIGHT, state, program.tiles)
     input = address(INPUT, state, program.tiles)
     sums = address(OUTPUT, state, program.tiles)
