@@ -1,11 +1,14 @@
 """Clock: when transfers and steps end, in program order, from what each port of each memory has to do.
 
-A port serves the units first, and transfers in the rest of its time, one after the other. So its time is told
-in cycles that the units have left it: `now - UNITS`, and `DONE` is up to where transfers have taken them. An
-event is a number of such cycles for each port: it has happened when all of them have passed. A transfer
-is released by events, its place being free and what it fetches being there. It takes the cycles behind that,
-and behind the transfers before it, whether they have passed or not: so what was waited for long ago has come
-meanwhile, as far as the ports had time, and an instruction takes constant time.
+A port serves the units first, and transfers in the rest of its time. So its time is told in cycles that the
+units have left it: `now - UNITS`. Up to DONE transfers have taken them, all but IDLE of them. An event is,
+for each port, a number of such cycles, and how many of them were idle; it has happened when all have passed.
+
+A transfer is released by events, its place being free and what it fetches being there. It takes the first
+cycles behind that which are idle, whether they have passed or not. So those come first that the program has
+first, as they are needed first; others were on their way since they were released, as far as the ports had
+time. Of the idle cycles only the number is known, not which they were: they are taken to lie evenly between
+the release and DONE. So an instruction takes constant time.
 
 Sums that leave a memory with two places do so meanwhile: they are settled when their place is needed.
 """
@@ -22,6 +25,7 @@ from tersor.targets.accelerator.simulator.tables import (
     FULL_SIGNALS,
     FULL_WAITS,
     GROUP,
+    IDLE,
     KEPT_NEED,
     KEPT_RELEASE,
     LEAVING,
@@ -40,7 +44,7 @@ from tersor.targets.accelerator.simulator.tables import (
 
 @inner
 def ahead(event, ports, now):
-    """Cycles until an event, if the units wait for it; negative if it has happened."""
+    """Cycles until an event [ports], if the units wait for it; negative if it has happened."""
     longest = event[0] - now[NOW] + ports[UNITS, 0]
     for port in range(1, ports.shape[1]):
         longest = max(longest, event[port] - now[NOW] + ports[UNITS, port])
@@ -51,7 +55,14 @@ def ahead(event, ports, now):
 def happen_now(event, ports, now):
     """Let an event be the present."""
     for port in range(ports.shape[1]):
-        event[port] = now[NOW] - ports[UNITS, port]
+        event[0, port] = now[NOW] - ports[UNITS, port]
+        event[1, port] = _idle_until(event[0, port], port, ports)
+
+
+@inner
+def _idle_until(at, port, ports):
+    """Idle cycles of a port up to the present or a time in the future."""
+    return ports[IDLE, port] + max(0.0, at - ports[DONE, port])
 
 
 @inner
@@ -59,18 +70,28 @@ def release(ports):
     """Begin a transfer: nothing is waited for, and nothing moves."""
     for port in range(ports.shape[1]):
         ports[RELEASE, port] = 0.0
+        ports[RELEASE + 1, port] = 0.0
         ports[NEED, port] = 0.0
 
 
 @inner
 def wait(event, ports, now):
     """Hold the transfer at hand back until an event."""
-    later = max(0.0, ahead(event, ports, now))
+    later = ahead(event[0], ports, now)
     for port in range(ports.shape[1]):
-        at = event[port]
-        if later > 0:
-            at = max(at, now[NOW] - ports[UNITS, port] + later)
+        ports[RELEASE, port] = max(ports[RELEASE, port], event[0, port])
+        ports[RELEASE + 1, port] = max(ports[RELEASE + 1, port], event[1, port])
+    if later > 0:
+        hold_back(later, ports, now)
+
+
+@inner
+def hold_back(cycles, ports, now):
+    """Hold the transfer at hand back for so many cycles from now."""
+    for port in range(ports.shape[1]):
+        at = now[NOW] - ports[UNITS, port] + cycles
         ports[RELEASE, port] = max(ports[RELEASE, port], at)
+        ports[RELEASE + 1, port] = max(ports[RELEASE + 1, port], _idle_until(at, port, ports))
 
 
 @inner
@@ -82,22 +103,50 @@ def moves_bits(kind, bits, what, level, levels, ports):
 
 
 @inner
-def transfer(ports):
+def transfer(clock):
     """Book the transfer at hand. When it ends is then what is its release; give the cycles that it takes."""
     longest = 0.0
+    ports = clock.ports
     for port in range(ports.shape[1]):
-        if ports[NEED, port] > 0:
-            longest = max(longest, ports[NEED, port])
-            ports[DONE, port] = max(ports[DONE, port], ports[RELEASE, port]) + ports[NEED, port]
-            ports[RELEASE, port] = ports[DONE, port]
+        need = ports[NEED, port]
+        if need == 0:
+            continue
+        longest = max(longest, need)
+        begin, done = ports[RELEASE, port], ports[DONE, port]
+        if begin >= done:
+            ports[IDLE, port] += begin - done
+            ports[DONE, port] = ports[RELEASE, port] = begin + need
+            continue
+        idle = ports[IDLE, port] - ports[RELEASE + 1, port]
+        taken = min(need, max(0.0, idle))
+        if taken > 0:
+            ports[IDLE, port] -= taken
+            _take(taken, ports[RELEASE + 1, port], port, clock)
+        if taken < need:
+            ports[DONE, port] = ports[RELEASE, port] = done + need - taken
+        else:
+            ports[RELEASE, port] += (done - begin) * taken / idle
     return longest
+
+
+@inner
+def _take(cycles, behind, port, clock):
+    """Let the first idle cycles behind an event be idle no longer, for all events behind them."""
+    for tile in range(len(clock.times)):
+        for event in range(clock.times.shape[1]):
+            more = clock.times[tile, event, 1, port] - behind
+            if more > 0:
+                clock.times[tile, event, 1, port] -= min(cycles, more)
+    more = clock.ports[KEPT_RELEASE + 1, port] - behind
+    if more > 0:
+        clock.ports[KEPT_RELEASE + 1, port] -= min(cycles, more)
 
 
 @inner
 def _end(event, ports):
     """Let an event be the end of the transfer at hand."""
     for port in range(ports.shape[1]):
-        event[port] = ports[RELEASE, port]
+        event[0, port], event[1, port] = ports[RELEASE, port], ports[RELEASE + 1, port]
 
 
 @inner
@@ -156,8 +205,9 @@ def leave(instruction, tile, meanwhile, code, clock):
     clock.tokens[tile, 4 + turn] = instruction
     event = clock.times[tile, LEAVING + turn]
     happen_now(event, clock.ports, clock.now)
-    for port in range(clock.ports.shape[1]):
-        event[port] = max(event[port], clock.ports[RELEASE, port])
+    for row in range(2):
+        for port in range(clock.ports.shape[1]):
+            event[row, port] = max(event[row, port], clock.ports[RELEASE + row, port])
     for port in range(clock.ports.shape[1]):
         clock.needs[tile, turn, port] = clock.ports[NEED, port]
     if not meanwhile:
@@ -174,16 +224,20 @@ def settle(tile, code, clock):
     clock.tokens[tile, 3] -= 1
     ports = clock.ports
     for port in range(ports.shape[1]):
-        ports[KEPT_RELEASE, port], ports[KEPT_NEED, port] = ports[RELEASE, port], ports[NEED, port]
-        ports[RELEASE, port] = clock.times[tile, LEAVING + turn, port]
+        ports[KEPT_NEED, port] = ports[NEED, port]
+        for row in range(2):
+            ports[KEPT_RELEASE + row, port] = ports[RELEASE + row, port]
+            ports[RELEASE + row, port] = clock.times[tile, LEAVING + turn, row, port]
         ports[NEED, port] = clock.needs[tile, turn, port]
     begin = ahead(ports[RELEASE], ports, clock.now)
-    cycles = transfer(ports)
+    cycles = transfer(clock)
     end = ahead(ports[RELEASE], ports, clock.now)
     note(tile, 1.0, min(begin, end - cycles), end, clock)
     give_free(clock.tokens[tile, 4 + turn], False, code, clock)
     for port in range(ports.shape[1]):
-        ports[RELEASE, port], ports[NEED, port] = ports[KEPT_RELEASE, port], ports[KEPT_NEED, port]
+        ports[NEED, port] = ports[KEPT_NEED, port]
+        for row in range(2):
+            ports[RELEASE + row, port] = ports[KEPT_RELEASE + row, port]
     return end
 
 
@@ -209,7 +263,7 @@ def begin_step(instruction, code, clock, state):
         tile = code[instruction, FULL_WAITS + i]
         if tile < 0:
             break
-        waiting = ahead(clock.times[tile, FULL], clock.ports, now)
+        waiting = ahead(clock.times[tile, FULL, 0], clock.ports, now)
         if waiting > 0:
             clock.stalls[tile] += waiting
             note(tile, 2.0, 0.0, waiting, clock)

@@ -7,6 +7,7 @@ from tersor.targets.accelerator.simulator.clock import (
     end_steps,
     give_free,
     give_full,
+    hold_back,
     leave,
     moves_bits,
     note,
@@ -60,7 +61,6 @@ from tersor.targets.accelerator.simulator.tables import (
     SYNC,
     TILE,
     UNIT_TILE,
-    UNITS,
     VERSION,
     WEIGHT,
     WHOLE,
@@ -239,7 +239,7 @@ def _load(here, program, memory, clock):
     bits = taken * memory.each[0, inner, stream] + nonzero_taken * memory.each[1, inner, stream]
     moves_bits(NEED, bits, WRITE, inner, program.levels, clock.ports)
     begin = ahead(clock.ports[RELEASE], clock.ports, clock.now)
-    cycles = transfer(clock.ports)
+    cycles = transfer(clock)
     if given:
         end = ahead(clock.ports[RELEASE], clock.ports, clock.now)
         note(tile, 0.0, min(begin, end - cycles), end, clock)
@@ -266,9 +266,7 @@ def _store(here, program, memory, clock):
     gone = _settle_into(tile, code, len(tiles), clock)
     release(clock.ports)
     wait_for_tokens(here, code, clock, state)
-    for port in range(clock.ports.shape[1]):
-        behind = clock.now[NOW] - clock.ports[UNITS, port] + gone
-        clock.ports[RELEASE, port] = max(clock.ports[RELEASE, port], behind)
+    hold_back(gone, clock.ports, clock.now)
     store(move, complete_here, last and program.levels[outer, WHOLE] == 1, program, memory)
     bits = state[MOVED] * memory.each[0, inner, OUTPUT if complete_here else PARTIAL]
     moves_bits(NEED, bits, READ, inner, program.levels, clock.ports)

@@ -77,7 +77,7 @@ def clock_of(decoded: Decoded, rates: Rates) -> Clock:
     return Clock(
         now=now,
         ports=ports,
-        times=np.zeros((len(tiles), 5, ports.shape[1])),
+        times=np.zeros((len(tiles), 5, 2, ports.shape[1])),
         needs=np.zeros((len(tiles), 2, ports.shape[1])),
         tokens=tokens,
         stalls=np.zeros(len(tiles) + 2 + ports.shape[1]),

@@ -76,10 +76,11 @@ READS = np.int64(73)  # [weights or inputs, ALL or FIRST]
 LOOKS = np.int64(77)  # at zeros of weights, of inputs; skips those; whether any of it matters
 WAY, OLDEST, STATE_SIZE = map(np.int64, (82, 83, 84))  # the list of active units in use, and the last made
 
-# Rows of `Clock.ports` (see `clock`): cycles of the units; where transfers are; where the one at hand is
-# released; what it needs and what the steps at hand do; bits in a cycle of [memories, READ or WRITE]; the
-# transfer at hand, kept aside.
-UNITS, DONE, RELEASE, NEED, GROUP, SPEED, KEPT_RELEASE, KEPT_NEED, PORT_ROWS = map(np.int64, range(9))
+# Rows of `Clock.ports` (see `clock`): cycles of the units; where transfers are, and cycles idle before; what
+# the transfer at hand needs and what the steps at hand do; bits in a cycle of [memories, READ or WRITE]; the
+# event that releases the transfer at hand, two rows; that transfer, kept aside.
+UNITS, DONE, IDLE, NEED, GROUP, SPEED, KEPT_NEED = map(np.int64, range(7))
+RELEASE, KEPT_RELEASE, PORT_ROWS = map(np.int64, (7, 9, 11))
 # Places in `Clock.now`: the end of the last step, cycles of a step and of a pass, how many events there are.
 NOW, CYCLE, PASS, NOTED = map(np.int64, range(4))
 # Events of a tile: it is full, its places became free, its sums could leave.
@@ -127,7 +128,7 @@ class Clock(NamedTuple):
 
     now: Floats
     ports: Floats  # [rows as above, ports]
-    times: Floats  # [tiles, events, ports]
+    times: Floats  # [tiles, events, cycles and those idle, ports]
     needs: Floats  # [tiles, places, ports]: of sums that leave
     tokens: Ints
     stalls: Floats  # [reasons]: each tile waited for; fill, imbalance; each port
