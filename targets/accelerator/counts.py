@@ -42,6 +42,19 @@ Spread = Callable[[int, Axis], bool]
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """Sums [mappings] of the first memory of a level that leave it, and those of them that come back to it.
+
+    Where they go, fewer may arrive, and of these some are added to what is there.
+    """
+
+    left: Array
+    back: Array
+    arrived: Array
+    added: Array
+
+
+@dataclass(frozen=True)
 class Counts:
     """Elements read and written, [memories, streams, mappings], and the steps of the array [mappings].
 
@@ -61,6 +74,7 @@ class Counts:
     # Tiles that each level of an operand takes one after the other, and elements of the largest of them.
     stays: dict[tuple[Operand, int], Array]
     tiles: dict[tuple[Operand, int], Array]
+    leaving: dict[int, Leaving]
 
 
 def count(nest: Nest, sizes: Sizes) -> Counts:
@@ -86,6 +100,7 @@ class _Counter:
         self._fetched: dict[tuple[Operand, int | None], list[Flag]] = {}
         self._volumes: dict[tuple[object, ...], tuple[Array, list[Flag]]] = {}  # flags are kept for their ids
         self._completed: dict[tuple[int, bool], Array | float] = {}
+        self.leaving: dict[int, Leaving] = {}
         layer = nest.layer
         self.windows = {
             "PR": Window(layer.stride[0], layer.dilation[0]),
@@ -116,6 +131,7 @@ class _Counter:
             self._visits_of_all([True] * len(self.nest.loops), len(self.nest.loops)),
             {each: self._stays(*each) for each in kept},
             {each: largest_tile(self.nest, self.tiles, *each) for each in kept},
+            self.leaving,
         )
 
     def _stays(self, operand: Operand, level: int) -> Array:
@@ -154,18 +170,25 @@ class _Counter:
         begun_first, back = begun, np.zeros_like(begun)
         for parent, child in zip(levels, [*levels[1:], None], strict=True):
             fresh = begun - back
-            self._arrive(parent, child, fresh, fresh * (begun_first / begun))
+            arrived, added = self._arrive(parent, child, fresh, fresh * (begun_first / begun))
             if child is not None:
                 in_time = self._in_time("output", child)
                 visits = self._volume("output", child, self._flags(in_time, self._grouped(parent)))
                 begun = self._volume("output", child, self._flags(in_time, _everyone))
                 begun_first = self._volume("output", child, self._flags(in_time, _first))
                 back = visits - fresh
-                self._leave(child, begun, begun_first, back)
+                back_first = self._leave(child, begun, begun_first, back)
+                self.leaving[child] = Leaving(begun_first, back_first, arrived, added)
 
-    def _arrive(self, parent: int, child: int | None, fresh: Array, fresh_first: Array) -> None:
-        """Add what comes from `child`, or from the units, to the sums at `parent`."""
+    def _arrive(
+        self, parent: int, child: int | None, fresh: Array, fresh_first: Array
+    ) -> tuple[Array, Array]:
+        """Add what comes from `child`, or from the units, to the sums at `parent`.
+
+        Gives what arrives in the first memory, and what of it is added to something.
+        """
         in_time = self._in_time("output", child)
+        arrived, new = fresh, fresh
         for reads, writes, new, all_of in (
             (self.reads, self.writes, fresh, True),
             (self.busiest_reads, self.busiest_writes, fresh_first, False),
@@ -183,18 +206,21 @@ class _Counter:
                 )
                 by_units[0][parent, PARTIAL] = arrived - new
                 by_units[1][parent, OUTPUT], by_units[1][parent, PARTIAL] = complete, arrived - complete
+        return arrived, arrived - new
 
-    def _leave(self, child: int, left: Array, left_first: Array, back: Array) -> None:
-        """Read the tiles that leave `child`, and write those that come back."""
+    def _leave(self, child: int, left: Array, left_first: Array, back: Array) -> Array:
+        """Read the tiles that leave `child`, and write those that come back; give these of the first memory."""
         innermost = child == self.nest.levels("output")[-1]
+        back_first = back * (left_first / left)
         for reads, writes, gone, returned, all_of in (
             (self.reads, self.writes, left, back, True),
-            (self.busiest_reads, self.busiest_writes, left_first, back * (left_first / left), False),
+            (self.busiest_reads, self.busiest_writes, left_first, back_first, False),
         ):
             complete = 0.0 if innermost else self._complete(child, all_of)
             reads[child, OUTPUT] += complete
             reads[child, PARTIAL] += gone - complete
             writes[child, PARTIAL] += returned
+        return back_first
 
     def _complete(self, level: int, all_of: bool) -> Array | float:
         """Outputs that are complete at `level`: all of them, or none if its units sum up different parts."""

@@ -53,7 +53,7 @@ class _Ports:
         read, write = np.asarray(reads) / self.read, np.asarray(writes) / self.write
         return read + write if self.shared else np.maximum(read, write)
 
-    def carrying(self, operand: Operand, bits: Array) -> Array | float:
+    def carrying(self, operand: Operand, bits: Array | float) -> Array | float:
         """Cycles to carry these bits of an operand on its bus."""
         width = self.buses.of(operand)
         return bits / width if width < inf else 0.0
@@ -84,13 +84,17 @@ def latency(nest: Nest, counts: Counts, moved: Traffic, bits: Array, stepping: A
         elif hardware.memories[level].overlaps:
             begins = _begins(nest, counts, level)
             last = time / _tiles_in_turn(nest, counts, level) * begins
-            waiting = _transfer(nest, counts, moved, bits, ports, level) + last
-            time = time + _transfer(nest, counts, moved, bits, ports, level, begins)
+            moves = _moves(nest, counts, moved, bits, level)
+            every, first = _shares(nest, counts, moved, bits, level, begins)
+            waiting = _together(moves, ports, every) + last
+            time = time + _together(moves, ports, first)
             time = np.maximum(np.maximum(time, busy), waiting)
         else:
-            filled = moved.busiest_writes[level, : INPUT + 1].sum(axis=0)
-            serving = np.maximum(ports[level].cycles(reads, writes - filled), carrying)
-            time = np.maximum(time, serving) + _transfer(nest, counts, moved, bits, ports, level)
+            moves = _moves(nest, counts, moved, bits, level)
+            reads = reads - sum(each.reads for each in moves if each.level == level)
+            writes = writes - sum(each.writes for each in moves if each.level == level)
+            time = np.maximum(time, np.maximum(ports[level].cycles(reads, writes), carrying))
+            time = time + _in_turn(counts, moves, ports, level)
         added[level] = time - before
     return Latency(compute, added, all_busy)
 
@@ -137,50 +141,94 @@ def _begins(nest: Nest, counts: Counts, level: int) -> Array | float:
     return most
 
 
-def _transfer(
-    nest: Nest,
-    counts: Counts,
-    moved: Traffic,
-    bits: Array,
-    ports: list[_Ports],
-    level: int,
-    begins: Array | float | None = None,
-) -> Array:
-    """Cycles to fill the tiles at `level` and to take the sums away: all, or one each time it begins."""
-    filled: Array | float = 0.0
-    slowest: Array | float = 0.0
-    outside: dict[int, list[Array | float]] = {}
+@dataclass(frozen=True)
+class _Move:
+    """Bits that the transfers of an operand let a memory of `level` read and write.
+
+    Of the two between which it moves, that is the one `outside`, on whose buses it comes or goes, or not.
+    """
+
+    operand: Operand
+    level: int
+    outside: bool
+    reads: Array | float
+    writes: Array | float
+
+
+def _moves(nest: Nest, counts: Counts, moved: Traffic, bits: Array, level: int) -> list[_Move]:
+    """What all transfers move by which tiles come to `level` and sums leave it."""
+    found: list[_Move] = []
     for operand, stream in _STREAM.items():
         levels = nest.levels(operand)
         if level in levels:
             parent = levels[levels.index(level) - 1]
-            part = _first_tiles(counts, moved, bits, operand, level, begins)
-            filled = filled + moved.busiest_writes[level, stream] * part
-            reads = moved.busiest_reads[parent, stream] * part
-            outside.setdefault(parent, [0.0, 0.0])[0] += reads
-            slowest = np.maximum(slowest, ports[parent].carrying(operand, reads))
-    left: Array | float = 0.0
+            found.append(_Move(operand, parent, True, moved.busiest_reads[parent, stream], 0.0))
+            found.append(_Move(operand, level, False, 0.0, moved.busiest_writes[level, stream]))
     levels = nest.levels("output")
     if level in levels:
-        parent = levels[levels.index(level) - 1]
-        stays = counts.stays["output", level]
-        part = 1.0 if begins is None else np.minimum(begins, stays) / stays
-        gone = (moved.busiest_writes[parent, OUTPUT] + moved.busiest_writes[parent, PARTIAL]) * part
-        left = counts.tiles["output", level] * bits[level, PARTIAL] * (stays * part)
-        outside.setdefault(parent, [0.0, 0.0])[1] += gone
-        slowest = np.maximum(slowest, ports[parent].carrying("output", gone))
-    slowest = np.maximum(slowest, ports[level].cycles(left, filled))
-    for parent, (reads, writes) in outside.items():
-        slowest = np.maximum(slowest, ports[parent].cycles(reads, writes))
-    return np.broadcast_to(slowest, counts.steps.shape)
+        parent, sums = levels[levels.index(level) - 1], counts.leaving[level]
+        # Complete outputs leave only so, and arrive only so.
+        partial = sums.left - counts.busiest_reads[level, OUTPUT]
+        left = moved.busiest_reads[level, OUTPUT] + partial * bits[level, PARTIAL]
+        found.append(_Move("output", level, False, left, sums.back * bits[level, PARTIAL]))
+        partial = sums.arrived - counts.busiest_writes[parent, OUTPUT]
+        gone = moved.busiest_writes[parent, OUTPUT] + partial * bits[parent, PARTIAL]
+        found.append(_Move("output", parent, True, sums.added * bits[parent, PARTIAL], gone))
+    return found
+
+
+def _in_turn(counts: Counts, moves: list[_Move], ports: list[_Ports], level: int) -> Array:
+    """Cycles of all transfers if nothing else goes on with them.
+
+    Those come together that change together: an operand that changes more often does so with all others too.
+    """
+    operands = sorted({move.operand for move in moves})
+    if not operands:
+        return np.zeros(counts.steps.shape)
+    stays = np.stack([counts.stays[operand, level] for operand in operands])
+    total, before = np.zeros(counts.steps.shape), np.zeros(counts.steps.shape)
+    for changes in np.sort(stays, axis=0):
+        shares: dict[Operand, Array | float] = {
+            o: (each >= changes) / each for o, each in zip(operands, stays, strict=True)
+        }
+        total += (changes - before) * _together(moves, ports, shares)
+        before = changes
+    return total
+
+
+def _together(moves: list[_Move], ports: list[_Ports], shares: dict[Operand, Array | float]) -> Array | float:
+    """Cycles in which a share of the transfers of each operand is made, all of them at the same time."""
+    slowest: Array | float = 0.0
+    for level in {move.level for move in moves}:
+        reads: Array | float = 0.0
+        writes: Array | float = 0.0
+        for move in moves:
+            if move.level == level:
+                share = shares[move.operand]
+                reads, writes = reads + move.reads * share, writes + move.writes * share
+                if move.outside:
+                    bits = move.writes if move.operand == "output" else move.reads
+                    slowest = np.maximum(slowest, ports[level].carrying(move.operand, bits * share))
+        slowest = np.maximum(slowest, ports[level].cycles(reads, writes))
+    return slowest
+
+
+def _shares(
+    nest: Nest, counts: Counts, moved: Traffic, bits: Array, level: int, begins: Array | float
+) -> tuple[dict[Operand, Array | float], dict[Operand, Array | float]]:
+    """All transfers of each operand at `level`, and the share that those are by which it begins anew."""
+    stays = counts.stays["output", level] if level in nest.levels("output") else 1.0
+    first: dict[Operand, Array | float] = {"output": np.minimum(begins, stays) / stays}
+    for operand in _STREAM:
+        if level in nest.levels(operand):
+            first[operand] = _first_tiles(counts, moved, bits, operand, level, begins)
+    return {"weight": 1.0, "input": 1.0, "output": 1.0}, first
 
 
 def _first_tiles(
-    counts: Counts, moved: Traffic, bits: Array, operand: Operand, level: int, begins: Array | float | None
+    counts: Counts, moved: Traffic, bits: Array, operand: Operand, level: int, begins: Array | float
 ) -> Array | float:
     """The part of what fills `level` that the first tiles are: whole ones, of which nothing is there yet."""
-    if begins is None:
-        return 1.0
     written = moved.busiest_writes[level, _STREAM[operand]]
     tile = counts.tiles[operand, level] * bits[level, _STREAM[operand]]
     first = np.minimum(begins, counts.stays[operand, level]) * tile

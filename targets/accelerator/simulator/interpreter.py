@@ -228,7 +228,7 @@ def _load(here, program, memory, clock):
         nonzero_given, nonzero_taken = 0.0, 0.0
     else:
         load(move, program, memory)
-        given, taken = moves[move, KNOWN + 9], state[MOVED + 1]
+        given, taken = moves[move, KNOWN + 9 + FIRST], state[MOVED + 1]
         _count_nonzero(move, stream, outer, inner, state, moves, memory.saved[1])
         nonzero_taken = float(state[MOVED + 3])
         nonzero_given = nonzero_taken * given / max(taken, 1)

@@ -50,9 +50,7 @@ def _machine(random: Random) -> Hardware:
         keeps = tuple(o for o in OPERANDS if random.random() < 0.85) or OPERANDS
         double = random.random() < 0.6
         memories.append(
-            Memory(
-                name, 1 << 30, 1e9, keeps=keeps, double_buffered=double, halo_reuse=random.random() < 0.3
-            )
+            Memory(name, 1 << 30, 1e9, keeps=keeps, double_buffered=double, halo_reuse=random.random() < 0.3)
         )
     axes: list[Axis] = []
     for name in ["rows", "columns", "lanes"][: random.randint(0, 3)]:
