@@ -209,7 +209,7 @@ class _Counter:
         return arrived, arrived - new
 
     def _leave(self, child: int, left: Array, left_first: Array, back: Array) -> Array:
-        """Read the tiles that leave `child`, and write those that come back; give these of the first memory."""
+        """Read the tiles that leave `child` and write those that come back; give the latter of the first."""
         innermost = child == self.nest.levels("output")[-1]
         back_first = back * (left_first / left)
         for reads, writes, gone, returned, all_of in (

@@ -12,7 +12,7 @@ from math import inf
 import numpy as np
 
 from tersor.hardware import Hardware
-from tersor.hardware.memory import Buses
+from tersor.hardware.memory import OPERANDS, Buses
 from tersor.layer import Operand
 from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT, Counts
 from tersor.targets.accelerator.nest import Nest
@@ -74,6 +74,11 @@ def latency(nest: Nest, counts: Counts, moved: Traffic, bits: Array, stepping: A
     compute = stepping + _passes(nest, counts) * pass_delay(hardware)
     time, added = compute, np.zeros((len(ports), compute.size))
     all_busy = np.zeros_like(added)
+    for level in reversed(range(len(ports))):  # products are no faster than the ports that the units use
+        before = time
+        reads, writes = moved.unit_reads[level].sum(axis=0), moved.unit_writes[level].sum(axis=0)
+        time = np.maximum(time, ports[level].cycles(reads, writes))
+        added[level] += time - before
     for level in reversed(range(len(ports))):
         before = time
         reads, writes = moved.busiest_reads[level].sum(axis=0), moved.busiest_writes[level].sum(axis=0)
@@ -95,7 +100,7 @@ def latency(nest: Nest, counts: Counts, moved: Traffic, bits: Array, stepping: A
             writes = writes - sum(each.writes for each in moves if each.level == level)
             time = np.maximum(time, np.maximum(ports[level].cycles(reads, writes), carrying))
             time = time + _in_turn(counts, moves, ports, level)
-        added[level] = time - before
+        added[level] += time - before
     return Latency(compute, added, all_busy)
 
 
@@ -141,6 +146,15 @@ def _begins(nest: Nest, counts: Counts, level: int) -> Array | float:
     return most
 
 
+def _ends(nest: Nest, counts: Counts, level: int) -> Array | float:
+    """How often the sums at `level` have to be gone before others may come."""
+    most: Array | float = 1.0
+    for outside in nest.levels("output"):
+        if 0 < outside < level and not nest.hardware.memories[outside].overlaps:
+            most = np.maximum(most, counts.stays["output", outside])
+    return most
+
+
 @dataclass(frozen=True)
 class _Move:
     """Bits that the transfers of an operand let a memory of `level` read and write.
@@ -182,14 +196,14 @@ def _in_turn(counts: Counts, moves: list[_Move], ports: list[_Ports], level: int
 
     Those come together that change together: an operand that changes more often does so with all others too.
     """
-    operands = sorted({move.operand for move in moves})
+    operands: list[Operand] = [each for each in OPERANDS if any(move.operand == each for move in moves)]
     if not operands:
         return np.zeros(counts.steps.shape)
     stays = np.stack([counts.stays[operand, level] for operand in operands])
     total, before = np.zeros(counts.steps.shape), np.zeros(counts.steps.shape)
     for changes in np.sort(stays, axis=0):
         shares: dict[Operand, Array | float] = {
-            o: (each >= changes) / each for o, each in zip(operands, stays, strict=True)
+            operand: (each >= changes) / each for operand, each in zip(operands, stays, strict=True)
         }
         total += (changes - before) * _together(moves, ports, shares)
         before = changes
@@ -217,8 +231,14 @@ def _shares(
     nest: Nest, counts: Counts, moved: Traffic, bits: Array, level: int, begins: Array | float
 ) -> tuple[dict[Operand, Array | float], dict[Operand, Array | float]]:
     """All transfers of each operand at `level`, and the share that those are by which it begins anew."""
-    stays = counts.stays["output", level] if level in nest.levels("output") else 1.0
-    first: dict[Operand, Array | float] = {"output": np.minimum(begins, stays) / stays}
+    first: dict[Operand, Array | float] = {}
+    if level in nest.levels("output"):
+        stays = counts.stays["output", level]
+        streams = nest.hardware.memories[
+            level
+        ].streams  # its one place has to be clear before all begins anew
+        ends = begins if streams else _ends(nest, counts, level)
+        first["output"] = np.minimum(ends, stays) / stays
     for operand in _STREAM:
         if level in nest.levels(operand):
             first[operand] = _first_tiles(counts, moved, bits, operand, level, begins)

@@ -18,13 +18,15 @@ from tersor.targets.accelerator.tiles import Array
 class Traffic:
     """Bits that all memories of a level read and write, and that the busiest one does.
 
-    [memories, streams, mappings] each.
+    [memories, streams, mappings] each. Of the latter, `unit` are those by the units themselves.
     """
 
     reads: Array
     writes: Array
     busiest_reads: Array
     busiest_writes: Array
+    unit_reads: Array
+    unit_writes: Array
 
 
 def traffic(
@@ -54,4 +56,6 @@ def traffic(
         moved(counts.writes, counts.unit_writes),
         moved(counts.busiest_reads, counts.busiest_unit_reads),
         moved(counts.busiest_writes, counts.busiest_unit_writes),
+        moved(counts.busiest_unit_reads, counts.busiest_unit_reads),
+        moved(counts.busiest_unit_writes, counts.busiest_unit_writes),
     )

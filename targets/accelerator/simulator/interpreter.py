@@ -35,6 +35,7 @@ from tersor.targets.accelerator.simulator.tables import (
     FAILED,
     FINISHED,
     FIRST,
+    FREE,
     GROUP,
     INPUT,
     KNOWN,
@@ -123,7 +124,9 @@ def _run(steps, program, memory, clock):
             zeros.catch_up(memory.effectual, clock)
         for tile in range(len(program.tiles) - 1, -1, -1):
             while clock.tokens[tile, 3] > 0:
-                end = settle(tile, code, clock)
+                settle(tile, code, clock)
+            for turn in range(2):
+                end = ahead(clock.times[tile, FREE + turn, 0], clock.ports, clock.now)
                 if end > 0:
                     clock.stalls[tile] += end
                     note(tile, 2.0, 0.0, end, clock)
