@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 
 from tersor.hardware import Axis, Compute, Datapath, Hardware, Memory
-from tersor.layer import DIMS, Dim, Layer
+from tersor.layer import DIMS, Dim, Layer, Operand
 from tersor.mapping import Keep, Loop, Mapping
 from tersor.scheme import INT8
 from tersor.targets.accelerator.model import evaluate
@@ -50,7 +50,7 @@ def _machine(random: Random) -> Hardware:
     names = ["dram", "buffer", "spad", "latch"][: random.randint(2, 4)]
     memories = [Memory(names[0], 1 << 30, 1e9)]
     for name in names[1:]:
-        keeps = tuple(o for o in OPERANDS if random.random() < 0.85) or OPERANDS
+        keeps: tuple[Operand, ...] = tuple(o for o in OPERANDS if random.random() < 0.85) or OPERANDS
         double = random.random() < 0.6
         memories.append(
             Memory(name, 1 << 30, 1e9, keeps=keeps, double_buffered=double, halo_reuse=random.random() < 0.3)
