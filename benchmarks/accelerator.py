@@ -7,8 +7,9 @@
 """
 
 import argparse
+from os import times
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 
 import numpy as np
 from eyeriss import chip, processing_element
@@ -20,6 +21,7 @@ from tersor.hardware import Hardware
 from tersor.layer import Dim, Layer
 from tersor.mapping import Keep, Mapping
 from tersor.scheme import INT8
+from tersor.targets.accelerator.density import DENSE
 from tersor.targets.accelerator.isa.encoding import encode
 from tersor.targets.accelerator.lowering.lower import lower
 from tersor.targets.accelerator.mapper.mapper import Mapper
@@ -27,6 +29,7 @@ from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
 
 ROOT = Path(__file__).parents[1]
+WORKERS = 2  # processes that map a network
 GOALS = {10_000: 100_000.0}  # evaluations in a second of one core, by how many are evaluated at once
 
 
@@ -61,21 +64,34 @@ def speed(mappings: int) -> list[Row]:
 
 
 def mapped() -> list[Row]:
-    """ResNet-18 mapped to `edge` by one core, each shape of a convolution once."""
+    """ResNet-18 mapped to `edge`, each shape of a convolution once.
+
+    The rate is that of one core, by the processor time of all workers; other work on the machine slows down
+    the wall clock alone.
+    """
     edge = Hardware.load(ROOT / "targets" / "machines" / "edge.toml")
     mapper = Mapper(edge)
-    start = process_time()
+    start, worked = perf_counter(), _processor_seconds()
+    mapper.search([(layer, INT8, DENSE) for layer in layers()], workers=WORKERS)
+    seconds, worked = perf_counter() - start, _processor_seconds() - worked
     found = {layer.name: mapper.map(layer) for layer in layers()}
-    seconds = process_time() - start
-    rate = sum(each.evaluated for each in found.values()) / seconds
+    rate = sum(each.evaluated for each in found.values()) / worked
+    case = f"edge, {WORKERS} cores"
     rows = [
-        Row("accelerator", "mapper", "resnet18", "edge", "s", round(seconds, 2), 10.0, "<="),
-        Row("accelerator", "mapper", "resnet18", "edge", "mappings/s", round(rate), 100_000.0, ">="),
+        Row("accelerator", "mapper", "resnet18", case, "wall s", round(seconds, 2), 10.0, "<="),
+        Row("accelerator", "mapper", "resnet18", case, "CPU s", round(worked, 2)),
+        Row("accelerator", "mapper", "resnet18", "edge, 1 core", "mappings/s", round(rate), 100_000.0, ">="),
     ]
     for name, each in found.items():
         for what, gap in (("cycles", each.latency_gap), ("energy", each.energy_gap), ("EDP", each.edp_gap)):
             rows.append(Row("accelerator", "mapper", name, what, "gap %", round(100 * gap, 1)))
     return [*rows, *lowered({name: each.least_edp.mapping for name, each in found.items()}, edge)]
+
+
+def _processor_seconds() -> float:
+    """Of this process and of the workers that have ended."""
+    spent = times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def lowered(mappings: dict[str, Mapping], hardware: Hardware) -> list[Row]:

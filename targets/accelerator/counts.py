@@ -32,7 +32,7 @@ from tersor.hardware.axis import Axis
 from tersor.hardware.memory import OPERANDS
 from tersor.layer import INDEXED_BY, Operand
 from tersor.targets.accelerator.nest import REDUCTION, Nest, Sizes
-from tersor.targets.accelerator.tiles import Array, Flag, Tiles
+from tersor.targets.accelerator.tiles import Array, Flag, Tiles, times
 from tersor.targets.accelerator.windows import Window
 
 STREAMS = ("weight", "input", "output", "partial")
@@ -141,7 +141,7 @@ class _Counter:
         flags = self._flags(in_time, _first)
         total: Array | float = 1.0
         for dim in self.nest.dims:
-            total = total * self.tiles.visits(dim, position, flags).count
+            total = times(total, self.tiles.visits(dim, position, flags).count)
         return self._spread_out(total)
 
     def _factor(self, operand: Operand, stream: int) -> None:
@@ -234,12 +234,12 @@ class _Counter:
         parts: Array | float = 1.0
         for dim in self.nest.dims:
             if dim in REDUCTION:
-                parts = parts * self.tiles.visits(dim, before, on_axes).count
+                parts = times(parts, self.tiles.visits(dim, before, on_axes).count)
         flags: list[Flag] = [axis is None or all_of for axis in self.nest.axes]
         total: Array | float = 1.0
         for dim in self.nest.dims:
             if dim in INDEXED_BY["output"]:
-                total = total * self.tiles.visits(dim, before, flags).iterations
+                total = times(total, self.tiles.visits(dim, before, flags).iterations)
         return np.where(parts == 1, total, 0.0)
 
     def _in_time(self, operand: Operand, level: int | None) -> list[Flag]:
@@ -320,10 +320,10 @@ class _Counter:
         for dim in self.nest.dims:
             if dim not in window:
                 visits = self.tiles.visits(dim, position, flags)
-                total = total * (visits.iterations if dim in INDEXED_BY[operand] else visits.count)
+                total = times(total, visits.iterations if dim in INDEXED_BY[operand] else visits.count)
         if operand == "input":
             for dims in ("PR", "QS"):
-                total = total * self._touched(dims, position, level, flags, shared_below)
+                total = times(total, self._touched(dims, position, level, flags, shared_below))
         return self._spread_out(total)
 
     def _touched(
@@ -384,10 +384,11 @@ def largest_tile(nest: Nest, tiles: Tiles, operand: Operand, level: int) -> Arra
     total: Array | float = 1.0
     for dim in nest.dims:
         if dim in INDEXED_BY[operand] and dim not in window:
-            total = total * tiles.largest(dim, position)
+            total = times(total, tiles.largest(dim, position))
     if operand == "input":
         for axis, (output, tap) in enumerate(("PR", "QS")):
             if output in nest.dims or tap in nest.dims:
                 window_of = Window(nest.layer.stride[axis], nest.layer.dilation[axis])
-                total = total * window_of.rows(tiles.largest(output, position), tiles.largest(tap, position))
+                rows = window_of.rows(tiles.largest(output, position), tiles.largest(tap, position))
+                total = times(total, rows)
     return total if isinstance(total, np.ndarray) else np.full(tiles.sizes.shape[1], total)

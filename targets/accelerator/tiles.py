@@ -24,12 +24,26 @@ class Visits:
     `count` are all visits, `iterations` the extents of all visited tiles, added up.
     """
 
-    __slots__ = ("count", "extent", "full", "iterations", "last")
+    __slots__ = ("_count", "_iterations", "extent", "full", "last")
 
     def __init__(self, full: Array | float, extent: Array | float, last: Array | float) -> None:
         self.full, self.extent, self.last = full, extent, last
-        self.count = full + 1
-        self.iterations = full * extent + last
+        self._count: Array | float | None = None
+        self._iterations: Array | float | None = None
+
+    @property
+    def count(self) -> Array | float:
+        """All visits; found when asked for, as most users want one of the two sums."""
+        if self._count is None:
+            self._count = self.full + 1
+        return self._count
+
+    @property
+    def iterations(self) -> Array | float:
+        """The extents of all visited tiles, added up."""
+        if self._iterations is None:
+            self._iterations = self.last if is_nothing(self.full) else self.full * self.extent + self.last
+        return self._iterations
 
 
 class Tiles:
@@ -41,11 +55,12 @@ class Tiles:
         self._inner: dict[int, Array | float] = {}
         self._walked: dict[tuple[object, ...], tuple[Split, Flag]] = {}  # flags are kept for their ids
         self._visited: dict[tuple[object, ...], Visits] = {}
+        self._largest: dict[tuple[str, int], Array | float] = {}
         for places in nest.loops_of.values():
             inner: Array | float = 1.0
             for place in reversed(places):
                 self._inner[place] = inner
-                inner = inner * sizes[place]
+                inner = times(inner, sizes[place])
 
     def inside(self, place: int) -> Array | float:
         """Iterations that one iteration of the loop at `place` covers."""
@@ -61,7 +76,10 @@ class Tiles:
 
     def largest(self, dim: str, position: int) -> Array | float:
         """Iterations over `dim` that the largest tile covers."""
-        return np.minimum(self.extent(dim, position), self.nest.layer.size(dim))
+        key = dim, len(self.nest.outside(dim, position))
+        if key not in self._largest:
+            self._largest[key] = np.minimum(self.extent(dim, position), self.nest.layer.size(dim))
+        return self._largest[key]
 
     def visits(self, dim: str, position: int, flags: Flags, merged: Flags | None = None) -> Visits:
         """Walk over the loops over `dim` outside of a tile; `flags` says which are counted.
@@ -137,12 +155,26 @@ class Tiles:
 _ONCE = Visits(0.0, 1.0, 1.0)
 
 
+def is_nothing(value: Array | float) -> bool:
+    """Whether it is 0 for all mappings because nothing was counted, so that no array need be worked on."""
+    return isinstance(value, float) and value == 0.0
+
+
+def times(product: Array | float, factor: Array | float) -> Array | float:
+    """The product of both, without a pass over the array that one of 1 would take."""
+    if isinstance(product, float) and product == 1.0:
+        return factor
+    if isinstance(factor, float) and factor == 1.0:
+        return product
+    return product * factor
+
+
 def _split(full: Array | float, last: Array | float, size: Array, tile: Array | float, flag: Flag) -> Split:
     """Divide tiles by a loop of `size` iterations of `tile` each: all of them, or the first of each."""
     if flag is False:
         return full, np.minimum(last, tile)
     more = np.ceil(last / tile) - 1
     if flag is True:
-        return full * size + more, last - more * tile
+        return more if is_nothing(full) else full * size + more, last - more * tile
     more *= flag
     return full * np.where(flag, size, 1.0) + more, np.minimum(last - more * tile, tile)

@@ -9,7 +9,7 @@ from math import gcd
 
 import numpy as np
 
-from tersor.targets.accelerator.tiles import Array, Visits
+from tersor.targets.accelerator.tiles import Array, Visits, is_nothing
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Window:
     def touched(self, outputs: Visits, taps: Visits) -> Array | float:
         """Rows of all pairs of a tile of output rows and one of filter rows, added up."""
         total = self.rows(outputs.last, taps.last)
-        if _is_nothing(outputs.full) and _is_nothing(taps.full):
-            return total
-        whole = outputs.full * taps.full * self.rows(outputs.extent, taps.extent)
-        ragged = outputs.full * self.rows(outputs.extent, taps.last)
-        return total + whole + ragged + taps.full * self.rows(outputs.last, taps.extent)
+        if not is_nothing(outputs.full):
+            total = total + outputs.full * self.rows(outputs.extent, taps.last)
+        if not is_nothing(taps.full):
+            total = total + taps.full * self.rows(outputs.last, taps.extent)
+            if not is_nothing(outputs.full):
+                total = total + outputs.full * taps.full * self.rows(outputs.extent, taps.extent)
+        return total
 
     def slid(self, runs: Visits, tile: Array | float, steps: Array, taps: Visits) -> Array | float:
         """The same where a tile keeps what it shares with the one before it in a run of `steps` tiles.
@@ -55,7 +57,3 @@ class Window:
             return runs.full * whole_run + np.where(last > 1, with_rest, self.rows(rest, taps_of_one))
 
         return taps.full * new(taps.extent) + new(taps.last)
-
-
-def _is_nothing(value: Array | float) -> bool:
-    return isinstance(value, float) and value == 0.0

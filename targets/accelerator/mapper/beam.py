@@ -21,9 +21,11 @@ from tersor.targets.accelerator.mapper.search import FEW, Search
 from tersor.targets.accelerator.nest import Sizes
 from tersor.targets.accelerator.tiles import Array
 
-FRAME_TRIES = 512  # sizes that a frame is tried with
+# Beginning with a frame takes as long as FEW mappings do, so many of its sizes are tried at once.
+DRAWN = 2048  # sizes that are drawn for one of the frames to begin with
+FRAME_TRIES = 1536  # sizes around those of the front that a frame is tried with
 EVEN = 16  # frames that keep all they may among those that are tried first
-STARTS = 8  # frames that sizes are improved for before others are tried
+STARTS = 24  # frames that sizes are improved for before others are tried
 NEAR = 64  # ways to split a dimension that a round tries in place of one of the best
 AVOIDED = 8  # power of the iterations too many by which a way is drawn less often
 
@@ -36,6 +38,7 @@ class Beam:
         self.space = search.space
         self.choices = search.choices
         self.effort = effort
+        self.most = max(effort // 64, 128)  # sizes drawn at once, few where the effort is small
         self.random = np.random.default_rng(0)
         self.tried: set[Frame] = set()
         self.steps: dict[tuple[int, Level, bool], list[Level]] = {}
@@ -43,7 +46,7 @@ class Beam:
     def run(self) -> None:
         """Fill the front of the search."""
         for frame in self._starts():
-            self._descend(frame, self._drawn(512), rounds=2, width=1)
+            self._descend(frame, self._drawn(min(DRAWN, self.most)), rounds=2, width=1)
             if self._spent(1 / 2):
                 break
         for frame in self._best_frames():
@@ -61,7 +64,7 @@ class Beam:
         """Frames that are good for time, energy or both with sizes drawn at random, the best first."""
         even = list(product(*self.space.even))
         frames = [even[place] for place in self.random.permutation(len(even))[:EVEN].tolist()]
-        drawn = self._drawn(512)
+        drawn = self._drawn(min(DRAWN, self.most))
         least: dict[Frame, tuple[float, float, float]] = {}
         for frame in chain(frames, self._any_frames()):
             if frame in self.tried:
@@ -91,8 +94,7 @@ class Beam:
         """Try frames that were not tried, and go on with what is better; false if there are none."""
         front = self.search.front
         fresh = [frame for frame in dict.fromkeys(frames) if frame not in self.tried]
-        known = self._known()
-        some = self._within(np.concatenate([known, self._mixed(known, FRAME_TRIES)], axis=1))
+        some = self._around(self._known())
         for frame in (fresh[place] for place in self.random.permutation(len(fresh)).tolist()):
             if self._spent():
                 break
@@ -101,8 +103,7 @@ class Beam:
             self.search.score(frame, some)
             if _marks(front) != before:
                 self._descend(frame, self._known(), rounds=2, width=1)
-                known = self._known()
-                some = self._within(np.concatenate([known, self._mixed(known, FRAME_TRIES)], axis=1))
+                some = self._around(self._known())
         return bool(fresh)
 
     def _neighbours(self, any_order: bool) -> list[Frame]:
@@ -141,6 +142,11 @@ class Beam:
         edp = self.search.front.least_edp.digits
         return self._distinct(np.stack([edp, *(points[i].digits for i in some)], axis=1))
 
+    def _around(self, digits: Digits) -> Digits:
+        """These and some drawn around them."""
+        drawn = self._mixed(digits, min(FRAME_TRIES, self.most))
+        return self._within(np.concatenate([digits, drawn], axis=1))
+
     def _descend(self, frame: Frame, digits: Digits, rounds: int, width: int, until: float = 1.0) -> None:
         """Improve the sizes of a frame until a part of the effort is spent."""
         cycles, energy = self.search.score(frame, digits)
@@ -172,7 +178,7 @@ class Beam:
                 many = np.repeat(digits[:, column : column + 1], others.size, axis=1)
                 many[row] = others
                 found.append(many)
-        return self._within(np.concatenate([*found, self._mixed(digits, 96 * digits.shape[1])], axis=1))
+        return self._within(np.concatenate([*found, self._mixed(digits, 256 * digits.shape[1])], axis=1))
 
     def _others(self, row: int, ways: Sizes, here: int) -> NDArray[np.int64]:
         """Other ways to split the dimension of a row: all where they are few, else some near by."""

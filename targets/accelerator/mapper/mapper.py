@@ -17,7 +17,7 @@ from tersor.targets.accelerator.mapper.space import Space
 from tersor.targets.accelerator.mapper.workers import in_workers
 
 Task = tuple[Layer, Scheme, Densities]
-EFFORT = 100_000  # mappings of a shape, which take a core about a second
+EFFORT = 280_000  # mappings of a shape, which take a core about a second
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Mapper:
 
     hardware: Hardware
     effort: int = EFFORT
-    exhaustive: int = 200_000
+    exhaustive: int = 500_000
     ragged: bool = True
     _known: dict[Task, Found | None] = field(default_factory=dict, repr=False)
 

@@ -18,7 +18,7 @@ from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.tiles import Array
 
 CHUNK = 2048  # mappings evaluated at once: their arrays stay in a core's cache
-FEW = 250  # evaluations that take as long as beginning with a frame
+FEW = 1000  # evaluations that take as long as beginning with a frame
 
 
 @dataclass
