@@ -1,4 +1,4 @@
-"""The analytic model of accelerators: what it says of published machines, how fast, and the mapper.
+"""Accelerators: what the model says of published machines; the speed of model, mapper and simulator.
 
     python benchmarks/accelerator.py [--masks FILE.npz] [--json FILE]
 
@@ -17,6 +17,8 @@ from resnet18 import layers
 from rows import Row, print_rows, write_rows
 from tensor_core import tensor_core
 
+from tersor.formats.encoded import encode as encode_weight
+from tersor.formats.grids import fit
 from tersor.hardware import Hardware
 from tersor.layer import Dim, Layer
 from tersor.mapping import Keep, Mapping
@@ -27,9 +29,12 @@ from tersor.targets.accelerator.lowering.lower import lower
 from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
+from tersor.targets.accelerator.simulator.simulation import simulate
+from tersor.targets.accelerator.simulator.tensors import Tensors, touched_size
 
 ROOT = Path(__file__).parents[1]
 WORKERS = 2  # processes that map a network
+TIMES = {"64-64": 4, "128-128": 3, "256-256": 3, "512-512": 3}  # that ResNet-18 has a shape
 GOALS = {10_000: 100_000.0}  # evaluations in a second of one core, by how many are evaluated at once
 
 
@@ -85,7 +90,8 @@ def mapped() -> list[Row]:
     for name, each in found.items():
         for what, gap in (("cycles", each.latency_gap), ("energy", each.energy_gap), ("EDP", each.edp_gap)):
             rows.append(Row("accelerator", "mapper", name, what, "gap %", round(100 * gap, 1)))
-    return [*rows, *lowered({name: each.least_edp.mapping for name, each in found.items()}, edge)]
+    mappings = {name: each.least_edp.mapping for name, each in found.items()}
+    return [*rows, *lowered(mappings, edge), *simulated(mappings, mapper)]
 
 
 def _processor_seconds() -> float:
@@ -96,8 +102,7 @@ def _processor_seconds() -> float:
 
 def lowered(mappings: dict[str, Mapping], hardware: Hardware) -> list[Row]:
     """The programs of ResNet-18's 21 layers, those of a repeated shape as often as it is there."""
-    times = {"64-64": 4, "128-128": 3, "256-256": 3, "512-512": 3}
-    network = [layer for layer in layers() for _ in range(times.get(layer.name, 1))]
+    network = [layer for layer in layers() for _ in range(TIMES.get(layer.name, 1))]
     start = process_time()
     programs = [lower(layer, INT8, mappings[layer.name], hardware) for layer in network]
     seconds = process_time() - start
@@ -107,6 +112,41 @@ def lowered(mappings: dict[str, Mapping], hardware: Hardware) -> list[Row]:
         Row("accelerator", "lowering", "resnet18", case, "s", round(seconds, 2), 1.0, "<="),
         Row("accelerator", "lowering", "resnet18", case, "bytes", size),
     ]
+
+
+def simulated(mappings: dict[str, Mapping], mapper: Mapper) -> list[Row]:
+    """A product and ResNet-18's layers in the simulator, which is compiled before."""
+    gemm = Layer("gemm", "matmul", N=512, K=512, C=512)
+    product = mapper.map(gemm).least_edp.mapping
+    _seconds(gemm, product, mapper.hardware)
+    rate = gemm.macs / _seconds(gemm, product, mapper.hardware) / 1e6
+    seconds = sum(
+        TIMES.get(layer.name, 1) * _seconds(layer, mappings[layer.name], mapper.hardware)
+        for layer in layers()
+    )
+    case = f"{mapper.hardware.name}, one core"
+    return [
+        Row("accelerator", "simulator", "512 x 512 x 512", case, "MMAC/s", round(rate, 1), 50.0, ">="),
+        Row("accelerator", "simulator", "resnet18", case, "s", round(seconds, 1), 60.0, "<="),
+    ]
+
+
+def _seconds(layer: Layer, mapping: Mapping, hardware: Hardware) -> float:
+    """Seconds of one core in which a layer runs on random tensors."""
+    random = np.random.default_rng(0)
+    matrix = random.integers(-127, 128, (layer.G * layer.K, layer.C * layer.R * layer.S)).astype(np.float32)
+    axis = 0 if layer.operator == "conv2d" else 1
+    grid = fit(matrix, INT8.weight, True)
+    weight = encode_weight(grid.nearest(matrix), grid, None, layer.weight_shape, axis)
+    top, left, bottom, right = layer.padding
+    rows, columns = touched_size(layer)
+    image = (layer.N, layer.G * layer.C, rows - top - bottom, columns - left - right)
+    shape = (layer.N, layer.C) if layer.operator == "matmul" else image
+    tensors = Tensors(random.integers(0, 256, shape).astype(np.uint8), 128, weight)
+    program = lower(layer, INT8, mapping, hardware)
+    start = process_time()
+    simulate(program, hardware, tensors)
+    return process_time() - start
 
 
 def main() -> None:

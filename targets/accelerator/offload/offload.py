@@ -62,13 +62,11 @@ def offload(
     hardware: Hardware,
     mappings: Mappings | None = None,
     mapper: Mapper | None = None,
-    vector: bool = False,
 ) -> Offloaded:
     """Offload what `hardware` can run of an integer network, which says what its layers' schemes are.
 
     A layer runs by the first of its `mappings`, all for this machine, that covers it, else by the one that
-    `mapper` finds to have the least product of cycles and energy. The simulator runs programs of the array
-    alone; with `vector` those of the vector unit are made as well, for another executor.
+    `mapper` finds to have the least product of cycles and energy.
     """
     graph = Graph(mod)
     lowering = _Lowering(hardware, mappings or {}, mapper or Mapper(hardware))
@@ -79,8 +77,6 @@ def offload(
     refused: dict[Expr, Refusal] = {}
     for composite in composites:
         reason = why_not(composite, hardware)
-        if reason is None and isinstance(composite.work, VectorWork) and not vector:
-            reason = f"runs on the CPU, since the simulator has no vector unit for {composite.kind}"
         lowered = reason or lowering.lowered(composite)
         if isinstance(lowered, str):
             refused[composite.result] = Refusal(composite.name, lowered, composite.macs)

@@ -3,6 +3,7 @@
 tensors, stored       what lies in the outermost memory
 decode, sharing       a program as flat tables
 interpreter           walks over it: fetching, transfers, products (values), counting, clock (cycles)
+vector                programs of the vector unit, tile by tile
 epilogue, simulation  from complete sums to the output and the result
 
 It obeys the rules in `tersor.targets.accelerator.counts`, but shares no code with the analytic model.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.layer import Layer
-from tersor.targets.accelerator.isa.epilogue import Epilogue, Requantize, Rescale, Sums
+from tersor.targets.accelerator.isa.epilogue import Bounds, Epilogue, Requantize, Rescale, Sums
 from tersor.targets.accelerator.simulator.tensors import Tensors, output_shape
 
 Sum = NDArray[np.int32]
@@ -61,20 +61,30 @@ def _requantized(
     sums: Sum, multiplier: NDArray[np.float32], epilogue: Requantize, tensors: Tensors
 ) -> NDArray[np.uint8]:
     scaled = sums.astype(np.float32) * multiplier
-    low, high = epilogue.bounds
     if epilogue.residual is None:
-        steps = np.rint(scaled)
-        # Saturated as a float, which holds all codes: what is far beyond them is no integer of 32 bits.
-        clipped = np.minimum(
-            np.maximum(steps, np.float32(low - epilogue.zero_point)), np.float32(high - epilogue.zero_point)
-        )
-        return (clipped.astype(np.int64) + epilogue.zero_point).astype(np.uint8)
+        return saturate(scaled, epilogue.zero_point, epilogue.bounds)
     if tensors.residual is None or tensors.residual.size != sums.size:
         raise ValueError("the epilogue adds a residual; give codes of the output's shape")
     centred = tensors.residual.reshape(sums.shape).astype(np.int64) - epilogue.residual.zero_point
     other = centred.astype(np.float32) * np.float32(epilogue.residual.multiplier)
-    total = (_in_parts(scaled) + _in_parts(other) + STEP // 2) // STEP + epilogue.zero_point
-    return np.minimum(np.maximum(total, low), high).astype(np.uint8)
+    return add_in_parts(scaled, other, epilogue.zero_point, epilogue.bounds)
+
+
+def saturate(scaled: NDArray[np.float32], zero_point: int, bounds: Bounds) -> NDArray[np.uint8]:
+    """Round steps of the output's scale to its codes, within `bounds`."""
+    low, high = bounds
+    steps = np.rint(scaled)
+    # Saturated as a float, which holds all codes: what is far beyond them is no integer of 32 bits.
+    clipped = np.minimum(np.maximum(steps, np.float32(low - zero_point)), np.float32(high - zero_point))
+    return (clipped.astype(np.int64) + zero_point).astype(np.uint8)
+
+
+def add_in_parts(
+    scaled: NDArray[np.float32], other: NDArray[np.float32], zero_point: int, bounds: Bounds
+) -> NDArray[np.uint8]:
+    """Round two terms to parts of a step, and their sum to codes within `bounds`."""
+    total = (_in_parts(scaled) + _in_parts(other) + STEP // 2) // STEP + zero_point
+    return np.minimum(np.maximum(total, bounds[0]), bounds[1]).astype(np.uint8)
 
 
 def _in_parts(scaled: NDArray[np.float32]) -> NDArray[np.int64]:

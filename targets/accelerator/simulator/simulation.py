@@ -10,7 +10,7 @@ from tersor.error import UserError
 from tersor.formats.encoded import Encoded
 from tersor.hardware import Hardware
 from tersor.layer import Layer
-from tersor.targets.accelerator.isa.program import Program, digest_of
+from tersor.targets.accelerator.isa.program import AnyProgram, VectorProgram, digest_of
 from tersor.targets.accelerator.simulator import tables
 from tersor.targets.accelerator.simulator.decode import Decoded
 from tersor.targets.accelerator.simulator.epilogue import finish
@@ -19,13 +19,14 @@ from tersor.targets.accelerator.simulator.result import Simulated, simulated
 from tersor.targets.accelerator.simulator.state import clock_of, memory_of
 from tersor.targets.accelerator.simulator.tables import Image
 from tersor.targets.accelerator.simulator.tensors import Tensors, padded_input, stored_of
+from tersor.targets.accelerator.simulator.vector import simulate_vector
 
 Progress = Callable[[float], None]  # of the part that is done, from 0 to 1
 SLICE = 1 << 18  # steps between two calls of it
 
 
 def simulate(
-    program: Program, hardware: Hardware, tensors: Tensors, progress: Progress | None = None
+    program: AnyProgram, hardware: Hardware, tensors: Tensors, progress: Progress | None = None
 ) -> Simulated:
     """Run `program` on `hardware`, for which it was made: values, accesses and cycles.
 
@@ -34,6 +35,8 @@ def simulate(
     """
     if program.digest != digest_of(hardware):
         raise ValueError(f"the program is for another machine than {hardware.name}: lower it again")
+    if isinstance(program, VectorProgram):
+        return simulate_vector(program, hardware, tensors)
     interpreter = _interpreter()
     arithmetic = arithmetic_of(program.scheme, hardware)
     decoded = Decoded(program, hardware)

@@ -53,7 +53,7 @@ def _without_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def assert_same_bits(mod: Any, x: Array) -> Offloaded:
     """On the machine, on the CPU's kernels and on plain LLVM."""
-    offloaded = offload(mod, EDGE, mapper=MAPPER, vector=True)
+    offloaded = offload(mod, EDGE, mapper=MAPPER)
     (machine,) = execute(lower(offloaded.mod, HOST.isa, 2), x)
     (kernels,) = execute(lower(mod, HOST.isa, 2), x)
     (plain,) = compiled(mod, level=0)(x)
@@ -84,9 +84,7 @@ def test_an_attention_block_gives_the_same_bits_and_leaves_floats_to_the_cpu() -
 def test_what_does_not_fit_runs_on_the_cpu_of_the_same_library() -> None:
     dram, buffer, registers = EDGE.memories
     small = replace(EDGE, memories=(dram, replace(buffer, size=80), registers))
-    offloaded = offload(
-        integer_image_net(), small, mapper=Mapper(small, effort=200, exhaustive=200), vector=True
-    )
+    offloaded = offload(integer_image_net(), small, mapper=Mapper(small, effort=200, exhaustive=200))
     kinds = {layer.kind for layer in offloaded.layers}
     refused = {refusal.name: refusal.reason for refusal in offloaded.refusals}
     assert "depthwise" in kinds
@@ -97,16 +95,8 @@ def test_what_does_not_fit_runs_on_the_cpu_of_the_same_library() -> None:
     np.testing.assert_array_equal(machine, kernels)
 
 
-def test_what_the_simulator_has_no_unit_for_stays_on_the_cpu() -> None:
-    offloaded = offload(integer_image_net(), EDGE, mapper=MAPPER)
-    assert {layer.kind for layer in offloaded.layers} == {"conv2d", "depthwise", "matmul"}
-    refused = {refusal.name: refusal.reason for refusal in offloaded.refusals}
-    assert refused["add.1"] == "runs on the CPU, since the simulator has no vector unit for add"
-    assert offloaded.share == 1.0
-
-
 def test_those_that_listen_hear_of_every_program_in_order() -> None:
-    offloaded = offload(integer_image_net(), EDGE, mapper=MAPPER, vector=True)
+    offloaded = offload(integer_image_net(), EDGE, mapper=MAPPER)
     heard: list[tuple[str, float]] = []
     with execution.listening(lambda name, done: heard.append((name, done.cycles))):
         execute(lower(offloaded.mod, HOST.isa, 2), IMAGES[1])
@@ -130,7 +120,7 @@ def planned(model: Model, text: str) -> tuple[Plan, Statistics]:
 def test_every_scheme_gives_the_same_bits_from_its_stored_form(model: Model, text: str) -> None:
     plan, statistics = planned(model, text)
     integer = compress(model.mod, plan, statistics)
-    offloaded = offload(integer, EDGE, mapper=MAPPER, vector=True)
+    offloaded = offload(integer, EDGE, mapper=MAPPER)
     (machine,) = execute(lower(offloaded.mod, HOST.isa, 2), IMAGES[1])
     (kernels,) = execute(lower(integer, HOST.isa, 2), IMAGES[1])
     np.testing.assert_array_equal(machine, kernels)
@@ -146,7 +136,7 @@ def test_every_scheme_gives_the_same_bits_from_its_stored_form(model: Model, tex
 
 def test_tvm_compile_takes_an_accelerator_and_the_mappings_of_a_plan(model: Model) -> None:
     mod, (plan, statistics) = model.mod, planned(model, "int8")
-    found = offload(compress(mod, plan, statistics), EDGE, mapper=MAPPER, vector=True)
+    found = offload(compress(mod, plan, statistics), EDGE, mapper=MAPPER)
     best = {layer.name: layer.mapping for layer in found.layers if layer.mapping}
     layers = {name: replace(layer, mappings=(best[name],)) for name, layer in plan.layers.items()}
     planned_mappings = replace(plan, layers=layers)
@@ -200,7 +190,7 @@ except Exception as error:
 
 
 def test_a_saved_library_runs_in_a_new_process_that_imports_tersor(tmp_path: Path) -> None:
-    offloaded = offload(integer_image_net(), EDGE, mapper=MAPPER, vector=True)
+    offloaded = offload(integer_image_net(), EDGE, mapper=MAPPER)
     lowered = lower(offloaded.mod, HOST.isa, 2)
     export_library(build(lowered, HOST), tmp_path / "model.so")
     np.save(tmp_path / "x.npy", IMAGES[1])
