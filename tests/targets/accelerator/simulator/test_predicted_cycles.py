@@ -2,8 +2,8 @@
 
 Ports are busy for up to 0.7 of the cycles of the array's steps, and memories have one place for the tiles of
 an operand, or two, so that much is waited for. Half of the cases agree to a thousandth; the mean of a hundred
-is one to three percent, and up to ten of them are more than 5 % apart. In most of those the model is too slow:
-where memories in a row have one place each, tiles of one operand come while those of another are waited for.
+is one to three percent, and up to ten of them are more than 5 % apart. In most of those the model is too
+slow: where memories in a row have one place each, tiles of one operand come while another's are waited for.
 
 Where ports are busy nearly all of the time, or for longer, the two are 3 % apart in the mean. The model is
 then too fast: it lets any transfer use any idle cycle, but a tile cannot come before the place of the one
