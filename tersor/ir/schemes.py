@@ -9,7 +9,9 @@ _ATTRIBUTE = "schemes"
 
 
 def with_schemes(mod: Module, schemes: Mapping[str, Scheme]) -> Module:
-    """Write the schemes of a module's layers, by name, into its attributes."""
+    """Write the schemes of a module's layers, by name, into its attributes, if it has any."""
+    if not schemes:
+        return mod
     return mod.with_attr(_ATTRIBUTE, {name: str(scheme) for name, scheme in sorted(schemes.items())})
 
 
