@@ -1,0 +1,73 @@
+"""Problem: what a search chooses from. A policy takes one choice of each group of layers.
+
+A choice is a scheme with mappings, so compression and the loop nest are chosen together: a layer has one
+choice for each scheme and each mapping of it that no other mapping beats in both time and energy.
+"""
+
+from collections.abc import Mapping as Dictionary
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tersor.cost import Cost
+from tersor.mapping import Mapping
+from tersor.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A scheme for a group of layers, where their parts run, and what both take.
+
+    `mappings` are by the names of layers, and of the layers that a factor makes of one; `cost` is that of all
+    layers of the group, their weight stored once; `loss` is by how much the scheme changes the network's
+    output by itself, a part of the additive estimate.
+    """
+
+    scheme: Scheme
+    cost: Cost
+    loss: float
+    mappings: Dictionary[str, Mapping] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.loss >= 0:
+            raise ValueError(f"a loss is not negative, got {self.loss} of {self.scheme}")
+
+
+Policy = Dictionary[str, Choice]  # by the name of a group's first layer
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The choices of each group of layers that get one scheme (most are of one layer).
+
+    `groups` gives the layers of each, by the first of them; `rest` is the cost of what no choice changes.
+    """
+
+    choices: Dictionary[str, tuple[Choice, ...]]
+    groups: Dictionary[str, tuple[str, ...]]
+    rest: Cost = field(default_factory=Cost)
+
+    def __post_init__(self) -> None:
+        if self.choices.keys() != self.groups.keys():
+            raise ValueError("each group of layers needs choices, and choices a group")
+        if empty := [name for name, row in self.choices.items() if not row]:
+            raise ValueError(f"{empty[0]} has nothing to choose from")
+
+    @cached_property
+    def size(self) -> int:
+        """How many policies there are."""
+        size = 1
+        for row in self.choices.values():
+            size *= len(row)
+        return size
+
+    def cost(self, policy: Policy) -> Cost:
+        """What a policy takes: its choices one after the other, and the rest."""
+        return sum((policy[name].cost for name in self.choices), start=self.rest)
+
+    def loss(self, policy: Policy) -> float:
+        """The additive estimate of how much a policy changes the network's output."""
+        return sum(policy[name].loss for name in self.choices)
+
+    def schemes(self, policy: Policy) -> dict[str, Scheme]:
+        """The scheme of each layer."""
+        return {layer: policy[name].scheme for name, group in self.groups.items() for layer in group}
