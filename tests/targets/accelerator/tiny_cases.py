@@ -24,8 +24,8 @@ def tiny_case(seed: int, most_products: int = 600) -> Case:
     """The case of a seed."""
     random = Random(seed)
     layer = _layer(random, most_products)
-    hardware = _machine(random)
-    return Case(layer, hardware, _mapping(random, layer, hardware))
+    hardware = tiny_machine(random)
+    return Case(layer, hardware, tiny_mapping(random, layer, hardware))
 
 
 def _layer(random: Random, most_products: int) -> Layer:
@@ -46,11 +46,12 @@ def _layer(random: Random, most_products: int) -> Layer:
             return layer
 
 
-def _machine(random: Random) -> Hardware:
+def tiny_machine(random: Random) -> Hardware:
+    """One to four memories that keep any operands, and up to three axes."""
     names = ["dram", "buffer", "spad", "latch"][: random.randint(1, 4)]
     memories = [Memory(names[0], 1 << 20, 1e9)]
     for name in names[1:]:
-        keeps = tuple(o for o in OPERANDS if random.random() < 0.8) or OPERANDS
+        keeps: tuple[Operand, ...] = tuple(o for o in OPERANDS if random.random() < 0.8) or OPERANDS
         memories.append(Memory(name, 1 << 20, 1e9, keeps=keeps, halo_reuse=random.random() < 0.5))
     axes: list[Axis] = []
     for name in ["rows", "columns", "lanes"][: random.randint(0, 3)]:
@@ -71,7 +72,8 @@ def _machine(random: Random) -> Hardware:
     )
 
 
-def _mapping(random: Random, layer: Layer, hardware: Hardware) -> Mapping:
+def tiny_mapping(random: Random, layer: Layer, hardware: Hardware) -> Mapping:
+    """Any loops that cover the layer, ragged or not, and tiles anywhere."""
     dims: list[Dim] = [dim for dim in DIMS if layer.size(dim) > 1]
     left = {dim: layer.size(dim) for dim in DIMS}
     loops: list[Loop] = []
