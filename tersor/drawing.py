@@ -1,7 +1,10 @@
 """Drawing: figures of matplotlib, where it is installed, and files that are equal for equal pictures."""
 
-from collections.abc import Iterator
+import io
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,39 @@ def save_figure(drawn: Any, path: Path) -> None:
         drawn.savefig(path, dpi=150, metadata=metadata)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def inline_svg(
+    drawn: Any, name: str, label: str, colours: Mapping[str, str], titles: Mapping[str, str]
+) -> str:
+    """Give a figure as an SVG element to put into a page, its text as text in the page's font.
+
+    `name` is what its identifiers begin with, which no other element of the page may have; `label` is what it
+    shows, in words. `colours` are by what stands for them in the figure, as "#1f77b4": anything that CSS
+    takes, so that a page may have others on black. `titles` are by the identifiers (gid) of the parts that
+    show them when pointed at.
+    """
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    with rc_context({"svg.fonttype": "none"}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        drawn.savefig(file, format="svg", transparent=True, metadata=nothing)
+    drawing = file.getvalue()
+    _, size, content = re.split(r"<svg[^>]*(viewBox=\"[^\"]*\")[^>]*>", drawing, maxsplit=1)
+    content = re.sub(r"<style.*?</style>", "", content, flags=re.DOTALL)  # it would be the whole page's
+    content = re.sub(r" font-family: [^;\"]*;?", "", content)
+    content = content.replace("xlink:href", "href").replace(' target="_blank"', "")
+    content = re.sub(r'id="([^"]*)"', rf'id="{name}-\1"', content)
+    content = re.sub(r'href="#(m[0-9a-f]+)"', rf'href="#{name}-\1"', content)
+    content = content.replace("url(#", f"url(#{name}-")
+    for colour, shown in colours.items():
+        content = content.replace(colour, shown)
+    for part, title in titles.items():
+        content = content.replace(
+            f'<g id="{name}-{part}">', f'<g id="{name}-{part}"><title>{escape(title)}</title>'
+        )
+    return f'<svg {size} role="img" aria-label="{escape(label)}">{content.rstrip()}'
 
 
 def check_format(path: Path) -> None:

@@ -109,7 +109,7 @@ class Evaluation:
         _check_finite(f"the drop of {self.name!r}", self.drop)
         for loss in (self.predicted, self.loss):
             _check_loss(self.name, loss)
-        if not (0 <= self.seconds and 0 <= self.at):
+        if min(self.seconds, self.at) < 0:
             raise ValueError(f"times are not negative, got {self.seconds} s ended at {self.at} s")
 
 

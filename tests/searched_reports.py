@@ -96,11 +96,11 @@ def report(count: int = 24, *, seed: int = 0) -> SearchReport:
         Ablation("joint", total, 0.42, 8),
     )
     machines = ("edge", "bitfusion", "eyeriss")
-    transfers = tuple(
-        Transfer(one, other, Cost(total.seconds * (1 + 0.3 * (i != j)), total.energy * (1 + 0.2 * abs(i - j))),
-                 0.4 + 0.01 * j, widened=3 * abs(i - j))
-        for i, one in enumerate(machines) for j, other in enumerate(machines)
-    )  # fmt: skip
+    transfers = []
+    for i, one in enumerate(machines):
+        for j, other in enumerate(machines):
+            cost = Cost(total.seconds * (1 + 0.3 * (i != j)), total.energy * (1 + 0.2 * abs(i - j)))
+            transfers.append(Transfer(one, other, cost, 0.4 + 0.01 * j, widened=3 * abs(i - j)))
     listing = "\n".join(f"{layer.name}: {layer.scheme}\n{layer.mapping}" for layer in layers)
     return SearchReport(
         model="efficientnet_lite0",
@@ -119,6 +119,6 @@ def report(count: int = 24, *, seed: int = 0) -> SearchReport:
         evaluations=evaluations,
         spent=tuple(Spent(*each) for each in spent),
         ablations=ablations,
-        transfers=transfers,
+        transfers=tuple(transfers),
         listing=listing,
     )

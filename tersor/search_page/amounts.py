@@ -1,0 +1,98 @@
+"""Amounts: quantities in words, with the unit's prefix that leaves one to three digits before the point."""
+
+from math import log10
+
+from tersor.scheduler.contract import Quantity
+
+NAMES: dict[Quantity, str] = {
+    "latency": "latency",
+    "energy": "energy",
+    "edp": "energy × delay",
+    "size": "size",
+    "drop": "accuracy lost",
+}
+_PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+_UNITS: dict[Quantity, tuple[str, float]] = {  # and what a number of the quantity is of it
+    "latency": ("s", 1.0),
+    "energy": ("J", 1e-12),
+    "edp": ("J s", 1e-12),
+    "size": ("B", 1.0),
+}
+
+
+def amount(quantity: Quantity, value: float) -> str:
+    """Write a quantity with its unit: 1.25 ms, 30.1 µJ, 12 kB, 0.42 points."""
+    if quantity == "drop":
+        return f"{value:.2f} {'point' if abs(value) == 1 else 'points'}"
+    unit, factor = _UNITS[quantity]
+    return with_prefix(value * factor, unit)
+
+
+def known_amount(quantity: Quantity, value: float) -> str:
+    """Write a quantity that is not known where it is 0."""
+    return amount(quantity, value) if value or quantity == "drop" else "–"
+
+
+def with_prefix(value: float, unit: str) -> str:
+    """Write a number in three digits, in thousands or thousandths of its unit."""
+    if not value:
+        return f"0 {unit}"
+    power = 3 * int((log10(abs(value)) + 5e-4) // 3)  # 999.6 is 1.00 thousand
+    power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
+    if unit == "B":
+        power = max(power, 0)
+    scaled = value / 10.0**power
+    digits = 0 if abs(scaled) >= 99.95 or (unit == "B" and not power) else 1 if abs(scaled) >= 9.995 else 2
+    return f"{scaled:.{digits}f} {_PREFIXES[power]}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 0.5 s, 12.1 s, 4 min 54 s."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def decibels(loss: float) -> float | None:
+    """The signal-to-noise ratio of a loss, None where there is no noise."""
+    return -10 * log10(loss) if loss else None
+
+
+def ratio_decibels(loss: float) -> str:
+    """Write a loss as a signal-to-noise ratio."""
+    ratio = decibels(loss)
+    return "exact" if ratio is None else f"{ratio:.1f} dB"
+
+
+def percent(share: float) -> str:
+    """Write a part of a whole."""
+    return f"{100 * share:.{2 if abs(share) < 0.01 else 1}f} %"
+
+
+def compared(value: float, other: float, name: str) -> str:
+    """Say how much less or more a value is than that of `name`; nothing where one is not known."""
+    if not (value and other):
+        return ""
+    change = 100 * (value / other - 1)
+    if abs(change) < 0.05:
+        return f"as {name}"
+    if change >= 100:
+        return f"{value / other:.3g} times {name}"
+    return f"{abs(change):.{1 if abs(change) < 10 else 0}f} % {'less' if change < 0 else 'more'} than {name}"
+
+
+def many(count: int) -> str:
+    """Write a number of things that may be astronomical."""
+    if count < 10**6:
+        return f"{count:,}"
+    power = len(str(count)) - 1
+    raised = str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{count // 10 ** (power - 1) / 10} × 10{raised}"
+
+
+def count_of(count: int, noun: str) -> str:
+    """Write a number of things: 1 layer, 24 layers."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
