@@ -1,24 +1,22 @@
-"""Perturbed: the float network compiled once, with its weights and an error for each layer's input as inputs.
+"""Perturbed: the float network compiled once, with its weights and the grids of what layers read as inputs.
 
-    y = conv2d(x, w)   ->   y = conv2d(x + dx, w')
+    y = conv2d(x, w)   ->   y = conv2d(fake_quantize(x, grid), w')
 
-So a layer's weight or input is changed from run to run, and nothing is compiled again.
+So a layer's weight or the grid of its input is changed from run to run, and nothing is compiled again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tersor.ir.chains import Chain, Product
-from tersor.ir.graph import Builder, Expr, Graph, Module, rebind, replace_weights, shape_of, weights_of
-from tersor.ir.parts import find_parts
+from tersor.ir.graph import Module, replace_weights, weights_of
 from tersor.ir.untyped import relax, tvm
 from tersor.lowering import build
 from tersor.model import Model
-from tersor.passes.extract import tensor_names
+from tersor.opened import Edge, InputGrid, Opened, Place, opened
 from tersor.runner import use_threads
 from tersor.targets.cpu.host.detect import Host
 from tersor.targets.cpu.lowering import lower
@@ -31,28 +29,29 @@ _RADIX = 1 << 20  # positions are written as two digits, for float32 has 24 bits
 class Perturbed:
     """Runs the largest bucket of a float network with other weights and other inputs of its layers.
 
-    `reads` names the tensors that each layer reads (as statistics do), once for each place where it does.
+    `opened` says which tensors can be put on grids where they are read: those that layers multiply, and those
+    at `others`. Without a grid a tensor is read as it is.
     """
 
-    def __init__(self, model: Model) -> None:
-        opened, self.reads = _with_errors(model.mod)
-        self._weights = weights_of(opened)
-        lowered = lower(opened, model.host.isa, model.host.cores)
+    def __init__(self, model: Model, others: Collection[Edge] = ()) -> None:
+        self.opened: Opened = opened(model.mod, others)
+        mod = self.opened.mod
+        self._weights = weights_of(mod)
+        lowered = lower(mod, model.host.isa, model.host.cores)
         self._packed = weights_of(lowered.mod)
-        self._spans = _spans(opened)
-        self._places = _find_places(opened, self._spans, self._packed, model.host)
+        self._spans = _spans(mod)
+        self._places = _find_places(mod, self._spans, self._packed, model.host)
         use_threads(model.host.cores)
         executable = build(replace(lowered, mod=_all_as_inputs(lowered.mod)), model.host)
         self._machine: Any = relax.VirtualMachine(executable, tvm.cpu())
         self._inputs = [(spec.name, spec.shape, spec.dtype) for spec in model.buckets.largest.inputs]
-        errors = Graph(opened).inputs[len(self._inputs) :]
-        self._zeros = {var.name: _tensor(np.zeros(shape_of(var), np.float32)) for var in errors}
         self._constants = {name: _tensor(value) for name, value in self._packed.items()}
         self._sample: list[Any] = []
+        self._setting: list[Any] = list(self._constants.values())
 
     @property
     def weights(self) -> dict[str, Array]:
-        """The weights as they came, by name."""
+        """The weights as they came, by name, and those that opening added."""
         return self._weights
 
     def load(self, arrays: Mapping[str, Array]) -> None:
@@ -62,23 +61,24 @@ class Perturbed:
             for name, shape, dtype in self._inputs
         ]
 
-    def run(
+    def change(
         self,
         weights: Mapping[str, Array] | None = None,
-        errors: Mapping[tuple[str, int], Array] | None = None,
-    ) -> list[Array]:
-        """Run with other values of some weights, and errors added to what layers read.
+        grids: Sequence[tuple[Place, InputGrid]] = (),
+    ) -> None:
+        """Set other values of some weights, and the grids of what is read at some places.
 
-        `errors` are by layer and by the position in its `reads`, of that tensor's shape.
+        All that is not named is as it came, whatever was set before.
         """
-        added = {_error_name(*place): _tensor(value) for place, value in (errors or {}).items()}
-        changed = {name: _tensor(value) for name, value in self._pack(weights or {}).items()}
-        arguments = [
-            *self._sample,
-            *(self._zeros | added).values(),
-            *(self._constants | changed).values(),
-        ]
-        result = self._machine["main"](*arguments)
+        all_weights = dict(weights or {})
+        for place, grid in grids:
+            all_weights |= place.weights(grid)
+        changed = {name: _tensor(value) for name, value in self._pack(all_weights).items()}
+        self._setting = list((self._constants | changed).values())
+
+    def run(self) -> list[Array]:
+        """Run on the sample that is loaded, as it was changed."""
+        result = self._machine["main"](*self._sample, *self._setting)
         outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
         return [output.numpy() for output in outputs]
 
@@ -101,50 +101,6 @@ class _Places:
 
     positions: npt.NDArray[np.int64]
     weights: frozenset[str]
-
-
-def _with_errors(mod: Module) -> tuple[Module, dict[str, list[str]]]:
-    """Add an error, an input of the network, to all that layers read; name those tensors by layer."""
-    graph, names = Graph(mod), tensor_names(mod)
-    operands = _operands(graph)
-    reads: dict[str, list[str]] = {}
-    errors: dict[Expr, list[tuple[Expr, Expr]]] = {}  # by the call that reads: the tensor and its error
-    added: list[Expr] = []
-    for variable, layer, tensors in operands:
-        for tensor in tensors:
-            error = relax.Var(
-                _error_name(layer, len(reads.setdefault(layer, []))),
-                relax.TensorType(shape_of(tensor), "float32"),
-            )
-            reads[layer].append(names[tensor])
-            errors.setdefault(variable, []).append((tensor, error))
-            added.append(error)
-    graph.inputs.extend(added)
-    builder = Builder(graph)
-    values: dict[Expr, Expr] = {var: var for var in graph.inputs}
-    values.update({var: builder.weight(var.name, weight) for var, weight in graph.weights.items()})
-    for var, value in graph.bindings:
-        mine = {
-            tensor: builder.emit(relax.op.add(values[tensor], error)) for tensor, error in errors.get(var, ())
-        }
-        values[var] = builder.emit(rebind(value, {**values, **mine}), var.name)
-    return builder.finish([values[output] for output in graph.outputs]), reads
-
-
-def _operands(graph: Graph) -> list[tuple[Expr, str, tuple[Expr, ...]]]:
-    """Give for each layer that multiplies activations the call that does, its name, and what it reads."""
-    found: list[tuple[Expr, str, tuple[Expr, ...]]] = []
-    for part in find_parts(graph):
-        match part:
-            case Chain():
-                found.append((part.variables[0], part.layer, (part.data,)))
-            case Product() if part.left.same_as(part.right):
-                found.append((part.variables[0], part.layer, (part.left,)))
-            case Product():
-                found.append((part.variables[0], part.layer, (part.left, part.right)))
-            case _:
-                pass
-    return found
 
 
 def _spans(mod: Module) -> dict[str, tuple[int, int]]:
@@ -192,10 +148,6 @@ def _all_as_inputs(mod: Module) -> Module:
     mod = tvm.IRModule(dict(mod.functions.items()))
     mod.update_func(mod.get_global_var("main"), opened)
     return mod
-
-
-def _error_name(layer: str, position: int) -> str:
-    return f"{layer}|error{position}"
 
 
 def _tensor(value: Array) -> Any:

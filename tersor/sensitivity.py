@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tersor.ir.graph import Graph
 from tersor.layer import Layer
 from tersor.measure import snr_db
 from tersor.model import Model
+from tersor.opened import InputGrid, Place
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract
 from tersor.passes.grams import find_windows
@@ -173,14 +175,18 @@ class _Bench:
         chains = find_chains(Graph(model.mod))
         names = [chain.bias_name for chain in chains]
         self._biases = {c.layer: c.bias_name for c in chains if c.bias_name and names.count(c.bias_name) == 1}
-        read = {name for names in self._network.reads.values() for name in names}
-        self._tensors: list[dict[str, Array]] = []
+        self._model = model
         self._exact: list[list[Array]] = []
         for sample in samples:
-            seen = {**sample, **model.float_tensors(sample)}
-            self._tensors.append({name: seen[name] for name in read})
             self._network.load(sample)
             self._exact.append(self._network.run())
+
+    @cached_property
+    def _tensors(self) -> list[dict[str, Array]]:
+        """What layers read of each sample."""
+        read = {place.tensor for places in self._network.opened.reads.values() for place in places}
+        found = ({**sample, **self._model.float_tensors(sample)} for sample in self._samples)
+        return [{name: seen[name] for name in read} for seen in found]
 
     def compressed(self, layer: Layer, scheme: Scheme) -> Array | None:
         """Give the layer's weight under the scheme, None if it has none. Raises UserError saying why not."""
@@ -203,10 +209,10 @@ class _Bench:
         """Run all samples with another weight and rounded inputs: noise over signal of the worst output."""
         weights = {} if weight is None else {layer.name: weight, **self._corrected(layer, weight)}
         signals, noises = np.zeros(len(self._exact[0])), np.zeros(len(self._exact[0]))
-        for sample, tensors, exact in zip(self._samples, self._tensors, self._exact, strict=True):
+        self._network.change(weights, self._grids(layer, scheme))
+        for sample, exact in zip(self._samples, self._exact, strict=True):
             self._network.load(sample)
-            outputs = self._network.run(weights, self._errors(layer, scheme, tensors))
-            for i, (expected, got) in enumerate(zip(exact, outputs, strict=True)):
+            for i, (expected, got) in enumerate(zip(exact, self._network.run(), strict=True)):
                 wide = expected.astype(np.float64)
                 signals[i] += np.square(wide).sum()
                 noises[i] += np.square(got.astype(np.float64) - wide).sum()
@@ -220,8 +226,8 @@ class _Bench:
         axis = axis_of(layer)
         before, after = (matrix_of(each, axis) for each in (self._network.weights[layer.name], weight))
         noise = weight_noise(after - before, gram, self._corrects(layer))
-        for tensor in self._network.reads.get(layer.name, ())[:1]:
-            noise += input_noise(after, self._step(layer, scheme, tensor))
+        for place in self._network.opened.reads.get(layer.name, ())[:1]:
+            noise += input_noise(after, self._step(layer, scheme, place.tensor))
         return noise / signal(before, gram)
 
     def _corrects(self, layer: Layer) -> bool:
@@ -238,34 +244,25 @@ class _Bench:
         bias = self._network.weights[self._biases[layer.name]]
         return {self._biases[layer.name]: (bias - shift.reshape(bias.shape)).astype(np.float32)}
 
-    def _errors(
-        self, layer: Layer, scheme: Scheme, tensors: Mapping[str, Array]
-    ) -> dict[tuple[str, int], Array]:
-        """Give the errors of rounding what the layer reads; a second operand has a symmetric grid."""
+    def _grids(self, layer: Layer, scheme: Scheme) -> list[tuple[Place, InputGrid]]:
+        """Give the grids of what the layer reads; a second operand has a symmetric one."""
         if not scheme.input:
-            return {}
-        reads = self._network.reads.get(layer.name, [])
-        return {
-            (layer.name, place): self._round(
-                tensors[name], name, scheme, is_right=not layer.weight_bearing and place % 2 == 1
-            )
-            - tensors[name]
-            for place, name in enumerate(reads)
-        }
+            return []
+        return [
+            (place, self._grid(place.tensor, scheme, not layer.weight_bearing and position % 2 == 1))
+            for position, place in enumerate(self._network.opened.reads.get(layer.name, ()))
+        ]
 
-    def _round(self, x: Array, name: str, scheme: Scheme, is_right: bool) -> Array:
+    def _grid(self, name: str, scheme: Scheme, is_right: bool) -> InputGrid:
         if scheme.dynamic:
-            scale = arithmetic.row_scale(x)
-            codes = arithmetic.quantize_rows(x, scale).astype(np.float32)
-            return (codes - arithmetic.SYMMETRIC_ZERO) * scale
+            return InputGrid((1.0,), arithmetic.SYMMETRIC_ZERO, by_rows=True)
         low, high = ranges(self._statistics.tensors[name], self._recipe.calibration)
         bits = scheme.input_bits
         if is_right and bits == 8:
             scale, zero = symmetric(low, high)
         else:
             scale, zero = affine(low, high, bits)
-        codes = np.clip(np.rint(x / scale) + zero, 0, 2**bits - 1)
-        return ((codes - zero) * scale).astype(np.float32)
+        return InputGrid((float(scale),), zero, 2**bits - 1)
 
     def _step(self, layer: Layer, scheme: Scheme, name: str) -> float:
         """Give the step that a layer's input is rounded to, 0 where it stays float."""

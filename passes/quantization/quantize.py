@@ -16,16 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from tersor.error import UserError
 from tersor.formats.encoded import Encoded
-from tersor.formats.matrix import matrix_of
 from tersor.ir.chains import Chain, activation_limits, find_chains, find_gathers, find_products
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
 from tersor.ir.recurrent import find_recurrences
 from tersor.ir.untyped import relax
 from tersor.passes.extract import tensor_names
-from tersor.passes.quantization.bias_correction import bias_correction, bias_correction_by_rows
 from tersor.passes.quantization.channel_steps import by_input, channel_steps, times_steps
+from tersor.passes.quantization.correction import correction_of, statistics_of
 from tersor.passes.quantization.migration import Channels, migration
 from tersor.passes.quantization.ranges import Method, affine, ranges, symmetric
 from tersor.passes.quantization.recurrent import emit_quantized
@@ -79,6 +77,17 @@ def grids(
     return {quantizer.names[var]: grid for var, grid in quantizer.quantizations.items()}
 
 
+def read_grids(
+    mod: Module, schemes: Mapping[str, Scheme], statistics: Statistics, method: Method = "mse"
+) -> dict[tuple[Expr, Expr], Quantization]:
+    """Give the grid on which `quantize` would have each tensor where it is read.
+
+    By the variable whose expression reads, of an output by itself, and the tensor; what is read as float is
+    not there.
+    """
+    return _Quantizer(mod, schemes, statistics, method, True, Weights()).read()
+
+
 class _Quantizer:
     def __init__(
         self,
@@ -111,6 +120,18 @@ class _Quantizer:
         self.recurrences = {each.variable: each for each in recurrences if each.layer in is_rounded}
         self.wanted, self.symmetric = self._quantized_tensors()
         self.quantizations = self._assign()
+
+    def read(self) -> dict[tuple[Expr, Expr], Quantization]:
+        """Give the grids of what is read, by reader and tensor."""
+        graph = self.graph
+        from_codes = {var for var, value in graph.bindings if self._reads_codes(var, value)}
+        reads = [(var, tensor) for var, value in graph.bindings for tensor in operands(value)]
+        return {
+            (reader, tensor): self.quantizations[tensor]
+            for reader, tensor in (*reads, *((output, output) for output in graph.outputs))
+            if tensor in self.quantizations
+            and (tensor in from_codes or (reader in from_codes and reader is not tensor))
+        }
 
     def rewrite(self) -> Module:
         """Rebuild the function with every chosen tensor passed through its grid."""
@@ -264,12 +285,7 @@ class _Quantizer:
         return Quantization(float(scale), zero_point)
 
     def _tensor_statistics(self, var: Expr) -> TensorStatistics:
-        name = self.names[var]
-        if name not in self.statistics.tensors:
-            raise UserError(
-                f"the calibration statistics lack the tensor {name!r}: calibrate the model this plan is for"
-            )
-        return self.statistics.tensors[name]
+        return statistics_of(self.statistics, self.names[var])
 
     def _through_grid(self, builder: Builder, var: Expr, value: Expr) -> Expr:
         grid = self.quantizations.get(var)
@@ -331,17 +347,10 @@ class _Quantizer:
         return builder.weight(f"{chain.layer}.bias", bias.astype(np.float32).reshape(shape))
 
     def _correction(self, chain: Chain) -> Array:
-        weight = self.graph.weights[chain.weight]
         steps = self._steps(chain)
         rounded = times_steps(self._rounded_chain(chain).numbers(), tuple(1 / step for step in steps))
-        if (gram := self.statistics.grams.get(chain.layer)) is not None:
-            axis = 0 if chain.operator == "nn.conv2d" else 1
-            return bias_correction_by_rows(matrix_of(weight, axis), matrix_of(rounded, axis), gram.mean)
-        if chain.operator == "matmul" and len(shape_of(chain.data)) == 4:
-            # Statistics take axis 1 of such a tensor as its channels.
-            return np.zeros(weight.shape[1], np.float32)
-        groups = int(chain.attributes.groups) if chain.operator == "nn.conv2d" else 1
-        return bias_correction(weight, rounded, self._tensor_statistics(chain.data).mean, groups)
+        weight, name = self.graph.weights[chain.weight], self.names[chain.data]
+        return correction_of(chain, weight, rounded, self.statistics, name)
 
 
 def is_depthwise(chain: Chain) -> bool:

@@ -11,9 +11,11 @@ from tersor.ir.operators import (
     Add,
     AveragePool,
     Dequantize,
+    FakeQuantize,
     Operator,
     Quantize,
     Rescale,
+    call_arguments,
     prim_func,
     read_operator,
 )
@@ -78,6 +80,10 @@ class Followers:
         if isinstance(step, Quantize | Dequantize | Add | Rescale | AveragePool):
             operator_step = step
             return lambda: self._call_operator(operator_step, [last(t) for t in tensors], var)
+        if isinstance(step, FakeQuantize) and len(tensors) == 1:
+            stored = [self.tensors.channels_first(each) for each in call_arguments(value)[1:]]
+            grid = replace(step, axis=3)
+            return lambda: self._call_operator(grid, [last(tensors[0]), *stored], var)
         same_shape = all(shape_of(tensor) == shape_of(var) for tensor in tensors)
         match operator(value):
             case name if name in ELEMENTWISE and same_shape and self._others_are_scalars(value, tensors):

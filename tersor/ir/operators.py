@@ -268,6 +268,34 @@ class GatherRows:
         return te.compute((*indices.shape, codes.shape[1]), value)
 
 
+@dataclass(frozen=True)
+class FakeQuantize:
+    """(float32 x, float32 step [1] or [C], float32 control [3]) -> float32 x on a grid that is an input.
+
+    ``step * (clip(rint(x / step) + zero, 0, most) - zero)`` with control = zero, most, and whether x is on
+    the grid (1) or passes as it is (0); steps of channels are along `axis`. With a fourth argument, float32
+    [..., 1] of `RowScale`, a 2 there takes that for the step.
+    """
+
+    axis: int
+    name: ClassVar[str] = "fake_quantize"
+    output: ClassVar[str] = "float32"
+
+    def compute(self, x: Expr, step: Expr, control: Expr, *rows: Expr) -> Expr:
+        """Describe the computation."""
+        is_one = int(step.shape[0]) == 1
+        zero, most, kind = (control(place) for place in range(3))
+
+        def value(*i: Expr) -> Expr:
+            size = step(0 if is_one else i[self.axis])
+            for scale in rows:
+                size = tirx.Select(kind > _float(1.5), scale(*i[:-1], 0), size)
+            code = tirx.min(tirx.max(tirx.nearbyint(x(*i) / size) + zero, _float(0.0)), most)
+            return tirx.Select(kind > _float(0.5), (code - zero) * size, x(*i))
+
+        return te.compute(x.shape, value)
+
+
 Operator = (
     Quantize
     | Dequantize
@@ -281,6 +309,7 @@ Operator = (
     | RowScale
     | QuantizeRows
     | GatherRows
+    | FakeQuantize
 )
 _OPERATORS: dict[str, Callable[..., Operator]] = {
     kind.name: kind
@@ -297,6 +326,7 @@ _OPERATORS: dict[str, Callable[..., Operator]] = {
         RowScale,
         QuantizeRows,
         GatherRows,
+        FakeQuantize,
     )
 }
 
