@@ -23,7 +23,7 @@ from tersor.ir.untyped import tvm
 from tersor.targets.accelerator.isa.encoding import decode
 from tersor.targets.accelerator.isa.program import AnyProgram
 from tersor.targets.accelerator.offload.codegen import EXECUTOR
-from tersor.targets.accelerator.offload.region import Codes, Region, Step, StoredWeight
+from tersor.targets.accelerator.offload.region import Codes, Region, Step, StoredWeight, Task
 from tersor.targets.accelerator.simulator.result import Simulated
 from tersor.targets.accelerator.simulator.simulation import simulate
 from tersor.targets.accelerator.simulator.tensors import Tensors
@@ -51,7 +51,7 @@ def execute(region: Region, hardware: Hardware, arguments: Sequence[Array], run:
         raise UserError(f"the region has {region.arguments} arguments, got {len(arguments)}: compile again")
     values = list(arguments)
     for step in region.steps:
-        program = _program(step.task.program, hardware)
+        program = _program(step.task, hardware)
         done = run(program, hardware, tensors_of(step, values, program))
         if (listener := _listener.get()) is not None:
             listener(step.task.layer, done)
@@ -116,9 +116,19 @@ def _encoded(stored: StoredWeight, given: Sequence[Array]) -> Encoded:
     return Encoded(stored.shape, stored.axis, arrays, tuple(steps), scale)
 
 
+def _program(task: Task, hardware: Hardware) -> AnyProgram:
+    return _decoded(task.program, hardware, f"the program of {task.layer} in this library")
+
+
 @lru_cache(maxsize=4096)
-def _program(encoded: str, hardware: Hardware) -> AnyProgram:
-    return decode(base64.b64decode(encoded), hardware)
+def _decoded(encoded: str, hardware: Hardware, origin: str) -> AnyProgram:
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise UserError(
+            f"{origin} is damaged, it is no base64: copy it again or compile the model again"
+        ) from error
+    return decode(data, hardware, origin)
 
 
 @lru_cache(maxsize=64)
