@@ -18,6 +18,9 @@ The rules, which the simulator obeys as well:
   keeps outputs: once for all units along an axis that reduces, else once for each. If its elements are not
   complete, the next visit brings them back, to one of the units along an axis: that is the read of the
   addition, and a write.
+- Units that skip a pattern n:m of the weight make n of every m products. So many times they read and add to
+  a sum, and write it; which sums begin is counted as if all were made. Factors they read all, as they lie in
+  the memory: a dense weight with its zeros, and all inputs, of which they choose.
 - A sum is `output` when it is complete and has left the memory that it was added up in (or is there in the
   outermost memory); `partial` before. In memories whose units sum up parts of the same outputs none is.
 """

@@ -191,6 +191,13 @@ def count(fresh, fresh_first, complete, tiles, memory):
         note(counts, WRITE, level, OUTPUT, final, final_first)
         state[COMPLETE] += final
     note(counts, WRITE, level, PARTIAL, arrived - final, arrived_first - final_first)
-    bits[OUTPUT] = (arrived_first - fresh_first) * each[level, PARTIAL]
-    bits[PARTIAL] = (arrived_first - final_first) * each[level, PARTIAL]
+    made = memory.made[0]
+    bits[OUTPUT] = (arrived_first - fresh_first) * made * each[level, PARTIAL]
+    bits[PARTIAL] = (arrived_first - final_first) * made * each[level, PARTIAL]
     bits[PARTIAL] += final_first * each[level, OUTPUT]
+    if made < 1:
+        left_out = memory.saved[0]
+        left_out[READ, ALL, level, PARTIAL] += (arrived - fresh) * (1 - made)
+        left_out[READ, FIRST, level, PARTIAL] += (arrived_first - fresh_first) * (1 - made)
+        left_out[WRITE, ALL, level, PARTIAL] += (arrived - final) * (1 - made)
+        left_out[WRITE, FIRST, level, PARTIAL] += (arrived_first - final_first) * (1 - made)

@@ -14,12 +14,17 @@ from tersor.weight_format import Integer
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a unit does: products in a cycle, pJ for each, and which factors' zeros it looks at."""
+    """What a unit does: products in a cycle, pJ for each, and which factors' zeros it looks at.
+
+    Of its additions to sums it makes the part `made`: a pattern of the weight that is skipped leaves others
+    out.
+    """
 
     rate: float
     energy: float
     gates: frozenset[str]
     skips: frozenset[str]
+    made: float = 1.0
 
     @property
     def looks(self) -> frozenset[str]:
@@ -46,7 +51,7 @@ def arithmetic_of(scheme: Scheme, hardware: Hardware) -> Arithmetic:
     if scheme.sparsity in unit.skips:
         assert scheme.sparsity
         density = scheme.sparsity.density
-        return Arithmetic(rate / density, energy * density, frozenset(), frozenset())
+        return Arithmetic(rate / density, energy * density, frozenset(), frozenset(), density)
     return Arithmetic(rate, energy, gates, skips)
 
 
@@ -62,7 +67,8 @@ class Rates:
     `each` are bits of every element and those that one that is not zero adds, [2, memories, streams]; `speed`
     bits in a cycle, [memories, read or write]; `cycle` the cycles of a step, `fill` those of a pass that
     shifts what is `stationary` through the array. `looks` says whether zeros of weights and of inputs are
-    looked at, whether they are skipped, and whether any of that, or of what zeros take, matters.
+    looked at, whether they are skipped, and whether any of that, or of what zeros take, matters. Of the
+    additions the part `made` is made.
     """
 
     each: Floats
@@ -71,6 +77,7 @@ class Rates:
     fill: float
     stationary: Operand | None
     looks: tuple[bool, ...]
+    made: float
 
 
 def rates_of(
@@ -92,6 +99,7 @@ def rates_of(
         _pass(hardware),
         hardware.datapath.stationary if hardware.datapath else None,
         (*looks, any(looks) or bool(each[1].any())),
+        arithmetic.made,
     )
 
 

@@ -40,6 +40,7 @@ def memory_of(decoded: Decoded, rates: Rates) -> Memory:
         effectual=np.zeros(units, np.int64),
         taken=np.zeros((2, 2), np.int64),
         bits=np.zeros(4),
+        made=np.array([rates.made]),
     )
 
 

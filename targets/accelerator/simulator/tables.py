@@ -121,6 +121,7 @@ class Memory(NamedTuple):
     effectual: Ints  # [units]: products since a tile last changed
     taken: Ints  # [2, 2]: factors that the units read in a step, and those not zero, of weights and inputs
     bits: Floats  # [4]: of a step in the first memories: weights, inputs and sums read, sums written
+    made: Floats  # [1]: of the additions of the units, the part that a pattern of the weight leaves
 
 
 class Clock(NamedTuple):

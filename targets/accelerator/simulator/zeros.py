@@ -99,9 +99,9 @@ def _leave_out(fresh, added, arrived, complete, tiles, memory):
         left_out[READ, who, level, PARTIAL] += share * (groups - fresh - added)
         if not complete:
             left_out[WRITE, who, level, PARTIAL] += share * (groups - arrived)
-    bits[OUTPUT] = share * added * every[level, PARTIAL]
+    bits[OUTPUT] = share * memory.made[0] * added * every[level, PARTIAL]
     if not complete:
-        bits[PARTIAL] = share * arrived * every[level, PARTIAL]
+        bits[PARTIAL] = share * memory.made[0] * arrived * every[level, PARTIAL]
 
 
 @inner

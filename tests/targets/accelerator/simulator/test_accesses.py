@@ -1,38 +1,83 @@
-"""Values, accesses and steps of executed programs, against arithmetic and the analytic counts."""
+"""Values, accesses, bits and energy of executed programs, against arithmetic and the analytic model.
+
+Elements have 2 to 16 bits, lie in words or touch, in any representation; sums are as wide as the machine's
+accumulator. None is zero but for the weights that a pattern drops, so that bits are known to the last one.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tersor.targets.accelerator.counts import count
+from tersor.hardware import Hardware
+from tersor.layer import Layer
+from tersor.loop_tree import parse_tree
+from tersor.scheme import Scheme
+from tersor.targets.accelerator.lowering.lower import lower
+from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
 from tersor.targets.accelerator.simulator.simulation import simulate
-from tests.targets.accelerator.lowering.cases import lowered_case
-from tests.targets.accelerator.simulator.layer_cases import expected_sums, tensors
+from tests.targets.accelerator.simulator.counted_cases import counted_case
+from tests.targets.accelerator.simulator.layer_cases import expected_sums, run, tensors
+
+EDGE = Hardware.load(Path(__file__).parents[4] / "targets" / "machines" / "edge.toml")
 
 
 def check(seed: int) -> None:
-    """Bypassed memories, ragged tiles, halos and all ways of sharing are among the cases."""
-    case, program = lowered_case(seed, most_products=600)
-    given = tensors(case.layer, seed)
-    ran = simulate(program, case.hardware, given)
-    counted = count(*Nest.of(case.mapping, case.layer, case.hardware))
-    about = f"seed {seed}: {case}"
+    """Bypassed memories, ragged tiles, halos, all ways of sharing and patterns are among the cases."""
+    drawn = counted_case(seed)
+    case, scheme = drawn.case, drawn.scheme
+    given = drawn.tensors(seed)
+    ran = simulate(lower(case.layer, scheme, case.mapping, case.hardware), case.hardware, given)
+    found = evaluate(*Nest.of(case.mapping, case.layer, case.hardware), scheme)
+    counted, traffic = found.counts, found.traffic
+    about = f"seed {seed}: {scheme} {case}"
     np.testing.assert_array_equal(ran.output, expected_sums(case.layer, given), about)
     np.testing.assert_array_equal(ran.reads, counted.reads[..., 0], about)
     np.testing.assert_array_equal(ran.writes, counted.writes[..., 0], about)
     np.testing.assert_array_equal(ran.busiest_reads[:, :2], counted.busiest_reads[:, :2, 0], about)
     np.testing.assert_array_equal(ran.busiest_writes[:, :2], counted.busiest_writes[:, :2, 0], about)
     assert ran.steps == counted.steps[0], about
+    np.testing.assert_allclose(ran.read_bits, traffic.reads[..., 0], 1e-12, 1e-9, err_msg=about)
+    np.testing.assert_allclose(ran.write_bits, traffic.writes[..., 0], 1e-12, 1e-9, err_msg=about)
+    energies = [ran.memory_energy[memory.name] for memory in case.hardware.memories]
+    np.testing.assert_allclose(energies, found.memory_energy.sum(axis=1)[:, 0], 1e-12, err_msg=about)
+    np.testing.assert_allclose(ran.compute_energy, found.compute_energy[0], 1e-12, err_msg=about)
+
+
+def test_units_that_skip_two_of_four_read_all_factors_and_add_half_as_often() -> None:
+    layer = Layer("fc", "matmul", N=4, K=32, C=32)
+    mapping = parse_tree("""\
+dram: weight, input, output
+  buffer: weight, input, output
+    for K in 2
+      for C in 16 on rows
+        for K in 16 on columns
+          registers: weight, output
+            for C in 2
+              for N in 4
+""")
+    ran = {}
+    for text in ("int8", "int8+2:4"):
+        scheme = Scheme.parse(text)
+        ran[text] = run(layer, mapping, EDGE, tensors(layer, 0, scheme), scheme)
+        found = evaluate(*Nest.of(mapping, layer, EDGE), scheme)
+        assert list(ran[text].memory_energy.values()) == pytest.approx(found.memory_energy.sum(axis=(1, 2)))
+        assert ran[text].compute_energy == pytest.approx(found.compute_energy[0])
+    dense, half = ran["int8"], ran["int8+2:4"]
+    np.testing.assert_array_equal(half.read_bits[:, :2], dense.read_bits[:, :2])
+    assert dense.write_bits[2, 3] == 32 * layer.macs  # a sum for each product
+    assert half.write_bits[2, 3] == 32 * layer.macs / 2
 
 
 @pytest.mark.parametrize("ten", range(15))
-def test_sums_and_accesses_are_those_of_arithmetic_and_of_the_analytic_model(ten: int) -> None:
+def test_sums_accesses_bits_and_energy_are_those_of_arithmetic_and_of_the_analytic_model(ten: int) -> None:
     for seed in range(10 * ten, 10 * ten + 10):
         check(seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hundred", range(10))
-def test_sums_and_accesses_are_the_same_on_a_thousand_cases(hundred: int) -> None:
+def test_sums_accesses_bits_and_energy_are_the_same_on_a_thousand_cases(hundred: int) -> None:
     for seed in range(1000 + 100 * hundred, 1100 + 100 * hundred):
         check(seed)
