@@ -24,6 +24,7 @@ from tersor.targets.accelerator.offload.offload import (
     split_mappings,
 )
 from tersor.targets.accelerator.simulator.result import Simulated
+from tersor.targets.accelerator.simulator.simulation import check_numba
 
 Array = npt.NDArray[Any]
 
@@ -42,6 +43,7 @@ def simulate_network(
     the zeros that calibration saw. Raises UserError if the machine can run nothing of the network, there are
     no samples, or numba is missing.
     """
+    check_numba()
     progress("mapping", 0, None)
     compressed = compress(model.mod, plan, statistics)
     build, (offloaded,) = model.offloaded([compressed], plan.mappings, hardware)

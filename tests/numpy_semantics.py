@@ -29,7 +29,8 @@ class Meaning:
         """Compute a variable anew from the known values nearest to it."""
         return np.asarray(self._compute(self.graph.definition(var)))
 
-    def _value(self, expr: Expr) -> Any:
+    def value(self, expr: Expr) -> Any:
+        """Give what is known of a variable, or was computed before; else compute it."""
         constant = self.graph.value(expr)
         if constant is not None:
             return constant
@@ -39,26 +40,26 @@ class Meaning:
 
     def _compute(self, value: Any) -> Any:
         if isinstance(value, relax.TupleGetItem):
-            return self._value(value.tuple_value)[int(value.index)]
+            return self.value(value.tuple_value)[int(value.index)]
         step = read_operator(self.graph.mod, value)
         if step is not None:
-            return OPERATORS[type(step)](step, *(self._value(each) for each in call_arguments(value)))
+            return OPERATORS[type(step)](step, *(self.value(each) for each in call_arguments(value)))
         decode: Any = read_decoder(self.graph.mod, value)
         if decode is not None:
-            return decode.run(*(self._value(each) for each in call_arguments(value)))
+            return decode.run(*(self.value(each) for each in call_arguments(value)))
         cell = read_cell(self.graph.mod, value)
         if cell is not None:
-            return run_cell(cell, [self._value(each) for each in call_arguments(value)])
+            return run_cell(cell, [self.value(each) for each in call_arguments(value)])
         name = operator(value)
         if name == "concat":
-            parts = [self._value(each) for each in value.args[0].fields]
+            parts = [self.value(each) for each in value.args[0].fields]
             return np.concatenate(parts, int(value.attrs.axis))
         return RELAX[name](value.attrs, *(self._argument(each) for each in value.args))
 
     def _argument(self, expr: Expr) -> Any:
         """Give a tensor's value, or what is no tensor as it stands in the module: a shape, a limit."""
         is_tensor = isinstance(expr, relax.Var) or self.graph.value(expr) is not None
-        return self._value(expr) if is_tensor else expr
+        return self.value(expr) if is_tensor else expr
 
 
 OPERATORS: dict[type, Callable[..., Any]] = {
@@ -133,25 +134,33 @@ def _float(function: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _conv2d(attributes: Any, x: Array, weight: Array) -> Array:
-    is_integer = weight.dtype == np.int8
-    top, left, bottom, right = (int(pad) for pad in attributes.padding)
-    x = np.pad(
-        x.astype(np.int64 if is_integer else np.float64), ((0, 0), (0, 0), (top, bottom), (left, right))
-    )
-    (sh, sw), (dh, dw), groups = pair(attributes.strides), pair(attributes.dilation), int(attributes.groups)
+    padding = tuple(int(pad) for pad in attributes.padding)
+    stride, dilation, groups = pair(attributes.strides), pair(attributes.dilation), int(attributes.groups)
+    if weight.dtype == np.int8:
+        no_bias = np.zeros(len(weight), np.int32)
+        return A.conv2d(x, weight, no_bias, 0, stride, padding, dilation, groups)  # type: ignore[arg-type]
+    top, left, bottom, right = padding
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
     outputs, depth, rows, columns = weight.shape
-    span = ((rows - 1) * dh + 1, (columns - 1) * dw + 1)
-    windows = np.lib.stride_tricks.sliding_window_view(x, span, axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
+    span = ((rows - 1) * dilation[0] + 1, (columns - 1) * dilation[1] + 1)
+    windows = np.lib.stride_tricks.sliding_window_view(x, span, axis=(2, 3))
+    windows = windows[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
     batch, _, height, width = windows.shape[:4]
     windows = windows.reshape(batch, groups, depth, height, width, rows, columns)
     weight = weight.reshape(groups, outputs // groups, depth, rows, columns).astype(x.dtype)
     result = np.einsum("ngchwrs,gkcrs->ngkhw", windows, weight, optimize=True)
-    return result.reshape(batch, outputs, height, width).astype(np.int32 if is_integer else np.float32)
+    return result.reshape(batch, outputs, height, width).astype(np.float32)
 
 
 def _matmul(_attributes: Any, a: Array, b: Array) -> Array:
-    kind = (np.int64, np.int32) if b.dtype == np.int8 else (np.float64, np.float32)
-    return (a.astype(kind[0]) @ b.astype(kind[0])).astype(kind[1])
+    if b.dtype == np.int8:
+        return A.matmul(a, b, np.zeros(b.shape[-1], np.int32), 0)
+    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
+
+
+def _max_pool(attributes: Any, x: Array) -> Array:
+    padding = tuple(int(pad) for pad in attributes.padding)
+    return A.max_pool(x, pair(attributes.pool_size), pair(attributes.strides), padding)  # type: ignore[arg-type]
 
 
 def _pad(attributes: Any, x: Array) -> Array:
@@ -183,6 +192,7 @@ def _axes(attributes: Any) -> tuple[int, ...]:
 RELAX: dict[str, Callable[..., Any]] = {
     "nn.conv2d": _conv2d,
     "matmul": _matmul,
+    "nn.max_pool2d": _max_pool,
     "nn.pad": _pad,
     "add": _float(np.add),
     "subtract": _float(np.subtract),
@@ -196,6 +206,7 @@ RELAX: dict[str, Callable[..., Any]] = {
     "where": lambda _, condition, a, b: np.where(condition, a, b),
     "take": lambda a, x, indices: np.take(x, indices, int(a.axis), mode="clip"),
     "reshape": lambda _, x, shape: x.reshape(shape_of_literal(shape)),
+    "broadcast_to": lambda _, x, shape: np.broadcast_to(x, shape_of_literal(shape)),
     "permute_dims": lambda a, x: np.transpose(x, None if a.axes is None else [int(axis) for axis in a.axes]),
     "expand_dims": lambda a, x: np.expand_dims(x, _axes(a)),
     "squeeze": lambda a, x: np.squeeze(x, _axes(a)),

@@ -15,12 +15,13 @@ import pytest
 from tersor.compiler import calibrated_plan, load_model, silent
 from tersor.compression import compress
 from tersor.error import UserError
-from tersor.ir.graph import Graph, expose, operator, weights_of
+from tersor.ir.graph import Graph, expose, weights_of
 from tersor.model import Model
 from tersor.plan import Plan
 from tersor.scheme import FP32, Scheme
 from tersor.statistics import Statistics
 from tests import models
+from tests.numpy_network import is_given_on
 from tests.numpy_semantics import Meaning
 from tests.recurrent_nets import lstm_tagger
 
@@ -31,8 +32,6 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "lstm": lstm_tagger,
     "transformer": models.masked_attention,
 }
-# Operators whose results only one kernel sees, and the types of such results.
-INSIDE, INSIDE_TYPES = ("nn.pad", "dequantize"), ("int32", "int8", "bool")
 FORMATS = (
     "int8", "w6a8", "w4a8", "w3a8", "w2a8", "ternary-a8", "binary-a8", "codebook8-a8", "codebook4-a8",
     "pot4-a8", "w4g8a8", "w8a32", "w4a32", "w4g8", "ternary", "binary", "codebook4", "pot4", "fp16", "bf16",
@@ -109,16 +108,6 @@ def test_what_runs_is_what_numpy_says(name: str, scheme: str) -> None:
             assert np.abs(got - expected).max() <= 1e-5 * max(float(np.abs(expected).max()), 1e-3), var
         else:
             np.testing.assert_array_equal(got, expected, err_msg=str(var))
-
-
-def is_given_on(graph: Graph, var: Any, value: object) -> bool:
-    """Whether a tensor leaves a kernel: not what is only inside one, as a padded image or an accumulator."""
-    dtype = getattr(var.ty, "dtype", None)  # a tuple has none
-    if dtype is None or str(dtype) in INSIDE_TYPES or operator(value) in INSIDE:
-        return False
-    user = graph.only_user(var)
-    follows = operator(graph.definition(user)) if user is not None else ""
-    return operator(value) not in ("nn.conv2d", "matmul") or follows not in ("add", "clip", "nn.relu")
 
 
 @pytest.mark.parametrize(("name", "scheme"), pairs([*FORMATS, *PATTERNS, *FACTORS]))

@@ -72,3 +72,15 @@ def test_the_table_has_the_totals() -> None:
     assert footer["cycles"] == "150"
     assert footer["stall"] == "input@buffer 60 %"
     assert str(table.title).startswith("net, int8 on edge, simulated on 1 sample: 0.0003 ms")
+    assert [str(column.header) for column in table.columns].count("model") == 2, "of cycles, of energy"
+
+
+def test_layers_have_the_numbers_of_the_picture_and_energies_an_error_only_where_one_is_off() -> None:
+    first = on_array("first")
+    assert first.predicted is not None
+    exact = replace(first, energy=first.predicted.energy)
+    table = simulate_table("net", by_hand(exact, replace(exact, name="second")), EDGE)
+    assert list(table.columns[0].cells) == ["1", "2"]
+    assert list(table.columns[1].cells) == ["first", "second"]
+    assert [str(column.header) for column in table.columns].count("model") == 1
+    assert "energies in uJ, as predicted" in str(table.title)

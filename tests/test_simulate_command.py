@@ -90,3 +90,12 @@ def test_mistakes_end_in_one_sentence(
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert said in line
+
+
+def test_without_numba_it_says_so_before_it_begins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert call(monkeypatch, "simulate", "missing.onnx", "--hardware", EDGE, "--data", "data.npz") == 2
+    assert capfd.readouterr().err == "error: simulating needs numba: pip install 'tersor[simulate]'\n"

@@ -30,6 +30,7 @@ from tersor.hardware import Hardware
 from tersor.run_picture import run_picture
 from tersor.simulate import simulate_network
 from tersor.targets.accelerator.offload.offload import is_accelerator
+from tersor.targets.accelerator.simulator.simulation import check_numba
 
 
 def simulate(
@@ -65,6 +66,7 @@ def simulate(
     layout: Layout = "NCHW",
 ) -> None:
     """Run a model on a simulated accelerator: cycles, stalls, energy, and whether the results are right."""
+    check_numba()
     machine = Hardware.load(hardware)
     if not is_accelerator(machine):
         raise UserError(f"{hardware} says of no [datapath] how its units multiply: describe an accelerator")

@@ -10,14 +10,20 @@ from tersor.cli.map_table import grouped, microjoules, shortened_names
 from tersor.hardware import Hardware
 from tersor.machine_run import MachineRun
 
+EXACT = "0.0 %"  # how far a prediction is off that is not
+
 
 def simulate_table(title: str, run: MachineRun, hardware: Hardware) -> Table:
-    """Lay out cycles, use of the array, the longest stall, energies in uJ, and how far the model is off."""
+    """Lay out cycles, use of the array, the longest stall, energies in uJ, and how far the model is off.
+
+    Layers have the numbers of `run_picture`. How far the model's energies are off is shown if some are.
+    """
     milliseconds = 1e3 * run.cycles / hardware.clock
     what = f"{title}, {run.scheme} on {run.hardware}, simulated on {_samples(run.samples)}"
+    energies_off = any(_signed(layer.energy_error) not in ("", EXACT) for layer in run.predicted)
     table = Table(
         title=f"{what}: {milliseconds:.3g} ms, {microjoules(run.energy)} uJ\n"
-        "energies in uJ; model: how far its prediction is off",
+        f"energies in uJ{', as predicted' * (not energies_off)}; model: how far its prediction is off",
         title_justify="left",
         show_footer=True,
         padding=(0, 1, 0, 0),
@@ -25,6 +31,7 @@ def simulate_table(title: str, run: MachineRun, hardware: Hardware) -> Table:
     levels = ["compute", *(memory.name for memory in hardware.memories)]
     several = len({layer.scheme for layer in run.predicted}) > 1
     cycles_error, energy_error = _total_errors(run)
+    table.add_column("", justify="right")
     table.add_column("layer", "total", overflow="fold")
     if several:
         table.add_column("scheme", overflow="fold")
@@ -33,13 +40,15 @@ def simulate_table(title: str, run: MachineRun, hardware: Hardware) -> Table:
     table.add_column("used", justify="right")
     table.add_column("stall", _longest_stall(_total_stalls(run), run.cycles), overflow="fold")
     table.add_column("energy", microjoules(run.energy), justify="right")
-    table.add_column("model", energy_error, justify="right")
+    if energies_off:
+        table.add_column("model", energy_error, justify="right")
     for level in levels:
         total = sum(layer.energy_by.get(level, 0.0) for layer in run.layers)
         table.add_column(level, microjoules(total), justify="right")
     named = shortened_names([layer.name for layer in run.layers])
-    for layer in run.layers:
+    for number, layer in enumerate(run.layers, 1):
         table.add_row(
+            str(number),
             named[layer.name],
             *([layer.scheme] if several else []),
             f"{layer.cycles:,.0f}",
@@ -47,7 +56,7 @@ def simulate_table(title: str, run: MachineRun, hardware: Hardware) -> Table:
             f"{100 * layer.utilisation:.0f} %" if layer.predicted else "",
             _longest_stall(layer.stalls, layer.cycles),
             microjoules(layer.energy),
-            _signed(layer.energy_error),
+            *([_signed(layer.energy_error)] if energies_off else []),
             *(microjoules(layer.energy_by.get(level, 0.0)) for level in levels),
         )
     return table
@@ -108,4 +117,4 @@ def _signed(error: float | None) -> str:
     if error is None:
         return ""
     percent = round(100 * error, 1)
-    return f"{percent:+.1f} %" if percent else "0.0 %"
+    return f"{percent:+.1f} %" if percent else EXACT

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 import numpy as np
@@ -68,13 +69,15 @@ _FAILURES = {
 }
 
 
+def check_numba() -> None:
+    """Raise UserError if numba, which compiles the simulator, is not installed."""
+    if find_spec("numba") is None:
+        raise UserError("simulating needs numba: pip install 'tersor[simulate]'")
+
+
 def _interpreter() -> ModuleType:
-    try:
-        return import_module("tersor.targets.accelerator.simulator.interpreter")
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        raise UserError("simulating needs numba: pip install 'tersor[simulate]'") from error
+    check_numba()
+    return import_module("tersor.targets.accelerator.simulator.interpreter")
 
 
 def _densities(layer: Layer, tensors: Tensors, image: Image) -> dict[str, float]:

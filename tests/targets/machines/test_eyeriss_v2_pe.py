@@ -12,36 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tersor.hardware import Hardware
-from tersor.layer import Layer
-from tersor.loop_tree import parse_tree
 from tersor.scheme import INT8
 from tersor.targets.accelerator.density import Densities
 from tersor.targets.accelerator.legality import why_not
 from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
+from tests.targets.accelerator.simulator.published import PE, pe_layer, pe_mapping
 
 ROOT = Path(__file__).parents[3]
 ROWS = json.loads((ROOT / "tests" / "golden" / "eyeriss_v2_pe.json").read_text())["rows"]
 MEASURED = [row for row in ROWS if "measured" in row]
-PE = Hardware.load(ROOT / "targets" / "machines" / "eyeriss_v2_pe.toml")
 
 
 def cycles(row: dict, densities: Densities) -> float:
     """Cycles of the unit, with 4 x 32 weights kept while all inputs of their channels go by."""
-    layer = Layer(row["layer"], "conv2d", K=row["K"], C=row["C"], P=row["P"], Q=row["Q"])
-    mapping = parse_tree(f"""\
-dram: weight, input, output
-  for K in {row["K"] // 32}
-    for C in {row["C"] // 4}
-      for P in {row["P"]}
-        for Q in {row["Q"]}
-          iact_spad: input
-            weight_spad: weight
-              psum_spad: output
-                for C in 4
-                  for K in 32
-""")
+    layer = pe_layer(row)
+    mapping = pe_mapping(layer)
     assert why_not(layer, INT8, mapping, PE, densities) is None
     nest, sizes = Nest.of(mapping, layer, PE)
     return float(evaluate(nest, sizes, INT8, densities).latency.compute[0])

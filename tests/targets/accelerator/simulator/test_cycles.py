@@ -1,17 +1,16 @@
 """Cycles: systolic arrays take those of the closed forms, a skipping unit those of its effectual products."""
 
 from dataclasses import replace
-from math import ceil
 
 import numpy as np
 import pytest
 
 from tersor.hardware import Compute, Datapath, Hardware, Memory
-from tersor.layer import Layer, Operand
+from tersor.layer import Layer
 from tersor.loop_tree import parse_tree
-from tersor.mapping import Keep, Loop, Mapping
 from tests.targets.accelerator.simulator.layer_cases import expected_sums, run, tensors
-from tests.targets.accelerator.test_systolic import FLOWS, array, closed_form
+from tests.targets.accelerator.simulator.published import systolic_run
+from tests.targets.accelerator.test_systolic import FLOWS, closed_form
 
 
 def test_systolic_arrays_take_the_cycles_of_the_closed_forms() -> None:
@@ -20,27 +19,9 @@ def test_systolic_arrays_take_the_cycles_of_the_closed_forms() -> None:
         m, n, k = (int(size) for size in random.integers(1, 60, 3))
         rows, columns = (int(2**power) for power in random.integers(0, 5, 2))
         for stationary in FLOWS:
-            layer = Layer("fc", "matmul", N=m, K=n, C=k)
-            given = tensors(layer, m)
-            machine = array(stationary, rows, columns)
-            fast = tuple(replace(memory, bandwidth=1e30) for memory in machine.memories)
-            machine = replace(machine, memories=fast)
-            ran = run(layer, _mapping(layer, stationary, rows, columns), machine, given)
+            ran, layer, given = systolic_run(stationary, rows, columns, (m, n, k))
             assert ran.cycles == pytest.approx(closed_form(stationary, rows, columns, m, n, k), abs=1e-6)
             np.testing.assert_array_equal(ran.output, expected_sums(layer, given))
-
-
-def _mapping(layer: Layer, stationary: Operand, rows: int, columns: int) -> Mapping:
-    on_rows, on_columns, streamed = FLOWS[stationary]
-    loops = (
-        Loop(on_rows, ceil(layer.size(on_rows) / rows), "dram"),
-        Loop(on_columns, ceil(layer.size(on_columns) / columns), "dram"),
-        Loop(on_rows, rows, "rows"),
-        Loop(on_columns, columns, "columns"),
-        Loop(streamed, layer.size(streamed), "register"),
-    )
-    keep = (*(Keep(o, "dram") for o in ("weight", "input", "output")), Keep(stationary, "register"))
-    return Mapping(loops, keep)
 
 
 def test_a_skipping_unit_takes_a_cycle_for_each_effectual_product() -> None:
