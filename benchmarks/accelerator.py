@@ -23,10 +23,9 @@ from tersor.hardware import Hardware
 from tersor.layer import Dim, Layer
 from tersor.mapping import Keep, Mapping
 from tersor.scheme import INT8
-from tersor.targets.accelerator.density import DENSE
 from tersor.targets.accelerator.isa.encoding import encode
 from tersor.targets.accelerator.lowering.lower import lower
-from tersor.targets.accelerator.mapper.mapper import Mapper
+from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.model import evaluate
 from tersor.targets.accelerator.nest import Nest
 from tersor.targets.accelerator.simulator.simulation import simulate
@@ -77,7 +76,7 @@ def mapped() -> list[Row]:
     edge = Hardware.load(ROOT / "targets" / "machines" / "edge.toml")
     mapper = Mapper(edge)
     start, worked = perf_counter(), _processor_seconds()
-    mapper.search([(layer, INT8, DENSE) for layer in layers()], workers=WORKERS)
+    mapper.search([Task(layer) for layer in layers()], workers=WORKERS)
     seconds, worked = perf_counter() - start, _processor_seconds() - worked
     found = {layer.name: mapper.map(layer) for layer in layers()}
     rate = sum(each.evaluated for each in found.values()) / worked

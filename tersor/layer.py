@@ -11,7 +11,7 @@ A matmul is N, K, C, so what BLAS calls "GEMM K" is C here. A gather looks N row
 table of C rows: the weight of a matmul whose input would be one-hot, without its multiplications.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, Literal
 
@@ -118,6 +118,11 @@ class Layer:
     def output_count(self) -> int:
         """Elements of the output."""
         return self.N * self.G * self.K * self.P * self.Q
+
+    @property
+    def at_once(self) -> "Layer":
+        """What of it runs at a time: one of the rows that come one after the other, if it is recurrent."""
+        return replace(self, N=1) if self.recurrent else self
 
     def factored(self, factor: Factor) -> tuple["Layer", ...]:
         """The layers `<name>.0`, `<name>.1`, ... that a factorization of the weight makes of this one.

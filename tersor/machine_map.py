@@ -10,8 +10,9 @@ from tersor.error import UserError
 from tersor.factor import why_no_chain
 from tersor.hardware import Hardware
 from tersor.layer import Layer
-from tersor.mapped_layer import Goal, MappedLayer, at_once, map_layer
+from tersor.mapped_layer import Goal, MappedLayer, map_layer
 from tersor.network import Network
+from tersor.scheduler.widths import output_bits
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.sparsity import Channels, why_no_pattern
 from tersor.targets.accelerator.density import DENSE, Densities
@@ -66,9 +67,9 @@ def map_network(
     """Find the best mapping of each layer for `goal`. Equal shapes are searched once.
 
     `schemes` are one for all layers, or one by each layer's name, float32 for those without; `densities` are
-    by the names of layers, those of factors included. What a layer cannot have of a scheme (a factor, a
-    pattern of zeros) is left out. About `effort` mappings of each shape are tried. Raises UserError for a
-    scheme whose channels a network has to choose.
+    by the names of layers, those of factors included. A tensor is as wide as what reads it. What a layer
+    cannot have of a scheme (a factor, a pattern of zeros) is left out. About `effort` mappings of each shape
+    are tried. Raises UserError for a scheme whose channels a network has to choose.
     """
     mapper = Mapper(hardware, effort)
     reduced: dict[str, str] = {}
@@ -79,14 +80,15 @@ def map_network(
         given.append((layer, scheme))
         if missing:
             reduced[layer.name] = f"{scheme}: {missing}"
-    parts = [_parts(layer, scheme, densities or {}) for layer, scheme in given]
-    tasks = [(at_once(layer), scheme, zeros) for each in parts for layer, scheme, zeros in each]
+    widths = output_bits(network, {layer.name: scheme for layer, scheme in given})
+    parts = [_parts(layer, scheme, densities or {}, widths.get(layer.name)) for layer, scheme in given]
+    tasks = [task._replace(layer=task.layer.at_once) for each in parts for task in each]
     mapper.search(tasks, lambda done, of: show("mapping", done, of))
     layers: list[MappedLayer] = []
     refused: dict[str, str] = {}
     for (layer, scheme), of_layer in zip(given, parts, strict=True):
         try:
-            found = [map_layer(mapper, part, alone, goal, zeros) for part, alone, zeros in of_layer]
+            found = [map_layer(mapper, part, alone, goal, *other) for part, alone, *other in of_layer]
         except ValueError as error:
             refused[layer.name] = str(error)
             reduced.pop(layer.name, None)
@@ -98,10 +100,14 @@ def map_network(
     return MachineMap(hardware.name, named, goal, tuple(layers), refused, reduced, others)
 
 
-def _parts(layer: Layer, scheme: Scheme, densities: Mapping[str, Densities]) -> list[Task]:
-    """A layer, or each of those that the factor of its scheme makes of it, with scheme and densities."""
+def _parts(
+    layer: Layer, scheme: Scheme, densities: Mapping[str, Densities], output_bits: int | None
+) -> list[Task]:
+    """A layer, or each of those that the factor of its scheme makes of it: they read what is as wide."""
     parts = layer.factored(scheme.factor) if scheme.factor else (layer,)
-    return [(part, replace(scheme, factor=None), densities.get(part.name, DENSE)) for part in parts]
+    alone = replace(scheme, factor=None)
+    *first, last = (Task(part, alone, densities.get(part.name, DENSE)) for part in parts)
+    return [*first, last._replace(output_bits=output_bits)]
 
 
 def _rest(layer: Layer, scheme: Scheme, hardware: Hardware) -> tuple[Scheme, str]:

@@ -46,32 +46,33 @@ class MappedLayer:
     part_of: str = ""
 
 
-def at_once(layer: Layer) -> Layer:
-    """What of `layer` is mapped: one of the rows that come one after the other, if it is recurrent."""
-    return replace(layer, N=1) if layer.recurrent else layer
-
-
 def map_layer(
-    mapper: Mapper, layer: Layer, scheme: Scheme, goal: Goal, densities: Densities = DENSE
+    mapper: Mapper,
+    layer: Layer,
+    scheme: Scheme,
+    goal: Goal,
+    densities: Densities = DENSE,
+    output_bits: int | None = None,
 ) -> MappedLayer:
     """Find the best mapping of `layer` under `scheme`, which has no factor, for `goal`.
 
-    Rows of a recurrent layer are mapped one by one, each waits for the one before. A table is read and
+    `output_bits` are those of what reads the output, if it is not as wide as the layer's own input. Rows of a
+    recurrent layer are mapped one by one, each waits for the one before. A table is read and
     written as the roofline has it, a lower bound. Raises ValueError with the reason why the machine cannot
     run it.
     """
     if layer.operator == "gather":
         return _looked_up(layer, scheme, mapper.hardware)
     steps = layer.N if layer.recurrent else 1
-    one = at_once(layer)
-    found = mapper.map(one, scheme, densities)
+    one = layer.at_once
+    found = mapper.map(one, scheme, densities, output_bits)
     chosen: dict[Goal, tuple[Mapped, float]] = {
         "latency": (found.fastest, found.latency_gap),
         "energy": (found.least_energy, found.energy_gap),
         "edp": (found.least_edp, found.edp_gap),
     }
     best, gap = chosen[goal]
-    alone = predicted(one, scheme, best.mapping, mapper.hardware, densities)
+    alone = predicted(one, scheme, best.mapping, mapper.hardware, densities, output_bits)
     return replace(
         alone,
         macs=layer.macs,
@@ -86,14 +87,19 @@ def map_layer(
 
 
 def predicted(
-    layer: Layer, scheme: Scheme, mapping: Mapping, hardware: Hardware, densities: Densities = DENSE
+    layer: Layer,
+    scheme: Scheme,
+    mapping: Mapping,
+    hardware: Hardware,
+    densities: Densities = DENSE,
+    output_bits: int | None = None,
 ) -> MappedLayer:
     """Say what the model predicts of one mapping of `layer`; how good it is among others is not known.
 
     Raises ValueError with the reason why the machine cannot run the layer.
     """
     nest, sizes = Nest.of(mapping, layer, hardware)
-    cost = evaluate(nest, sizes, scheme, densities)
+    cost = evaluate(nest, sizes, scheme, densities, output_bits)
     names = [memory.name for memory in hardware.memories]
     energies = cost.memory_energy[..., 0].sum(axis=1)
     moved = (cost.traffic.reads + cost.traffic.writes)[..., 0].sum(axis=1) / 8

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from tersor.factor import LowRank
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.machine_map import MachineMap, map_network
-from tersor.network import Network
+from tersor.network import Edge, Network
 from tersor.scheme import INT8, Scheme
 from tersor.targets.accelerator import roofline
 
@@ -73,6 +74,22 @@ def test_each_layer_has_its_own_scheme_and_without_one_is_float() -> None:
     found = map_network(Network((DENSE, FIRST, PRODUCT)), EDGE, schemes, effort=2_000)
     assert [layer.scheme for layer in found.layers] == ["int4", "int8", "fp32"]
     assert [layer.peak for layer in found.layers] == [512, 256, 16]
+
+
+def test_a_tensor_is_written_as_wide_as_the_widest_of_its_readers() -> None:
+    widths = {}
+    for readers in ("int4 int4", "int4 int8"):
+        layers = (replace(DENSE, C=64), *(replace(DENSE, name=name) for name in ("left", "right")))
+        edges = tuple(Edge("fc", name, (8, 64)) for name in ("left", "right"))
+        schemes = dict(zip(("fc", "left", "right"), ("int4", *readers.split()), strict=True))
+        found = map_network(
+            Network(layers, edges),
+            EDGE,
+            {name: Scheme.parse(text) for name, text in schemes.items()},
+            effort=2_000,
+        )
+        widths[readers] = found.layers[0].bytes["dram"]
+    assert widths["int4 int8"] - widths["int4 int4"] == 8 * 64 / 2
 
 
 def test_what_no_unit_computes_is_refused_and_channels_ask_for_a_plan() -> None:

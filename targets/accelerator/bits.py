@@ -46,17 +46,20 @@ def density_of(scheme: Scheme, densities: Densities) -> Densities:
     return densities
 
 
-def element_bits(layer: Layer, scheme: Scheme, hardware: Hardware, densities: Densities) -> Array:
+def element_bits(
+    layer: Layer, scheme: Scheme, hardware: Hardware, densities: Densities, output_bits: int | None = None
+) -> Array:
     """Bits of an element of each stream in each memory, metadata included: [memories, streams].
 
-    Scales of the weight lie in the outermost memory and move with it. Partial sums are dense.
+    Scales of the weight lie in the outermost memory and move with it. Partial sums are dense. Without
+    `output_bits`, what reads the output is as wide as the layer's own input.
     """
     accumulator = hardware.datapath.accumulator if hardware.datapath else 32
     # Of each operand: its stream, bits of an element, its density, and elements of a row.
     operands: list[tuple[Operand, int, int, float, int]] = [
         ("weight", WEIGHT, scheme.weight_bits, densities.weight, layer.C * layer.R * layer.S),
         ("input", INPUT, scheme.input_bits, densities.input, layer.C),
-        ("output", OUTPUT, scheme.input_bits, densities.output, layer.K),
+        ("output", OUTPUT, output_bits or scheme.input_bits, densities.output, layer.K),
     ]
     bits = np.zeros((len(hardware.memories), len(STREAMS)))
     for level, memory in enumerate(hardware.memories):

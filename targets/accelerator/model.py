@@ -50,9 +50,12 @@ class Evaluation:
         return self.compute_energy + self.memory_energy.sum(axis=(0, 1))
 
 
-def evaluate(nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DENSE) -> Evaluation:
+def evaluate(
+    nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DENSE, output_bits: int | None = None
+) -> Evaluation:
     """Evaluate the mappings `sizes` [loops, mappings] of a nest. Whether tiles fit is for the caller to see.
 
+    `output_bits` are those of what reads the output, if it is not as wide as the layer's own input.
     Raises ValueError with `why_no_layer`'s reason.
     """
     layer, hardware = nest.layer, nest.hardware
@@ -60,7 +63,7 @@ def evaluate(nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DE
         raise ValueError(reason)
     densities = density_of(scheme, densities)
     counts = count(nest, sizes)
-    bits = element_bits(layer, scheme, hardware, densities)
+    bits = element_bits(layer, scheme, hardware, densities, output_bits)
     arithmetic = arithmetic_of(scheme, hardware, densities)
     taken = stepping(nest, sizes, counts.steps, arithmetic.rate, arithmetic.fused, arithmetic.pattern_density)
     moved = traffic(counts, bits, densities, arithmetic.looked_at, taken.added)

@@ -33,10 +33,16 @@ class Bound:
         return self.cycles * self.energy
 
 
-def bound(layer: Layer, scheme: Scheme, hardware: Hardware, densities: Densities = DENSE) -> Bound:
+def bound(
+    layer: Layer,
+    scheme: Scheme,
+    hardware: Hardware,
+    densities: Densities = DENSE,
+    output_bits: int | None = None,
+) -> Bound:
     """The bound of a layer that `why_no_layer` has nothing against."""
     densities = density_of(scheme, densities)
-    bits = element_bits(layer, scheme, hardware, densities)
+    bits = element_bits(layer, scheme, hardware, densities, output_bits)
     arithmetic = arithmetic_of(scheme, hardware, densities)
     kept = densities.products(arithmetic.looked_at)  # what may be left of accesses by units
     outermost = hardware.memories[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from tersor.hardware import Hardware
 from tersor.layer import Layer
@@ -16,8 +17,21 @@ from tersor.targets.accelerator.mapper.search import Search, work
 from tersor.targets.accelerator.mapper.space import Space
 from tersor.targets.accelerator.mapper.workers import in_workers
 
-Task = tuple[Layer, Scheme, Densities]
 EFFORT = 280_000  # mappings of a shape, which take a core about a second
+
+
+class Task(NamedTuple):
+    """A layer to map. `output_bits` are those of what reads the output, if not those of the layer's input."""
+
+    layer: Layer
+    scheme: Scheme = INT8
+    densities: Densities = DENSE
+    output_bits: int | None = None
+
+    @property
+    def nameless(self) -> "Task":
+        """The same for all layers of the same shape."""
+        return self._replace(layer=replace(self.layer, name=""))
 
 
 @dataclass(frozen=True)
@@ -94,14 +108,20 @@ class Mapper:
     ragged: bool = True
     _known: dict[Task, Found | None] = field(default_factory=dict, repr=False)
 
-    def map(self, layer: Layer, scheme: Scheme = INT8, densities: Densities = DENSE) -> Found:
+    def map(
+        self,
+        layer: Layer,
+        scheme: Scheme = INT8,
+        densities: Densities = DENSE,
+        output_bits: int | None = None,
+    ) -> Found:
         """Find the best mappings of `layer`.
 
         Raises ValueError with `why_no_layer`'s reason, or if no mapping fits the memories.
         """
         if reason := why_no_layer(layer, scheme, self.hardware):
             raise ValueError(reason)
-        task = _nameless((layer, scheme, densities))
+        task = Task(layer, scheme, densities, output_bits).nameless
         if task not in self._known:
             self._known[task] = self._search(task)
         if found := self._known[task]:
@@ -118,7 +138,7 @@ class Mapper:
 
         What the machine cannot run is left out, for `map` to refuse.
         """
-        able = (_nameless(task) for task in tasks if not why_no_layer(task[0], task[1], self.hardware))
+        able = (task.nameless for task in tasks if not why_no_layer(task.layer, task.scheme, self.hardware))
         fresh = [task for task in dict.fromkeys(able) if task not in self._known]
         show(0, len(fresh))
         for done, (number, found) in enumerate(in_workers(self._search, fresh, workers), start=1):
@@ -126,11 +146,11 @@ class Mapper:
             show(done, len(fresh))
 
     def _search(self, task: Task) -> Found | None:
-        layer, scheme, densities = task
+        layer, scheme, densities, output_bits = task
         space = Space(layer, self.hardware, self.ragged)
         exact = work(space) <= self.exhaustive
         choices = space.choices if exact else space.promising
-        search = Search(space, choices, scheme, densities)
+        search = Search(space, choices, scheme, densities, output_bits)
         if exact:
             search.enumerate()
         else:
@@ -140,13 +160,9 @@ class Mapper:
         return Found(
             tuple(_mapped(search, point) for point in search.front.points),
             exact,
-            bound(layer, scheme, self.hardware, densities),
+            bound(layer, scheme, self.hardware, densities, output_bits),
             search.evaluated,
         )
-
-
-def _nameless(task: Task) -> Task:
-    return replace(task[0], name=""), task[1], task[2]
 
 
 def _mapped(search: Search, point: Point) -> Mapped:

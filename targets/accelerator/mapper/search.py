@@ -29,13 +29,15 @@ class Search:
     choices: Choices
     scheme: Scheme
     densities: Densities
+    output_bits: int | None = None
     front: Front = field(default_factory=Front)
     evaluated: int = 0
 
     @cached_property
     def _bits(self) -> Array:
         layer, hardware = self.space.layer, self.space.hardware
-        return element_bits(layer, self.scheme, hardware, density_of(self.scheme, self.densities))
+        densities = density_of(self.scheme, self.densities)
+        return element_bits(layer, self.scheme, hardware, densities, self.output_bits)
 
     def enumerate(self) -> None:
         """Evaluate every mapping of the space."""
@@ -53,7 +55,7 @@ class Search:
         may_fit = np.flatnonzero(fits(nest, least_bytes(nest, sizes, self._bits)))
         for start in range(0, may_fit.size, CHUNK):
             part = may_fit[start : start + CHUNK]
-            found = evaluate(nest, sizes[:, part], self.scheme, self.densities)
+            found = evaluate(nest, sizes[:, part], self.scheme, self.densities, self.output_bits)
             fit = fits(nest, found.needed)
             cycles[part] = np.where(fit, found.cycles, np.inf)
             energy[part] = np.where(fit, found.energy, np.inf)

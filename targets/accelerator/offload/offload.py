@@ -13,12 +13,11 @@ from tersor.ir.schemes import schemes_of
 from tersor.layer import Layer
 from tersor.loop_tree import why_misplaced
 from tersor.mapping import Mapping as LoopMapping
-from tersor.targets.accelerator.density import DENSE
 from tersor.targets.accelerator.isa.encoding import encode
 from tersor.targets.accelerator.isa.program import AnyProgram
 from tersor.targets.accelerator.lowering.lower import lower
 from tersor.targets.accelerator.lowering.vector import lower_vector
-from tersor.targets.accelerator.mapper.mapper import Mapper
+from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.offload.codegen import run_codegen
 from tersor.targets.accelerator.offload.composite import ArrayWork, Composite, VectorWork, find_composites
 from tersor.targets.accelerator.offload.partition import partition
@@ -102,7 +101,7 @@ class _Lowering:
         """Find mappings where none is planned, several at a time."""
         works = [composite.work for composite in composites]
         layers = [work for work in works if isinstance(work, ArrayWork) and not self._planned(work.layer)]
-        self.mapper.search([(work.layer, work.scheme, DENSE) for work in layers])
+        self.mapper.search([Task(work.layer, work.scheme) for work in layers])
 
     def lowered(self, composite: Composite) -> OffloadedLayer | str:
         """Give the program of a composite, or why there is none."""

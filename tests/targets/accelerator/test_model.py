@@ -74,6 +74,16 @@ def test_a_slow_memory_is_waited_for_in_turn_or_meanwhile() -> None:
     )
 
 
+def test_an_output_is_written_as_wide_as_what_reads_it() -> None:
+    nest, sizes = Nest.of(parse_tree(TREE), LAYER, machine())
+    four = Scheme.parse("int4")
+    written = {
+        bits: float(evaluate(nest, sizes, four, output_bits=bits).traffic.writes[0].sum()) / 64**2
+        for bits in (None, 4, 8)
+    }
+    assert written == {None: 4, 4: 4, 8: 8}
+
+
 @given(st.integers(0, 400))
 @settings(deadline=None, max_examples=60)
 def test_the_parts_sum_up_to_the_total(seed: int) -> None:

@@ -7,9 +7,8 @@ from tersor.hardware import Hardware, Memory
 from tersor.layer import Layer
 from tersor.loop_tree import parse_tree, write_tree
 from tersor.scheme import FP32, INT8, Scheme
-from tersor.targets.accelerator.density import DENSE
 from tersor.targets.accelerator.legality import why_no_layer, why_not
-from tersor.targets.accelerator.mapper.mapper import Found, Mapper
+from tersor.targets.accelerator.mapper.mapper import Found, Mapper, Task
 from tersor.targets.accelerator.model import estimate
 from tests.targets.accelerator.mapper.every_mapping import best_of_all, small_space
 
@@ -98,7 +97,7 @@ def test_shapes_searched_on_several_cores_give_the_same_mappings() -> None:
     shapes = [LAYER, replace(LAYER, name="again"), replace(LAYER, K=24), Layer("table", "gather", N=4, C=9)]
     together, alone = Mapper(EDGE, effort=3_000), Mapper(EDGE, effort=3_000)
     heard: list[tuple[int, int]] = []
-    together.search([(each, INT8, DENSE) for each in shapes], lambda *done: heard.append(done), workers=2)
+    together.search([Task(each) for each in shapes], lambda *done: heard.append(done), workers=2)
     assert heard == [(0, 2), (1, 2), (2, 2)], "equal shapes once, a table never"
     for layer in shapes[:3]:
         assert together.map(layer) == alone.map(layer)
