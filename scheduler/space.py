@@ -1,6 +1,6 @@
 """Space: the schemes that one layer may get, and why it may not get the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tersor.factor import LowRank
@@ -24,11 +24,14 @@ class Space:
     refused: tuple[tuple[Scheme, str], ...]
 
 
-def explore(layer: Layer, why_not: WhyNot) -> Space:
-    """Sort the candidates of `layer` into those that `why_not`, the target's word, allows and the rest."""
+def explore(layer: Layer, why_not: WhyNot, schemes: Sequence[Scheme] | None = None) -> Space:
+    """Sort schemes of `layer` into those that `why_not`, the target's word, allows and the rest.
+
+    Without `schemes` they are the `candidates`. `why_not` is asked in their order.
+    """
     legal: list[Scheme] = []
     refused: list[tuple[Scheme, str]] = []
-    for scheme in candidates(layer):
+    for scheme in candidates(layer) if schemes is None else schemes:
         if reason := _why_no_weight_allows(layer, scheme) or why_not(layer, scheme):
             refused.append((scheme, reason))
         else:
