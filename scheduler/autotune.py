@@ -19,7 +19,9 @@ from tersor.network import Network
 from tersor.passes.quantization.ranges import ranges
 from tersor.plan import LayerPlan, Plan
 from tersor.recipe import Calibration, Recipe
-from tersor.scheduler.search import Option, choose
+from tersor.scheduler.figures import Figure
+from tersor.scheduler.problem import Choice, Problem
+from tersor.scheduler.search import solve
 from tersor.scheduler.sensitivity import Activations, Operand, noises, product_noises, table_noises
 from tersor.scheduler.space import Space, WhyNot, explore
 from tersor.scheme import Scheme
@@ -29,6 +31,13 @@ Quantity = Literal["seconds", "energy", "size", "noise"]
 Estimate = Callable[[Layer, Scheme], Cost]
 Weights = Mapping[str, NDArray[np.float32]]
 Tensors = Mapping[str, tuple[str, ...]]  # of a layer: its inputs, then its output
+
+_FIGURES: dict[Quantity, Figure] = {
+    "seconds": "latency",
+    "energy": "energy",
+    "size": "size",
+    "noise": "loss",
+}
 
 
 @dataclass(frozen=True)
@@ -42,25 +51,6 @@ class Limit:
     def snr(cls, decibels: float) -> Self:
         """The noise that leaves this signal-to-noise ratio, if the layers' noises add up."""
         return cls("noise", 10 ** (-decibels / 10))
-
-
-@dataclass(frozen=True)
-class _Rating:
-    """What one scheme does to one layer."""
-
-    cost: Cost
-    noise: float
-
-    def of(self, quantity: Quantity) -> float:
-        match quantity:
-            case "seconds":
-                return self.cost.seconds
-            case "energy":
-                return self.cost.energy
-            case "size":
-                return self.cost.size
-            case "noise":
-                return self.noise
 
 
 def tune(
@@ -88,26 +78,25 @@ def tune(
     """
     recipe = recipe or Recipe()
     spaces: dict[str, Space] = {}
-    ratings: dict[str, dict[Scheme, _Rating]] = {}
+    ratings: dict[str, dict[Scheme, Choice]] = {}
     for layer in network.layers:
         if layer.weight_bearing or layer.name in tensors:
             on_layer(layer.name)
             spaces[layer.name] = explore(layer, why_not)
             noise = _noises(layer, spaces[layer.name], weights, statistics, tensors, recipe.calibration)
             ratings[layer.name] = {
-                scheme: _Rating(estimate(layer, scheme), noise[scheme]) for scheme in spaces[layer.name].legal
+                scheme: Choice(scheme, estimate(layer, scheme), noise[scheme])
+                for scheme in spaces[layer.name].legal
             }
-    joint = {group[0]: _joint(group, ratings) for group in _groups(network, ratings)}
-    options = {
-        name: [
-            Option(scheme, rating.of(objective), rating.of(limit.quantity)) for scheme, rating in row.items()
-        ]
-        for name, row in joint.items()
-    }
-    solution = choose(options, limit.value, limit.quantity)
-    chosen = {name: solution.chosen[group[0]] for group in _groups(network, ratings) for name in group}
+    groups = {group[0]: group for group in _groups(network, ratings)}
+    choices = {name: _joint(group, ratings) for name, group in groups.items()}
+    if empty := [name for name, row in choices.items() if not row]:
+        raise UserError(f"the layer {empty[0]!r} has no scheme to choose from; allow it fp32 or another one")
+    problem = Problem(choices, groups)
+    solution = solve(problem, _FIGURES[objective], {_FIGURES[limit.quantity]: limit.value})
+    chosen = problem.schemes(solution.policy)
     layers = {
-        name: LayerPlan(scheme, reason=_reason(scheme, ratings[name][scheme], spaces[name]))
+        name: LayerPlan(scheme, reason=_reason(ratings[name][scheme], spaces[name]))
         for name, scheme in chosen.items()
     }
     return Plan(model, hardware.name, layers, statistics.digest(), recipe)
@@ -170,26 +159,26 @@ def _groups(network: Network, names: Mapping[str, object]) -> list[tuple[str, ..
     return [*(group for group in tied if group), *((name,) for name in names if name not in together)]
 
 
-def _joint(group: tuple[str, ...], ratings: Mapping[str, dict[Scheme, _Rating]]) -> dict[Scheme, _Rating]:
-    """The ratings of the schemes that all layers of a group may get; their one weight is stored once."""
+def _joint(group: tuple[str, ...], ratings: Mapping[str, dict[Scheme, Choice]]) -> tuple[Choice, ...]:
+    """What all layers of a group may get together; their one weight is stored once."""
     first, *others = (ratings[name] for name in group)
-    joint: dict[Scheme, _Rating] = {}
-    for scheme, rating in first.items():
+    joint: list[Choice] = []
+    for scheme, choice in first.items():
         if all(scheme in other for other in others):
-            cost = sum((other[scheme].cost for other in others), start=rating.cost)
-            noise = rating.noise + sum(other[scheme].noise for other in others)
-            joint[scheme] = _Rating(_with_size(cost, rating.cost.size), noise)
-    return joint
+            cost = sum((other[scheme].cost for other in others), start=choice.cost)
+            noise = choice.loss + sum(other[scheme].loss for other in others)
+            joint.append(Choice(scheme, _with_size(cost, choice.cost.size), noise))
+    return tuple(joint)
 
 
 def _with_size(cost: Cost, size: int) -> Cost:
     return Cost(cost.seconds, cost.energy, cost.traffic, size, cost.peak_memory)
 
 
-def _reason(scheme: Scheme, rating: _Rating, space: Space) -> str:
-    noise = 10 * log10(rating.noise) if rating.noise else -inf
+def _reason(choice: Choice, space: Space) -> str:
+    noise = 10 * log10(choice.loss) if choice.loss else -inf
     words = [
-        f"{rating.cost.seconds * 1e3:.3g} ms, {rating.cost.size} bytes, noise {noise:.1f} dB (estimated)"
+        f"{choice.cost.seconds * 1e3:.3g} ms, {choice.cost.size} bytes, noise {noise:.1f} dB (estimated)"
     ]
-    words += [f"no {refused}: {reason}" for refused, reason in space.refused if refused != scheme]
+    words += [f"no {refused}: {reason}" for refused, reason in space.refused if refused != choice.scheme]
     return "; ".join(words)

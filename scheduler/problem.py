@@ -4,13 +4,18 @@ A choice is a scheme with mappings, so compression and the loop nest are chosen 
 choice for each scheme and each mapping of it that no other mapping beats in both time and energy.
 """
 
+from collections.abc import Callable, Hashable
 from collections.abc import Mapping as Dictionary
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import fsum
+from typing import Self, TypeVar, cast
 
 from tersor.cost import Cost
 from tersor.mapping import Mapping
 from tersor.scheme import Scheme
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,44 @@ class Problem:
         return size
 
     def cost(self, policy: Policy) -> Cost:
-        """What a policy takes: its choices one after the other, and the rest."""
-        return sum((policy[name].cost for name in self.choices), start=self.rest)
+        """What a policy takes: its choices one after the other, and the rest.
+
+        Sums of fractions are rounded once, so that the order of the groups makes no difference to them.
+        """
+        parts = [self.rest, *(policy[name].cost for name in self.choices)]
+        return replace(
+            sum(parts, start=Cost()),
+            seconds=fsum(part.seconds for part in parts),
+            energy=fsum(part.energy for part in parts),
+        )
 
     def loss(self, policy: Policy) -> float:
         """The additive estimate of how much a policy changes the network's output."""
-        return sum(policy[name].loss for name in self.choices)
+        return fsum(policy[name].loss for name in self.choices)
 
     def schemes(self, policy: Policy) -> dict[str, Scheme]:
         """The scheme of each layer."""
         return {layer: policy[name].scheme for name, group in self.groups.items() for layer in group}
+
+    def only(self, kept: Callable[[str, Choice], bool]) -> Self:
+        """The problem with those choices alone for which `kept` holds of a group's name and the choice.
+
+        Raises ValueError if a group would have none.
+        """
+        choices = {
+            name: tuple(each for each in row if kept(name, each)) for name, row in self.choices.items()
+        }
+        return replace(self, choices=choices)
+
+    def once(self, question: Hashable, answer: Callable[[], Found]) -> Found:
+        """Give the answer to a question on this problem, found at the first time it is asked.
+
+        Searches ask the same again and again, and the problem never changes.
+        """
+        if question not in self._answers:
+            self._answers[question] = answer()
+        return cast(Found, self._answers[question])
+
+    @cached_property
+    def _answers(self) -> dict[Hashable, object]:
+        return {}

@@ -1,154 +1,186 @@
-"""Search: one option for each layer, the cheapest altogether within a limit, and a bound that proves it.
+"""Search: the policy that takes the least of a figure within limits on others, and a bound that proves it.
 
-This is the multiple-choice knapsack problem (Kellerer, Pferschy, Pisinger, Knapsack Problems, 2004,
-chapter 11), given to HiGHS as an integer program:
-
-    minimise    sum of cost[i, j] x[i, j]
-    subject to  sum over j of x[i, j] = 1 for each layer i
-                sum of load[i, j] x[i, j] <= limit,    x in {0, 1}
+The figures are sums over the choices, so the problem is a multiple-choice knapsack (`knapsack.py`); the
+product of time and energy is the least at a vertex of a convex hull of such (`product.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum, inf, isfinite
-from typing import Generic, TypeVar
+from functools import cached_property
+from math import inf, isfinite
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array
 
+from tersor.cost import Cost
 from tersor.error import UserError
-
-Value = TypeVar("Value")
-
-# HiGHS accepts a constraint that is violated by 1e-6; what it returns is checked exactly and asked for again.
-_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Option(Generic[Value]):
-    """A choice of `value` for a layer: `cost` is minimised, `load` counts against the limit."""
-
-    value: Value
-    cost: float
-    load: float
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.cost < inf and 0 <= self.load < inf):
-            raise ValueError(f"an option needs a finite cost and load >= 0, got {self.cost} and {self.load}")
+from tersor.scheduler.figures import ADDITIVE, FIGURES, NO_LIMITS, Figure, Limits, figure_of, figure_text
+from tersor.scheduler.knapsack import Knapsack, Pick, Values
+from tersor.scheduler.problem import Choice, Policy, Problem
+from tersor.scheduler.product import minimise_product
 
 
 @dataclass(frozen=True)
-class Solution(Generic[Value]):
-    """The chosen values by layer, their total cost and load, and the certificate: no choice has a cost below
-    `bound`, and `gap` is (cost - bound) / cost."""
+class Solution:
+    """A policy, what it takes by the additive model, and the certificate: no policy within the limits takes
+    less of what was minimised than `bound`, and `gap` is (value - bound) / value. `status` is the solver's
+    word."""
 
-    chosen: Mapping[str, Value]
-    cost: float
-    load: float
+    policy: Policy
+    cost: Cost
+    loss: float
+    value: float  # of what was minimised
     bound: float
     status: str
 
     @property
     def gap(self) -> float:
-        """How far above the proven bound the cost is, relative to the cost."""
-        return max(0.0, self.cost - self.bound) / self.cost if self.cost else 0.0
+        """How far above the proven bound the value is, relative to the value."""
+        return max(0.0, self.value - self.bound) / self.value if self.value else 0.0
 
 
-def choose(
-    options: Mapping[str, Sequence[Option[Value]]], limit: float, what: str = "load"
-) -> Solution[Value]:
-    """Choose one option of each layer with the least total cost whose total load is at most `limit`.
+def solve(problem: Problem, minimize: Figure, limits: Limits = NO_LIMITS) -> Solution:
+    """Find the policy that takes the least of `minimize` within `limits`, by the additive model.
 
-    `what` names the load in errors. The order of the layers does not matter. Raises UserError if no choice
-    keeps the limit, naming the least limit that one keeps and the layers that need most of it.
+    Limits are kept exactly, as `Problem.cost` and `Problem.loss` add up. The order of the groups does not
+    matter. Raises UserError, the sentence of `infeasibility`, if no policy keeps the limits.
     """
-    _check_feasible(options, limit, what)
-    names = sorted(options)
-    rows = [_worthwhile(options[name], limit) for name in names]
-    picked, bound, status = _solve(rows, limit)
-    chosen = [row[place] for row, place in zip(rows, picked, strict=True)]
-    return Solution(
-        {name: option.value for name, option in zip(names, chosen, strict=True)},
-        cost=fsum(option.cost for option in chosen),
-        load=fsum(option.load for option in chosen),
-        bound=bound,
-        status=status,
+    solution = find(problem, minimize, limits)
+    if solution is None:
+        raise UserError(infeasibility(problem, limits) or "no plan keeps all of the limits")
+    return solution
+
+
+def find(problem: Problem, minimize: Figure, limits: Limits = NO_LIMITS) -> Solution | None:
+    """Find what `solve` finds; None if no policy keeps the limits."""
+    if minimize not in FIGURES:
+        raise ValueError(f"minimize one of {', '.join(FIGURES)}, got {minimize!r}")
+    _check(limits)
+    key = ("find", minimize, tuple(sorted(limits.items())))
+    return problem.once(key, lambda: _find(problem, minimize, limits))
+
+
+def infeasibility(problem: Problem, limits: Limits) -> str | None:
+    """Say which limit cannot be kept and how much is the least with the others kept; None if all can be."""
+    _check(limits)
+    for figure, limit in limits.items():
+        alone = solve(problem, figure).value
+        if alone > limit:
+            return (
+                f"no plan keeps the {figure} at or below {figure_text(figure, limit)}: the least possible is "
+                f"{figure_text(figure, alone)}{_most_of(problem, figure)}; raise the limit to that or "
+                "allow more schemes"
+            )
+    if not limits or find(problem, next(iter(limits)), limits) is not None:
+        return None
+    without: dict[Figure, Limits] = {figure: _without(limits, figure) for figure in limits}
+    least: dict[Figure, float] = {
+        figure: reached.value
+        for figure, others in without.items()
+        if limits[figure] and (reached := find(problem, figure, others))
+    }
+    if not least:  # even without the last limit the others contradict each other
+        return infeasibility(problem, without[list(limits)[-1]])
+    nearest = min(least, key=lambda figure: least[figure] / limits[figure])
+    others = " and ".join(f"{name} {figure_text(name, limit)}" for name, limit in without[nearest].items())
+    return (
+        f"no plan keeps the {nearest} at or below {figure_text(nearest, limits[nearest])} together with at "
+        f"most {others}: with that the least possible is {figure_text(nearest, least[nearest])}; "
+        "raise one of the limits or allow more schemes"
     )
 
 
-def _check_feasible(options: Mapping[str, Sequence[Option[Value]]], limit: float, what: str) -> None:
-    if not (isfinite(limit) and limit >= 0):
-        raise UserError(f"the limit of {what} must be a finite number >= 0, got {limit}")
-    for name, row in options.items():
-        if not row:
-            raise UserError(f"the layer {name!r} has no scheme to choose from; allow it fp32 or another one")
-    least = {name: min(option.load for option in row) for name, row in options.items()}
-    if fsum(least.values()) > limit:
-        worst = sorted(least, key=lambda name: (-least[name], name))[:3]
-        needs = ", ".join(f"{name} {least[name]:.3g}" for name in worst)
-        raise UserError(
-            f"no plan keeps the {what} at or below {limit:.4g}: the least possible is "
-            f"{fsum(least.values()):.4g} (most of it: {needs}); raise the limit to that or allow more schemes"
+def _without(limits: Limits, left_out: Figure) -> dict[Figure, float]:
+    return {figure: limit for figure, limit in limits.items() if figure != left_out}
+
+
+def reachable(problem: Problem, limits: Limits) -> dict[Figure, float]:
+    """The limits themselves if a policy keeps all of them; else all raised by one factor, the least possible.
+
+    A limit of 0 is raised by that factor less one. What keeps these is closest to the limits: the greatest
+    of the ratios that `Contract.broken` gives is the least.
+    """
+    _check(limits)
+    if not limits or find(problem, next(iter(limits)), limits) is not None:
+        return dict(limits)
+    return dict(problem.once(("reachable", tuple(sorted(limits.items()))), lambda: _raised(problem, limits)))
+
+
+def closest(problem: Problem, minimize: Figure, limits: Limits) -> Solution:
+    """Find the policy that `solve` finds, or if nothing keeps the limits, that for the `reachable` ones."""
+    return solve(problem, minimize, reachable(problem, limits))
+
+
+def _find(problem: Problem, minimize: Figure, limits: Limits) -> Solution | None:
+    table = _table(problem)
+    bounds = np.array([limits.get(figure, inf) for figure in ADDITIVE])
+    pick: Pick | None
+    if minimize == "edp":
+        pick = minimise_product(table.knapsack, ADDITIVE.index("latency"), ADDITIVE.index("energy"), bounds)
+    else:
+        weights = np.array([float(figure == minimize) for figure in ADDITIVE])
+        pick = table.knapsack.minimise(weights, bounds)
+    if pick is None:
+        return None
+    policy = table.policy(pick.options)
+    cost, loss = problem.cost(policy), problem.loss(policy)
+    value = figure_of(cost, loss, minimize)
+    return Solution(policy, cost, loss, value, min(pick.bound, value), pick.status)
+
+
+def _raised(problem: Problem, limits: Limits) -> dict[Figure, float]:
+    table = _table(problem)
+    bounds = np.array([limits.get(figure, inf) for figure in ADDITIVE])
+    totals = table.knapsack.totals(table.knapsack.closest(bounds))
+    factor = table.knapsack.excess(totals, bounds)
+    raised: dict[Figure, float] = {}
+    for figure, limit in limits.items():
+        total = float(totals[ADDITIVE.index(figure)])
+        room = limit * factor if limit else factor - 1
+        # The product may be rounded down below the total that it is made from.
+        raised[figure] = max(limit, room, min(total, room * (1 + 1e-12)))
+    return raised
+
+
+def _check(limits: Limits) -> None:
+    for figure, limit in limits.items():
+        if figure not in ADDITIVE:
+            raise ValueError(f"what can be limited is one of {', '.join(ADDITIVE)}, got {figure!r}")
+        if not (isfinite(limit) and limit >= 0):
+            raise UserError(f"the limit of {figure} must be a finite number >= 0, got {limit}")
+
+
+def _most_of(problem: Problem, figure: Figure) -> str:
+    least = {
+        name: min(figure_of(each.cost, each.loss, figure) for each in row)
+        for name, row in problem.choices.items()
+    }
+    worst = sorted(least, key=lambda name: (-least[name], name))[:3]
+    needs = ", ".join(f"{name} {least[name]:.3g}" for name in worst)
+    return f" (most of it: {needs})" if needs else ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The figures of a problem's choices: a row for each group, by name, so that no order matters."""
+
+    problem: Problem
+
+    @cached_property
+    def knapsack(self) -> Knapsack:
+        rows = (self.problem.choices[name] for name in sorted(self.problem.choices))
+        return Knapsack(
+            tuple(np.array([_figures(each.cost, each.loss) for each in row]) for row in rows),
+            _figures(self.problem.rest, 0.0),
         )
 
-
-def _worthwhile(row: Sequence[Option[Value]], limit: float) -> list[Option[Value]]:
-    """The options within the limit that no other equals or beats in both numbers, by ascending load."""
-    kept: list[Option[Value]] = []
-    for option in sorted(row, key=lambda option: (option.load, option.cost)):
-        if option.load <= limit and (not kept or option.cost < kept[-1].cost):
-            kept.append(option)
-    return kept
+    def policy(self, options: Sequence[int]) -> dict[str, Choice]:
+        picked = dict(zip(sorted(self.problem.choices), options, strict=True))
+        return {name: row[picked[name]] for name, row in self.problem.choices.items()}
 
 
-def _solve(rows: Sequence[Sequence[Option[Value]]], limit: float) -> tuple[list[int], float, str]:
-    """The place picked in each row, a lower bound of the cost, and what HiGHS says of it."""
-    if not rows:
-        return [], 0.0, "nothing to choose"
-    program = _Program(rows, limit)
-    picks, bound, status = program.solve(1.0)
-    if picks is None or program.load(picks) > limit:
-        # The first bound stays true: with its tolerance the solver had more room than the limit gives.
-        picks, _, status = program.solve(1.0 - 2 * _TOLERANCE)
-    if picks is None or program.load(picks) > limit:
-        return [0] * len(rows), bound, "only the options of least load keep the limit"
-    return picks, bound, status
+def _figures(cost: Cost, loss: float) -> Values:
+    return np.array([figure_of(cost, loss, figure) for figure in ADDITIVE])
 
 
-class _Program(Generic[Value]):
-    """The integer program, scaled so that the solver's tolerances suit seconds, bytes and noise alike."""
-
-    def __init__(self, rows: Sequence[Sequence[Option[Value]]], limit: float) -> None:
-        self._rows = rows
-        costs = np.array([option.cost for row in rows for option in row])
-        loads = np.array([option.load for row in rows for option in row])
-        self._cost_unit = float(costs.max()) or 1.0
-        self._costs = costs / self._cost_unit
-        self._limit = 1.0 if limit else 0.0
-        self._loads = loads / (limit or 1.0)
-        owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        places = (owner, np.arange(len(costs)))
-        self._one_each = coo_array((np.ones(len(costs)), places), shape=(len(rows), len(costs))).tocsr()
-        self._starts = np.flatnonzero(np.diff(owner)) + 1
-
-    def solve(self, share: float) -> tuple[list[int] | None, float, str]:
-        """The picks (None if none fit), the proven bound and the solver's word, for a share of the limit."""
-        result = milp(
-            self._costs,
-            integrality=np.ones(len(self._costs)),
-            bounds=Bounds(0, 1),
-            constraints=[
-                LinearConstraint(self._one_each, 1, 1),
-                LinearConstraint(self._loads[None], -np.inf, self._limit * share),
-            ],
-            options={"mip_rel_gap": 0.0},
-        )
-        if result.x is None:
-            return None, 0.0, str(result.message)
-        picks = [int(np.argmax(row)) for row in np.split(result.x, self._starts)]
-        return picks, float(result.mip_dual_bound) * self._cost_unit, str(result.message)
-
-    def load(self, picks: Sequence[int]) -> float:
-        """The exact load of the options picked."""
-        return fsum(row[pick].load for row, pick in zip(self._rows, picks, strict=True))
+def _table(problem: Problem) -> _Table:
+    return problem.once("table", lambda: _Table(problem))

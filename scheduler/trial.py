@@ -55,7 +55,10 @@ class Evaluator(Protocol):
 class Strategy(Protocol):
     """Says what to try next."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     def propose(self, problem: Problem, contract: Contract, trials: Sequence[Trial]) -> Policy | None:
         """Give a policy that is not among `trials`, or None if there is nothing worth a trial any more.

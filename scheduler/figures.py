@@ -1,0 +1,46 @@
+"""Figures: what the additive model says of a policy, a number for each quantity.
+
+A drop of accuracy is measured, never modelled; what the model has in its place is the loss.
+"""
+
+from collections.abc import Mapping
+from math import ceil, floor, log10
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from tersor.cost import Cost
+from tersor.scheduler.contract import Contract, Quantity, quantity_of
+
+# s, pJ, pJ s, bytes, and the noise power over the signal power of the worst output.
+Figure = Literal["latency", "energy", "edp", "size", "loss"]
+FIGURES: tuple[Figure, ...] = get_args(Figure)
+# Those that are sums over the choices; the product of time and energy is of two sums.
+ADDITIVE: tuple[Figure, ...] = ("latency", "energy", "size", "loss")
+
+Limits = Mapping[Figure, float]  # at most this much of a figure
+NO_LIMITS: Limits = MappingProxyType({})
+
+_UNITS: dict[Figure, str] = {"latency": " s", "energy": " pJ", "edp": " pJ s", "size": " bytes", "loss": ""}
+
+
+def modelled(quantity: Quantity) -> Figure:
+    """The figure that stands for a quantity: itself, or the loss for the drop."""
+    return "loss" if quantity == "drop" else quantity
+
+
+def limits_of(contract: Contract) -> dict[Figure, float]:
+    """The bounds of a contract that the model can keep: all but that on the drop."""
+    return {modelled(name): value for name, value in contract.bounds().items() if name != "drop"}
+
+
+def figure_of(cost: Cost, loss: float, figure: Figure) -> float:
+    """What a cost and a loss come to."""
+    return loss if figure == "loss" else quantity_of(cost, 0.0, figure)
+
+
+def figure_text(figure: Figure, value: float) -> str:
+    """A value with its unit, rounded up to four digits: as a limit it can be kept."""
+    if value > 0:
+        digit = 10.0 ** (floor(log10(value)) - 3)
+        value = max(value, ceil(value / digit) * digit) if f"{value:.4g}" != f"{value:g}" else value
+    return f"{value:.4g}{_UNITS[figure]}"

@@ -1,0 +1,1 @@
+"""What to try next: exactly on the additive model, by chance or by evolution, and with less freedom."""
