@@ -24,8 +24,9 @@ def amount(quantity: Quantity, value: float) -> str:
     """Write a quantity with its unit: 1.25 ms, 30.1 µJ, 12 kB, 0.42 points."""
     if quantity == "drop":
         return f"{value:.2f} {'point' if abs(value) == 1 else 'points'}"
-    unit, factor = _UNITS[quantity]
-    return with_prefix(value * factor, unit)
+    number, unit = scaled(quantity, value)
+    digits = 0 if abs(number) >= 99.95 or unit == "B" else 1 if abs(number) >= 9.995 else 2
+    return f"{number:.{digits}f} {unit}" if number else f"0 {unit}"
 
 
 def known_amount(quantity: Quantity, value: float) -> str:
@@ -33,17 +34,14 @@ def known_amount(quantity: Quantity, value: float) -> str:
     return amount(quantity, value) if value or quantity == "drop" else "–"
 
 
-def with_prefix(value: float, unit: str) -> str:
-    """Write a number in three digits, in thousands or thousandths of its unit."""
-    if not value:
-        return f"0 {unit}"
-    power = 3 * int((log10(abs(value)) + 5e-4) // 3)  # 999.6 is 1.00 thousand
-    power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
-    if unit == "B":
-        power = max(power, 0)
-    scaled = value / 10.0**power
-    digits = 0 if abs(scaled) >= 99.95 or (unit == "B" and not power) else 1 if abs(scaled) >= 9.995 else 2
-    return f"{scaled:.{digits}f} {_PREFIXES[power]}{unit}"
+def scaled(quantity: Quantity, value: float) -> tuple[float, str]:
+    """Give a number with one to three digits before the point, and the unit that it is of; of no drop."""
+    unit, factor = _UNITS[quantity]
+    value *= factor
+    power = 3 * int((log10(abs(value)) + 5e-4) // 3) if value else 0  # 999.6 is 1.00 thousand
+    least = 0 if unit == "B" else min(_PREFIXES)  # there are no parts of a byte
+    power = min(max(power, least), max(_PREFIXES))
+    return value / 10.0**power, f"{_PREFIXES[power]}{unit}"
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tersor.drawing import figure, inline_svg
 from tersor.scheduler.contract import Quantity
-from tersor.search_page.amounts import NAMES, amount
+from tersor.search_page.amounts import NAMES, amount, scaled
 from tersor.search_page.markup import Markup
 from tersor.search_report import RatedPlan, SearchReport
 
@@ -66,15 +66,15 @@ def _axes(axes: Any, values: list[float], quantity: Quantity) -> None:
     axes.tick_params(colors=INK, length=0)
     axes.grid(True, color=LINE, linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.margins(0.08)
+    axes.margins(0.08, 0.13)
     for side, spine in axes.spines.items():
         spine.set_color(LINE)
         spine.set_visible(side in ("left", "bottom"))
 
 
 def _tick(quantity: Quantity, value: float) -> str:
-    number, _, unit = amount(quantity, value).partition(" ")
-    return f"{float(number):g} {unit}"
+    number, unit = scaled(quantity, value)
+    return f"{number:.5g} {unit}"
 
 
 def _ticks() -> Any:
@@ -99,11 +99,18 @@ def _mark(axes: Any, plan: RatedPlan, quantity: Quantity, part: str, is_chosen: 
         clip_on=False, gid=part,
     )  # fmt: skip
     if is_chosen or plan.baseline:
-        across = axes.transAxes.inverted().transform(axes.transData.transform(place))[0]
-        shift, side = ((7, 5), "left") if across < 0.6 else ((-3, 7), "right")
+        shift, side = _beside(axes, place, is_chosen)
         axes.annotate(
             plan.name, place, shift, textcoords="offset points", ha=side, color=colour, parse_math=False
         )
+
+
+def _beside(axes: Any, place: tuple[float, float], is_chosen: bool) -> tuple[tuple[int, int], str]:
+    """Where a name has room: few plans are better in both than the chosen one, or worse than a baseline."""
+    across = axes.transAxes.inverted().transform(axes.transData.transform(place))[0]
+    if is_chosen:
+        return ((-6, -11), "right") if across > 0.25 else ((7, 5), "left")
+    return ((7, 5), "left") if across < 0.6 else ((-3, 7), "right")
 
 
 def _bounds(axes: Any, report: SearchReport, quantity: Quantity) -> None:

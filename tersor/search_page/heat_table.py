@@ -5,7 +5,7 @@ A table and not a picture: names of layers wrap, cells say more when pointed at,
 
 from tersor.search_page.amounts import amount, count_of, decibels, ratio_decibels
 from tersor.search_page.layer_table import scheme_colours, scheme_tag
-from tersor.search_page.markup import Cell, Markup, element, paragraph, table
+from tersor.search_page.markup import Cell, Markup, code, element, paragraph, table
 from tersor.search_report import SearchCell, SearchReport
 
 # From dark to light in equal steps of lightness, as in the maps of `tersor sensitivity`: sRGB.
@@ -27,7 +27,7 @@ def heat_table(report: SearchReport) -> Markup:
     rows = []
     for name in names:
         row = (_cell(cells.get((name, each)), chosen.get(name) == each, top) for each in schemes)
-        rows.append(("", [Cell(element("code", name)), *row]))
+        rows.append(("", [Cell(code(name)), *row]))
     says = (
         "Signal-to-noise ratio at the worst output, in dB, with this layer alone compressed: higher is "
         "better. The chosen scheme is framed; a hatched cell was refused."
@@ -47,7 +47,7 @@ def refusals(report: SearchReport) -> Markup:
         for (scheme, reason), layers in grouped.items()
     ]
     rows += [
-        ("", ["fp32", each.reason, Cell(Markup.of(element("code", each.name), f" ({each.operator})"))])
+        ("", ["fp32", each.reason, Cell(Markup.of(code(each.name), f" ({each.operator})"))])
         for each in report.fallbacks
     ]
     return table(("refused", "reason", "layers"), rows, "refusals") if rows else Markup()
@@ -96,7 +96,7 @@ def _scale(top: float) -> Markup:
 
 
 def _layers(names: list[str]) -> Cell:
-    listed = Markup(", ".join(element("code", name) for name in names))
+    listed = Markup(", ".join(code(name) for name in names))
     if len(names) <= 3:
         return Cell(listed)
     return Cell(element("details", element("summary", count_of(len(names), "layer")), listed))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tersor.scheduler.contract import Quantity, quantity_of
 from tersor.search_page.amounts import NAMES, amount, count_of, known_amount, ratio_decibels
-from tersor.search_page.markup import Cell, Markup, bar, element, mark, paragraph, table
+from tersor.search_page.markup import Cell, Markup, bar, code, element, mark, paragraph, table
 from tersor.search_report import SearchedLayer, SearchReport
 
 BARS: tuple[Quantity, ...] = ("latency", "energy", "size")
@@ -70,4 +70,4 @@ def _name(layer: SearchedLayer) -> Cell:
     notes += [element("small", layer.reason)] if layer.reason else []
     if layer.mapping:
         notes.append(element("details", element("summary", "loops"), element("pre", layer.mapping)))
-    return Cell(Markup.of(element("code", layer.name), *notes))
+    return Cell(Markup.of(code(layer.name), *notes))

@@ -1,5 +1,6 @@
 """Markup: HTML from nested calls. Text is escaped wherever it is put in, unless it is `Markup` already."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,7 +18,7 @@ class Markup(str):
         return cls("".join(each if isinstance(each, Markup) else escape(each) for each in children))
 
 
-VOID = ("meta", "col", "br")
+VOID = ("meta", "wbr")
 
 
 def element(tag: str, /, *children: str, **attributes: str) -> Markup:
@@ -33,6 +34,12 @@ def section(anchor: str, title: str, *children: str) -> Markup:
     """A part of the page with a heading; nothing if it has no content."""
     content = Markup.of(*children)
     return element("section", element("h2", title), content, id=anchor) if content else Markup()
+
+
+def code(name: str) -> Markup:
+    """A layer's name, which may break behind the signs that part it."""
+    parts = re.split(r"(?<=[._/:])(?=[^._/:])", name)
+    return element("code", Markup(element("wbr").join(Markup.of(part) for part in parts)))
 
 
 def paragraph(*children: str, class_: str = "said") -> Markup:

@@ -13,7 +13,7 @@ from tersor.search_page.amounts import (
     many,
     percent,
     ratio_decibels,
-    with_prefix,
+    scaled,
 )
 
 FACTORS = {"f": 1e-15, "p": 1e-12, "n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
@@ -29,6 +29,8 @@ FACTORS = {"f": 1e-15, "p": 1e-12, "n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0, "k
         ("edp", 2.5e4, "25.0 nJ s"),
         ("size", 549.0, "549 B"),
         ("size", 1.0, "1 B"),
+        ("size", 0.0, "0 B"),
+        ("latency", 0.0, "0 s"),
         ("size", 1_234_000.0, "1.23 MB"),
         ("drop", 0.421, "0.42 points"),
         ("drop", -0.1, "-0.10 points"),
@@ -41,9 +43,10 @@ def test_units_and_prefixes(quantity: Quantity, value: float, said: str) -> None
 
 @given(st.floats(1e-14, 1e11))
 def test_three_digits_are_what_the_number_is(value: float) -> None:
-    number, unit = with_prefix(value, "s").split(" ")
+    number, unit = amount("latency", value).split(" ")
     assert float(number) * FACTORS[unit.removesuffix("s")] == pytest.approx(value, rel=6e-3)
     assert 1 <= float(number) < 1000
+    assert scaled("latency", value)[1] == unit
 
 
 def test_what_is_not_known_is_not_zero() -> None:

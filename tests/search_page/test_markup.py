@@ -5,7 +5,7 @@ from html import unescape
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tersor.search_page.markup import Cell, Markup, bar, element, section, table
+from tersor.search_page.markup import Cell, Markup, bar, code, element, section, table
 
 
 @given(st.text())
@@ -21,6 +21,10 @@ def test_attributes_are_escaped_and_named_as_in_html() -> None:
         '<td class="a" data-value="&quot;1&quot; &amp; 2"></td>'
     )
     assert element("meta", name="viewport") == '<meta name="viewport">'
+
+
+def test_a_name_may_break_behind_dots_and_is_escaped() -> None:
+    assert code("a.b::<c>_") == "<code>a.<wbr>b::<wbr>&lt;c&gt;_</code>"
 
 
 def test_a_section_without_content_is_none() -> None:
