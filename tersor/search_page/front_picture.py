@@ -39,6 +39,9 @@ def front_picture(report: SearchReport, quantity: Quantity) -> Markup:
             titles[f"plan{place}"] = (
                 f"{plan.name}: {amount(quantity, plan.of(quantity))}, {amount('drop', plan.drop)}"
             )
+        for plan in plans:  # now that the axes have their limits
+            if plan.baseline or plan.name == report.chosen:
+                _name(axes, plan, quantity, plan.name == report.chosen)
         _bounds(axes, report, quantity)
         label = f"{NAMES[quantity]} of {len(plans)} plans against {NAMES['drop']}"
         return Markup(inline_svg(drawn, f"front-{quantity}", label, COLOURS, titles))
@@ -98,18 +101,21 @@ def _mark(axes: Any, plan: RatedPlan, quantity: Quantity, part: str, is_chosen: 
         *place, s=area, marker=shape, facecolors=filled, edgecolors=colour, linewidths=1.1, zorder=3,
         clip_on=False, gid=part,
     )  # fmt: skip
-    if is_chosen or plan.baseline:
-        shift, side = _beside(axes, place, is_chosen)
-        axes.annotate(
-            plan.name, place, shift, textcoords="offset points", ha=side, color=colour, parse_math=False
-        )
+
+
+def _name(axes: Any, plan: RatedPlan, quantity: Quantity, is_chosen: bool) -> None:
+    place, colour = (plan.of(quantity), plan.drop), CHOSEN if is_chosen else BASELINE
+    shift, side = _beside(axes, place, is_chosen)
+    axes.annotate(
+        plan.name, place, shift, textcoords="offset points", ha=side, color=colour, parse_math=False
+    )
 
 
 def _beside(axes: Any, place: tuple[float, float], is_chosen: bool) -> tuple[tuple[int, int], str]:
     """Where a name has room: few plans are better in both than the chosen one, or worse than a baseline."""
     across = axes.transAxes.inverted().transform(axes.transData.transform(place))[0]
     if is_chosen:
-        return ((-6, -11), "right") if across > 0.25 else ((7, 5), "left")
+        return ((-6, -11), "right") if across > 0.3 else ((7, 5), "left")
     return ((7, 5), "left") if across < 0.6 else ((-3, 7), "right")
 
 

@@ -60,7 +60,7 @@ def contract_table(report: SearchReport) -> Markup:
 
 def _bound_row(use: BoundUse, binds: bool) -> tuple[str, tuple[Cell | str, ...]]:
     kept = use.excess is None
-    words = "kept" if kept else f"broken, {use.excess:.3g} times"
+    words = "kept" if kept else f"broken, {use.excess:.3g} times" if use.limit else "broken"
     shown = Markup.of(percent(use.share), " ", bar(use.share, colour="good" if kept else "bad"))
     return (
         "binding" if binds else "",
