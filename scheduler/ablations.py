@@ -21,7 +21,8 @@ def uniform(problem: Problem, scheme: Scheme) -> Problem:
     """One scheme for all groups that may have it; the others have the next wider one that they may have.
 
     Wider is a scheme with no fewer bits of weights and inputs, and with the factors and the pattern of
-    `scheme` or none; of those the one with the fewest bits. Where there is none, the widest of all.
+    `scheme` or none; of those the one that leaves the fewest products of bits. Where there is none, the
+    widest of all.
     """
     given = {name: _nearest(row, scheme) for name, row in problem.choices.items()}
     return problem.only(lambda name, choice: choice.scheme == given[name])
@@ -53,5 +54,7 @@ def _nearest(row: Sequence[Choice], scheme: Scheme) -> Scheme:
     return min(wider, key=lambda each: (_bits(each.scheme), each.loss, str(each.scheme))).scheme
 
 
-def _bits(scheme: Scheme) -> int:
-    return scheme.weight_bits * scheme.input_bits
+def _bits(scheme: Scheme) -> float:
+    """Products of bits for each product of the layer."""
+    density = scheme.sparsity.density if scheme.sparsity else 1.0
+    return scheme.weight_bits * scheme.input_bits * density

@@ -4,7 +4,7 @@ A drop of accuracy is measured, never modelled; what the model has in its place 
 """
 
 from collections.abc import Mapping
-from math import ceil, floor, log10
+from decimal import ROUND_CEILING, Context
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -40,7 +40,5 @@ def figure_of(cost: Cost, loss: float, figure: Figure) -> float:
 
 def figure_text(figure: Figure, value: float) -> str:
     """A value with its unit, rounded up to four digits: as a limit it can be kept."""
-    if value > 0:
-        digit = 10.0 ** (floor(log10(value)) - 3)
-        value = max(value, ceil(value / digit) * digit) if f"{value:.4g}" != f"{value:g}" else value
-    return f"{value:.4g}{_UNITS[figure]}"
+    rounded = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(value))
+    return f"{rounded:.4g}{_UNITS[figure]}"
