@@ -4,8 +4,6 @@ from types import ModuleType
 
 import pytest
 
-from tersor.network import Network
-
 TUTORIAL = Path(__file__).parents[1] / "tutorials" / "map_a_machine.py"
 
 
@@ -19,13 +17,22 @@ def tutorial() -> ModuleType:
     return module
 
 
-def test_it_says_what_bounds_each_layer_and_where_the_loops_of_the_slowest_are(
-    tutorial: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+NAMES = ["first", "depthwise", "pointwise", "classes"]
+
+
+def test_it_predicts_what_bounds_each_layer_and_executes_it(
+    tutorial: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dense = tutorial.SMALL["classes"]
-    monkeypatch.setattr(tutorial, "SMALL", Network((dense,)))
     tutorial.main()
-    eight, classes, four, _, *tree = capsys.readouterr().out.splitlines()
+    predicted, executed = capsys.readouterr().out.split("executed: ")
+    eight, *layers, four = predicted.splitlines()[:6]
     assert (eight[:5], four[:5]) == ("int8:", "int4:")
-    assert "bound by dram, most energy in dram" in classes
-    assert tree[:2] == ["classes in int8:", "dram: weight, input, output"]
+    assert [line.split()[0] for line in layers] == NAMES
+    assert "bound by dram, most energy in dram" in layers[3]
+    assert "classes in int8:\ndram: weight, input, output\n" in predicted
+
+    total, *ran, last = executed.splitlines()
+    assert "100 % of the products on small" in total
+    assert [line.split()[0] for line in ran] == [*NAMES[:3], "average_pool.1", NAMES[3]]
+    assert [", predicted" in line for line in ran] == [True, True, True, False, True]
+    assert last == "  outputs equal those of the CPU, bit for bit"

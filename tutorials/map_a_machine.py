@@ -1,8 +1,9 @@
-"""A machine of one's own in TOML, a network mapped to it, and what each layer waits for.
+"""A machine of one's own in TOML, a network mapped to it and executed on it, and what each layer waits for.
 
     python tutorials/map_a_machine.py [MODEL.onnx]
 
-Without a model it maps four layers of a small network. docs/machines.md has all keys of a machine.
+Without a model it takes a small network. docs/machines.md has all keys of a machine. Executing needs the
+extra `simulate`: pip install 'tersor[simulate]'.
 """
 
 # %%
@@ -10,13 +11,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
 import tersor
+from tersor.compiler import calibrated_plan, silent
 from tersor.hardware import Hardware
-from tersor.layer import Layer
 from tersor.machine_map import MachineMap, map_network
-from tersor.network import Network
+from tersor.machine_run import MachineRun
 from tersor.passes.extract import extract
 from tersor.scheme import Scheme
+from tersor.simulate import simulate_network
 
 # %% [markdown]
 # An array of 8 x 8 units that multiply 8-bit integers. Along `rows` they spread input channels and filter
@@ -82,20 +88,48 @@ def machine() -> Hardware:
 
 
 # %% [markdown]
-# A network is layers: N images, G groups, K outputs, C inputs, a P x Q output and an R x S filter. Those of a
-# model file come from `extract`.
+# Three convolutions of an image of 32 x 32, averages, and a dense layer, with random weights.
+
 
 # %%
-SMALL = Network(
-    (
-        Layer("first", "conv2d", K=16, C=3, P=32, Q=32, R=3, S=3, padding=(1, 1, 1, 1)),
-        Layer("depthwise", "conv2d", G=16, P=32, Q=32, R=3, S=3, padding=(1, 1, 1, 1)),
-        Layer("pointwise", "conv2d", K=32, C=16, P=32, Q=32),
-        Layer("classes", "matmul", K=100, C=512),
+def small_network() -> onnx.ModelProto:
+    """Write the network as ONNX."""
+    random = np.random.default_rng(0)
+    shapes = {
+        "first": (16, 3, 3, 3),
+        "depthwise": (16, 1, 3, 3),
+        "pointwise": (32, 16, 1, 1),
+        "classes": (512, 100),
+    }
+    weights = {
+        name: random.normal(0, np.sqrt(2 / np.prod(shape[-1 if len(shape) == 2 else 1 :])), shape)
+        for name, shape in shapes.items()
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "depthwise"], ["c"], pads=[1, 1, 1, 1], group=16),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("Conv", ["d", "pointwise"], ["e"]),
+        helper.make_node("AveragePool", ["e"], ["f"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["f"], ["g"]),
+        helper.make_node("MatMul", ["g", "classes"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 100])],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
     )
-)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+# %% [markdown]
+# The model of the machine predicts what each layer takes, by the best way to run it that the mapper finds.
+
+
+# %%
 def show(found: MachineMap, hardware: Hardware) -> None:
     """Print cycles, use of the array, what is at work the longest, and what takes the most energy."""
     print(f"{found.scheme}: {1e3 * found.cycles / hardware.clock:.2f} ms, {found.energy / 1e6:.1f} uJ")
@@ -114,15 +148,55 @@ def show(found: MachineMap, hardware: Hardware) -> None:
 
 
 # %%
-def main(model: str | None = None) -> None:
+def predict(model: str | onnx.ModelProto, hardware: Hardware) -> None:
     """Map the network in 8 and in 4 bits, and show where its slowest layer's loops went."""
-    hardware = machine()
-    network = SMALL if model is None else extract(tersor.import_model(model))
+    network = extract(tersor.import_model(model))
     maps = [map_network(network, hardware, Scheme.parse(text), "latency") for text in ("int8", "int4")]
     for found in maps:
         show(found, hardware)
     slowest = max(maps[0].layers, key=lambda layer: layer.cycles)
     print(f"{slowest.name} in int8:\n{slowest.tree}")
+
+
+# %% [markdown]
+# Now nobody has to believe the model. The network is compressed to 8 bits, its layers become programs of the
+# machine, and the simulator executes them on data, tile by tile: it moves every byte, makes every product and
+# waits where the machine would. What comes out has to have the bits of the same network on this CPU. `stalls`
+# says for what a layer waited: `output@register` for registers whose last sums are still on their way out,
+# `dram port` for DRAM that units read themselves. With what bounds a layer it tells an architect which number
+# of the description to change.
+
+
+# %%
+def execute(model: str | onnx.ModelProto, hardware: Hardware) -> MachineRun:
+    """Run the network in 8 bits on random data, on the simulated machine and on the CPU."""
+    loaded = tersor.load_model(model, hardware=hardware)
+    random = np.random.default_rng(0)
+    data = [
+        {name: random.normal(size=shape).astype(dtype) for name, (shape, dtype) in loaded.inputs.items()}
+        for _ in range(4)
+    ]
+    plan, statistics = calibrated_plan(loaded, data, [], "int8", len(data), silent)
+    return simulate_network(loaded, hardware, plan, statistics, data[:1])
+
+
+def show_run(run: MachineRun) -> None:
+    """Print cycles, how far the prediction was off, the longest stall, and whether the bits are right."""
+    print(f"executed: {run.cycles:,.0f} cycles, {100 * run.share:.0f} % of the products on {run.hardware}")
+    for layer in run.layers:
+        reason = max(layer.stalls, key=lambda each: layer.stalls[each], default="nothing")
+        waited = 100 * layer.stalls.get(reason, 0.0) / layer.cycles
+        error = "" if layer.predicted is None else f", predicted {layer.predicted.cycles:,.0f}"
+        print(f"  {layer.name:<14} {layer.cycles:>9,.0f} cycles{error}, {waited:.0f} % waiting for {reason}")
+    print("  outputs equal those of the CPU, bit for bit" if run.exact else "  outputs are WRONG")
+
+
+# %%
+def main(model: str | None = None) -> None:
+    """Predict, then execute."""
+    hardware, network = machine(), model or small_network()
+    predict(network, hardware)
+    show_run(execute(network, hardware))
 
 
 if __name__ == "__main__":
