@@ -29,13 +29,15 @@ EXACT = ("reshape", "permute_dims", "expand_dims", "squeeze", "concat", "dequant
 class NumpyRun:
     """What numpy made of a network, and by name the tensors in which the kernels differ from it.
 
-    `compared` counts tensors that kernels give on; `taken` names the float ones that were the kernels'.
+    `compared` counts tensors that kernels give on; `taken` names the float ones that were the kernels'. The
+    outputs are `exact` if none of them is what a float operator made: those are rounded as they are fused.
     """
 
     outputs: tuple[Array, ...]
     compared: int
     different: tuple[str, ...]
     taken: tuple[str, ...]
+    exact: bool
 
 
 def run_in_numpy(
@@ -51,7 +53,8 @@ def run_in_numpy(
     compared = [var for var in seen if var not in taken]
     different = [var.name for var in compared if not np.array_equal(meaning.value(var), measured[var])]
     outputs = tuple(meaning.value(var) for var in graph.outputs)
-    return NumpyRun(outputs, len(compared), tuple(different), tuple(var.name for var in taken))
+    exact = not any(var in taken for var in graph.outputs)
+    return NumpyRun(outputs, len(compared), tuple(different), tuple(var.name for var in taken), exact)
 
 
 def is_given_on(graph: Graph, var: Expr, value: Expr) -> bool:

@@ -71,7 +71,7 @@ OPERATORS: dict[type, Callable[..., Any]] = {
     ),
     ops.RescaleAccumulator: lambda s, acc, m: A.rescale_accumulator(acc, m, s.axis),
     ops.Add: lambda s, a, b: A.add(
-        a, b, s.a_multiplier, s.a_zero_point, s.b_multiplier, s.b_zero_point, s.zero_point, s.bounds
+        a, s.a_multiplier, s.a_zero_point, b, s.b_multiplier, s.b_zero_point, s.zero_point, s.bounds
     ),
     ops.Rescale: lambda s, x: A.rescale(x, s.multiplier, s.in_zero_point, s.zero_point, s.bounds),
     ops.AveragePool: lambda s, x: A.average_pool(

@@ -1,6 +1,10 @@
-"""Whole networks on the simulator: every bit as on the CPU's kernels, and every product on the machine."""
+"""Whole networks on the simulator: every bit as on the CPU and in numpy, every product on the machine.
+
+Those of `benchmarks/simulated.py` are ResNet-18, EfficientNet-Lite0 and MiniLM-L3; it says what they take.
+"""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,14 @@ from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.offload.execution import listening
 from tersor.targets.accelerator.offload.offload import Offloaded, offload
 from tersor.targets.cpu.lowering import lower
-from tests.models import mlp, random_inputs
+from tests.models import mlp, mobile_net, random_inputs, residual_net
+from tests.numpy_network import run_in_numpy
 from tests.relax_modules import Array, attention_net
 from tests.targets.accelerator.offload.networks import IMAGES, TOKENS, image_net
 from tests.targets.cpu.lowered_networks import HOST
 
-EDGE = Hardware.load(Path(__file__).parents[4] / "targets" / "machines" / "edge.toml")
+ROOT = Path(__file__).parents[4]
+EDGE = Hardware.load(ROOT / "targets" / "machines" / "edge.toml")
 MAPPER = Mapper(EDGE, effort=200, exhaustive=200)
 Data = list[Mapping[str, Array]]
 
@@ -40,8 +46,16 @@ def dense() -> tuple[Model, Data]:
     return load_model(mlp(), check=False), [random_inputs(mlp(), seed) for seed in range(2)]
 
 
+def residual() -> tuple[Model, Data]:
+    return load_model(residual_net(), check=False), [random_inputs(residual_net(), seed) for seed in range(2)]
+
+
+def mobile() -> tuple[Model, Data]:
+    return load_model(mobile_net(), check=False), [random_inputs(mobile_net(), seed) for seed in range(2)]
+
+
 def simulated(model: Model, data: Data, text: str) -> Offloaded:
-    """Compare a network in a scheme on the machine with the same on the CPU alone."""
+    """Compare a network in a scheme on the machine with the same on the CPU alone and in numpy."""
     plan, statistics = calibrated_plan(model, data, list(data), text, len(data), silent)
     integer = compress(model.mod, plan, statistics)
     offloaded = offload(integer, EDGE, mapper=MAPPER)
@@ -53,6 +67,10 @@ def simulated(model: Model, data: Data, text: str) -> Offloaded:
         results = on_machine(data[-1])
     for ours, theirs in zip(results, on_cpu(data[-1]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    in_numpy = run_in_numpy(model, integer, data[-1])
+    assert in_numpy.different == ()
+    for ours, numpys in zip(results, in_numpy.outputs, strict=True):
+        np.testing.assert_allclose(ours, numpys, rtol=0.0 if in_numpy.exact else 1e-5)
     peak = EDGE.units * 4  # of products in a cycle: two of 4 bits each, and of those two of four are zeros
     for layer in offloaded.layers:
         assert cycles[layer.name] >= layer.macs / peak
@@ -70,10 +88,24 @@ def simulated(model: Model, data: Data, text: str) -> Offloaded:
         (attention, "int8+dynamic"),
         (dense, "int8"),
         (dense, "w4a8"),
+        (residual, "int8"),
+        (mobile, "int8"),
     ],
 )
-def test_the_machine_gives_the_bits_of_the_cpu(network: Callable[[], tuple[Model, Data]], text: str) -> None:
+def test_the_machine_gives_the_bits_of_the_cpu_and_of_numpy(
+    network: Callable[[], tuple[Model, Data]], text: str
+) -> None:
     assert simulated(*network(), text).share == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", ["resnet18", "efficientnet-lite0", "minilm-l3-s32"])
+def test_the_networks_of_the_benchmark_do_too(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    rows = import_module("simulated").network(slug)
+    bits = [row for row in rows if row.goal is not None and "error" not in row.metric]
+    assert len(bits) >= 4
+    assert [row.metric for row in bits if not row.ok] == []
 
 
 def test_a_model_for_an_accelerator_is_compiled_for_it(tmp_path: Path) -> None:
