@@ -31,7 +31,7 @@ def composed(weights: Sequence[Weight], factor: Factor, shape: tuple[int, ...]) 
 
 
 def _behind(first: Floats, second: Floats) -> Floats:
-    """Convolve with one filter behind the other: [M, C, r, s] and [K, M, R, S] -> [K, C, r + R - 1, s + S - 1]."""
+    """Give the filter [K, C, r + R - 1, s + S - 1] of [K, M, R, S] behind [M, C, r, s]."""
     (rows, columns), (height, width) = first.shape[2:], second.shape[2:]
     result = np.zeros((len(second), first.shape[1], rows + height - 1, columns + width - 1))
     for r, s in np.ndindex(height, width):
