@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 import tersor
@@ -19,7 +20,7 @@ from tersor.planning import model_hash
 from tersor.recipe import Recipe
 from tersor.scheme import Scheme
 from tersor.statistics import Statistics
-from tests.models import conv_kinds, masked_attention, mlp, residual_net
+from tests.models import Net, conv_kinds, masked_attention, mlp, residual_net
 
 
 def samples_of(model: Model, count: int = 2) -> list[dict[str, np.ndarray]]:
@@ -53,10 +54,22 @@ class Bench:
         return [rounded.float_runner(sample)[0] for sample in self.samples]
 
 
+def swish_net() -> onnx.ModelProto:
+    """[1, 8, 6, 6]: pointwise, depthwise and pointwise, with x sigmoid(x) between them."""
+    net = Net("swish_net", [1, 8, 6, 6])
+    x = net.conv("x", "expand", (8, 16), 1, bias=True)
+    x = net.op("Mul", x, net.op("Sigmoid", x, name="gate0"), name="swish0")
+    x = net.conv(x, "depthwise", (16, 16), groups=16, bias=True)
+    x = net.op("Mul", x, net.op("Sigmoid", x, name="gate1"), name="swish1")
+    net.op("Identity", net.conv(x, "project", (16, 8), 1), name="y")
+    return net.finish(rank=4)
+
+
 SHAPES = {"x": [(2, 5, 16)], "mask": [(2, 5)]}
 NETS = {
     "conv_kinds": lambda: tersor.load_model(conv_kinds(), check=False),
     "residual_net": lambda: tersor.load_model(residual_net(), check=False),
+    "swish_net": lambda: tersor.load_model(swish_net(), check=False),
     "attention": lambda: tersor.load_model(masked_attention(), SHAPES, check=False),
 }
 INT8, W4A8 = map(Scheme.parse, ("int8", "w4a8"))
