@@ -39,7 +39,7 @@ def test_where_losses_add_up_the_optimum_of_the_measured_bound_is_nearly_reached
     everything = Everything(problem)
     losses = everything.figures("loss")
     max_drop = float(np.quantile(losses, 0.02 + 0.03 * (seed % 8))) * 100 * scale
-    minimize: Quantity = ("edp", "energy", "latency", "size")[seed % 4]
+    minimize: Quantity = "edp" if seed % 10 == 0 else ("energy", "latency", "size")[seed % 3]
     contract = Contract(minimize, max_drop=max_drop)
     trials = search(Exact(), problem, contract, Additive(problem, scale), most=30)
     assert len(trials) <= 10
@@ -121,7 +121,7 @@ def test_other_trials_say_where_to_begin() -> None:
 
 def proposals() -> str:
     problem = space(7)
-    trials = search(Exact(), problem, Contract("edp", max_drop=1.0), Interacting(problem))
+    trials = search(Exact(), problem, Contract("energy", max_drop=6.0), Interacting(problem))
     return "\n".join(f"{trial.cost.energy!r} {trial.measured.drop!r}" for trial in trials)
 
 
