@@ -1,8 +1,9 @@
 """Costs: cycles and energy of layers under schemes on an accelerator, by the best mappings of each.
 
 Equal shapes are searched once, on all cores, and what was found stays in a database for later runs. A shape
-is searched well with the scheme that uniform int8 is there, and shortly with any other; the mappings of the
-former are tried with each of the latter, so that fewer bits cost more only where they really do.
+is searched well with the scheme that uniform int8 is there. With any other it is searched shortly, beside the
+mappings of one that asks for more: int4+2:4 begins with those of int4, and that with those of w4a8. So fewer
+bits or products take more only where they really do.
 """
 
 import hashlib
@@ -84,20 +85,17 @@ class Costs:
 
         What the machine cannot run is left out. `show` hears how many searches are done.
         """
-        tasks = dict.fromkeys(task for each in asked for task in self._tasks(*each))
-        references = dict.fromkeys(self._reference(task) for task in tasks)
-        first = self._missing(dict.fromkeys([*references, *filter(self._is_reference, tasks)]))
-        others = self._missing(task for task in tasks if not self._is_reference(task))
-        of = len(first) + len(others)
-        show(0, of)
-        for tasks_now, before in ((first, 0), (others, len(first))):
-            seeds = [self._seeds(task) for task in tasks_now]
-            work = partial(_search, self.hardware, self.effort)
-            todo = list(zip(tasks_now, seeds, strict=True))
-            for done, (number, row) in enumerate(in_workers(work, todo, self.workers), start=before + 1):
-                key = self._key(tasks_now[number])
+        missing = self._missing(task for each in asked for task in self._tasks(*each))
+        done, of = 0, sum(map(len, missing))
+        show(done, of)
+        work = partial(_search, self.hardware, self.effort)
+        for tasks in missing:
+            todo = [(task, self._seeds(task)) for task in tasks]
+            for number, row in in_workers(work, todo, self.workers):
+                key = self._key(tasks[number])
                 self.memo.put(key, row)
                 self._known[key] = _points(row)
+                done += 1
                 show(done, of)
 
     def front(self, layer: Layer, scheme: Scheme, output_bits: int | None = None) -> Points:
@@ -190,25 +188,43 @@ class Costs:
             found = replace(found, met_input=None)
         return replace(found, **{name: 1.0 for name in {"weight", "input", "output"} - looked_at})
 
-    def _reference(self, task: Task) -> Task:
-        scheme = self.running(task.layer, INT8) if task.scheme.input else task.scheme
-        return Task(task.layer, scheme, DENSE, max(self._width, scheme.input_bits))
+    def _before(self, task: Task) -> Task | None:
+        """The same with a scheme that asks for more, whose mappings this begins with; None for the reference.
 
-    def _is_reference(self, task: Task) -> bool:
-        return task == self._reference(task)
+        Zeros count again, then inputs are as wide as the reference's, then weights.
+        """
+        dense, reference = replace(task.scheme, sparsity=None), self.running(task.layer, INT8)
+        wider = replace(dense, input=reference.input) if dense.input else dense
+        last = reference if dense.input else dense
+        for scheme in (dense, wider, last):
+            if scheme != task.scheme:
+                return Task(task.layer, scheme, DENSE, max(self._width, scheme.input_bits))
+        before = Task(task.layer, last, DENSE, max(self._width, last.input_bits))
+        return before if before != task else None
 
     def _seeds(self, task: Task) -> tuple[Loops, ...] | None:
-        if self._is_reference(task):
+        before = self._before(task)
+        if before is None:
             return None
-        known = self._known[self._key(self._reference(task))].values()
+        known = self._known[self._key(before)].values()
         return tuple(dict.fromkeys(point.mappings[""] for points in known for point in points))
 
-    def _missing(self, tasks: Iterable[Task]) -> list[Task]:
-        """Those that are not in the database; the others are read."""
-        fresh = {self._key(task): task for task in tasks if self._key(task) not in self._known}
+    def _missing(self, tasks: Iterable[Task]) -> list[list[Task]]:
+        """What is to be searched, step by step; what is in the database is read."""
+        steps: dict[Task, int] = {}
+        for task in tasks:
+            chain = [task]
+            while before := self._before(chain[-1]):
+                chain.append(before)
+            steps |= {each: step for step, each in enumerate(reversed(chain))}
+        fresh = {self._key(task): task for task in steps if self._key(task) not in self._known}
         for key, row in self.memo.get(list(fresh)).items():
             self._known[key] = _points(row)
-        return [task for key, task in fresh.items() if key not in self._known]
+        missing = [task for key, task in fresh.items() if key not in self._known]
+        return [
+            [task for task in missing if steps[task] == step]
+            for step in range(max(steps.values(), default=0) + 1)
+        ]
 
     def _key(self, task: Task) -> str:
         if task not in self._keys:

@@ -7,7 +7,7 @@ zeros its datapath looks at or its memories leave out. The first scheme is the o
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tersor.factor import Factor, LowRank, Spatial, Tucker, why_no_factor
+from tersor.factor import Factor, LowRank, Spatial, why_no_factor
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.scheduler.as_run import as_run
@@ -22,7 +22,8 @@ from tersor.weight_format import Integer
 NUMBERS = ((8, 8), (4, 8), (2, 8), (8, 4), (4, 4), (2, 4))
 WITH_PATTERN = ((8, 8), (4, 8), (4, 4))
 ZEROS = (50.0, 70.0, 85.0)  # percent of the weights, anywhere
-MAC_SHARES = (0.25, 0.5)  # of the layer, that the factors of its weight multiply
+WITH_FACTOR = ((8, 8), (4, 8))
+MAC_SHARES = (0.5, 0.75)  # of the layer, that the factors of its weight multiply: nothing is trained
 RANK_STEP = 4
 
 
@@ -52,15 +53,14 @@ def machine_candidates(layer: Layer, hardware: Hardware) -> tuple[Scheme, ...]:
     numbers = tuple(_integers(*bits) for bits in NUMBERS)
     thinned = (replace(_integers(*bits), sparsity=nm) for nm in patterns for bits in WITH_PATTERN)
     sparse = (replace(INT8, sparsity=Unstructured(zeros)) for zeros in ZEROS)
-    factored = (replace(INT8, factor=factor) for factor in factors(layer))
+    factored = (replace(_integers(*bits), factor=factor) for factor in factors(layer) for bits in WITH_FACTOR)
     return (FP32, *numbers, *thinned, *sparse, *factored)
 
 
 def factors(layer: Layer) -> tuple[Factor, ...]:
     """Factors of the weight, whose layers multiply about `MAC_SHARES` of what the layer does.
 
-    A dense layer and a pointwise convolution have ranks, one with a filter also its rows and columns, or a
-    filter between fewer channels.
+    A dense layer and a pointwise convolution have ranks, one with a filter also its rows and columns.
     """
     found: dict[Factor, None] = {}
     for share in MAC_SHARES:
@@ -90,23 +90,11 @@ def _factors(layer: Layer, share: float) -> Iterator[Factor]:
     one = sum(part.macs for part in Spatial(1).layers(layer))
     if rank := _rank(layer.macs * share / one):
         yield Spatial(rank)
-    if tucker := _tucker(layer, share):
-        yield tucker
 
 
 def _rank(largest: float) -> int:
     """The multiple of `RANK_STEP` below it."""
     return int(largest) // RANK_STEP * RANK_STEP
-
-
-def _tucker(layer: Layer, share: float) -> Tucker | None:
-    """The most channels inside, in the proportion of those outside, that multiply no more."""
-    for outputs in range(_rank(layer.K), 0, -RANK_STEP):
-        inputs = max(_rank(outputs * layer.C / layer.K), 1)
-        tucker = Tucker(inputs, outputs)
-        if sum(part.macs for part in tucker.layers(layer)) <= share * layer.macs:
-            return tucker
-    return None
 
 
 def _integers(weight: int, input: int) -> Scheme:

@@ -47,6 +47,15 @@ def test_fewer_bits_and_zeros_that_are_skipped_take_less(costs: Costs) -> None:
     assert edp(costs, "int8+2:4") < edp(costs, "int8")
 
 
+def test_a_scheme_that_asks_for_less_is_no_worse_however_shortly_it_is_searched() -> None:
+    short = Costs(TOY, effort=100)
+    for chain in (("int8", "w4a8", "int4", "int4+2:4"), ("int8", "int8+2:4"), ("w4a8", "w4a8+2:4")):
+        fronts = [short.front(DENSE, Scheme.parse(text)) for text in chain]
+        for of in (lambda point: point.cycles, lambda point: point.energy, lambda point: point.edp):
+            taken = [min(map(of, front)) for front in fronts]
+            assert taken == sorted(taken, reverse=True)
+
+
 def test_a_layer_with_a_factor_is_its_chain(costs: Costs) -> None:
     scheme = Scheme.parse("int8+rank8")
     assert scheme.factor
