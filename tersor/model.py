@@ -21,7 +21,7 @@ from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.imported import as_float
 from tersor.runner import Runner, use_threads
 from tersor.targets.accelerator.mapper.mapper import Mapper
-from tersor.targets.accelerator.offload.offload import Mappings, Offloaded, offload, split_mappings
+from tersor.targets.accelerator.offload.offload import Mappings, Offloaded, Show, offload, split_mappings
 from tersor.targets.cpu.host.detect import Host
 from tersor.targets.cpu.lowering import Lowered, lower
 from tersor.targets.cpu.mapping.planned import check_planned
@@ -103,12 +103,19 @@ class Model:
         return self._build(lowered, self.buckets)
 
     def offloaded(
-        self, mods: Sequence[tvm.IRModule], mappings: Mappings, accelerator: Hardware
+        self,
+        mods: Sequence[tvm.IRModule],
+        mappings: Mappings,
+        accelerator: Hardware,
+        show: Show = lambda done, of: None,
     ) -> tuple[Build, tuple[Offloaded, ...]]:
-        """Compile the modules of all buckets for the host and `accelerator`, and say what that runs."""
+        """Compile the modules of all buckets for the host and `accelerator`, and say what that runs.
+
+        `show` hears how many shapes of a bucket's layers are mapped.
+        """
         theirs, others = split_mappings(mappings, accelerator)
         mapper = Mapper(accelerator)
-        parts = tuple(offload(mod, accelerator, theirs, mapper) for mod in mods)
+        parts = tuple(offload(mod, accelerator, theirs, mapper, show) for mod in mods)
         return self.compiled([part.mod for part in parts], others), parts
 
     def host_mappings(self, mappings: Mappings) -> Mappings:

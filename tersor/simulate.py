@@ -46,7 +46,9 @@ def simulate_network(
     check_numba()
     progress("mapping", 0, None)
     compressed = compress(model.mod, plan, statistics)
-    build, (offloaded,) = model.offloaded([compressed], plan.mappings, hardware)
+    build, (offloaded,) = model.offloaded(
+        [compressed], plan.mappings, hardware, lambda done, of: progress("mapping", done, of)
+    )
     if not offloaded.layers:
         raise UserError(_why_nothing(model.name, hardware, offloaded))
     progress("compiling", 0, None)

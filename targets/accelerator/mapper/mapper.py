@@ -141,7 +141,9 @@ class Mapper:
         able = (task.nameless for task in tasks if not why_no_layer(task.layer, task.scheme, self.hardware))
         fresh = [task for task in dict.fromkeys(able) if task not in self._known]
         show(0, len(fresh))
-        for done, (number, found) in enumerate(in_workers(self._search, fresh, workers), start=1):
+        # Another thread pickles what workers are given, while what is known grows here.
+        blank = replace(self, _known={})
+        for done, (number, found) in enumerate(in_workers(blank._search, fresh, workers), start=1):
             self._known[fresh[number]] = found
             show(done, len(fresh))
 

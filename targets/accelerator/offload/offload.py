@@ -4,7 +4,7 @@ whole network  ->  calls of regions, and between them what stays on the CPU, eac
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tersor.hardware import Hardware
@@ -24,6 +24,7 @@ from tersor.targets.accelerator.offload.partition import partition
 from tersor.targets.accelerator.offload.refusals import Refusal, find_refusals, why_not
 
 Mappings = Mapping[str, Sequence[LoopMapping]]  # of layers, by name
+Show = Callable[[int, int], None]  # how many are done, and of how many
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,17 @@ def offload(
     hardware: Hardware,
     mappings: Mappings | None = None,
     mapper: Mapper | None = None,
+    show: Show = lambda done, of: None,
 ) -> Offloaded:
     """Offload what `hardware` can run of an integer network, which says what its layers' schemes are.
 
     A layer runs by the first of its `mappings`, all for this machine, that covers it, else by the one that
-    `mapper` finds to have the least product of cycles and energy.
+    `mapper` finds to have the least product of cycles and energy; `show` hears how many shapes are mapped.
     """
     graph = Graph(mod)
     lowering = _Lowering(hardware, mappings or {}, mapper or Mapper(hardware))
     composites = find_composites(graph, schemes_of(mod))
-    lowering.search(composites)
+    lowering.search(composites, show)
     taken: list[Composite] = []
     layers: list[OffloadedLayer] = []
     refused: dict[Expr, Refusal] = {}
@@ -97,11 +99,11 @@ class _Lowering:
     mappings: Mappings
     mapper: Mapper
 
-    def search(self, composites: Sequence[Composite]) -> None:
+    def search(self, composites: Sequence[Composite], show: Show) -> None:
         """Find mappings where none is planned, several at a time."""
         works = [composite.work for composite in composites]
         layers = [work for work in works if isinstance(work, ArrayWork) and not self._planned(work.layer)]
-        self.mapper.search([Task(work.layer, work.scheme) for work in layers])
+        self.mapper.search([Task(work.layer, work.scheme) for work in layers], show)
 
     def lowered(self, composite: Composite) -> OffloadedLayer | str:
         """Give the program of a composite, or why there is none."""

@@ -1,5 +1,8 @@
+import importlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,3 +133,21 @@ def test_what_cannot_be_mapped_has_its_reason() -> None:
     small = replace(EDGE, memories=(Memory("dram", 64, 1e9),), axes=(), datapath=None)
     with pytest.raises(ValueError, match="no mapping of conv was found that fits edge's memories"):
         Mapper(small, effort=1000).map(LAYER)
+
+
+def test_workers_are_not_given_results_which_change_while_a_thread_pickles_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mapper, given = Mapper(EDGE, effort=100), []
+
+    def look(function: Any, tasks: list[Task], _workers: int | None) -> Iterator[tuple[int, Found | None]]:
+        for number, task in enumerate(tasks):
+            given.append(dict(function.__self__._known))
+            yield number, function(task)
+
+    monkeypatch.setattr(importlib.import_module(Mapper.__module__), "in_workers", look)
+    shown: list[tuple[int, int]] = []
+    mapper.search([Task(LAYER, INT8), Task(replace(LAYER, K=16), INT8)], lambda *done: shown.append(done))
+    assert given == [{}, {}]
+    assert shown == [(0, 2), (1, 2), (2, 2)]
+    assert mapper.map(LAYER).evaluated > 0
