@@ -39,14 +39,23 @@ class InputGrid:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor is read: the name of its fake quantizer, and the tensor's own, as statistics have it."""
+    """Where a tensor is read: the name of its fake quantizer, and the tensor's own, as statistics have it.
+
+    It has a step for each of so many `channels`, or one; a layer that `reads_rows` may find those of rows.
+    """
 
     name: str
     tensor: str
-    channels: int
+    channels: int = 1
+    reads_rows: bool = False
 
     def weights(self, grid: InputGrid) -> dict[str, Floats]:
-        """Give the weights of the opened module that put the tensor on a grid."""
+        """Give the weights of the opened module that put the tensor on a grid.
+
+        Raises ValueError for a grid of rows where no dense layer reads.
+        """
+        if grid.by_rows and not self.reads_rows:
+            raise ValueError(f"{self.tensor} is read by no dense layer, which alone finds steps of rows")
         steps = np.array(grid.steps, np.float32)
         kind = 2 if grid.by_rows else 1
         return {
@@ -143,14 +152,15 @@ class _Opening:
         axis = 1 if len(shape) == 4 else len(shape) - 1
         has_channels = chain is not None and tensor not in self.graph.inputs
         name = self.names.get(tensor) or str(tensor.name)
-        place = Place(f"read{len(self.places)}", name, shape[axis] if has_channels else 1)
+        is_dense = chain is not None and chain.operator == "matmul"
+        place = Place(f"read{len(self.places)}", name, shape[axis] if has_channels else 1, is_dense)
         self.places[reader, tensor] = place
         if (reader, tensor) in self.layers:
             self.reads.setdefault(self.layers[reader, tensor], []).append(place)
         untouched = {f"{place.name}|step": np.ones(place.channels), f"{place.name}|control": np.zeros(3)}
         arguments = [self.values[tensor]]
         arguments += [self.builder.weight(name, each.astype(np.float32)) for name, each in untouched.items()]
-        if chain is not None and chain.operator == "matmul":
+        if is_dense:
             arguments.append(self._call(RowScale(), arguments[:1], (*shape[:-1], 1)))
         return self._call(FakeQuantize(axis), arguments, shape)
 

@@ -191,9 +191,11 @@ class _Bench:
     def compressed(self, layer: Layer, scheme: Scheme) -> Array | None:
         """Give the layer's weight under the scheme, None if it has none. Raises UserError saying why not."""
         if not layer.weight_bearing:
-            if scheme.input is None or scheme.sparsity or scheme.factor:
-                raise UserError("a product of two activations has no weight to compress")
+            if scheme.input is None or scheme.sparsity or scheme.factor or scheme.dynamic:
+                raise UserError("a product of two activations has no weight to compress, and no rows' ranges")
             return None
+        if scheme.dynamic and layer.operator != "matmul":
+            raise UserError("only dense layers find ranges row by row")
         if layer.operator == "gather" and scheme.input:
             raise UserError("rows are looked up, not multiplied: its input is not rounded")
         method = "mse" if self._recipe.rounding == "mse" else "nearest"

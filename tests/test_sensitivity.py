@@ -75,6 +75,11 @@ def test_products_of_activations_have_rounded_operands() -> None:
     assert "no weight to compress" in result.cell(product, SCHEMES[2]).reason
 
 
+def test_only_dense_layers_find_ranges_of_rows(model: Model) -> None:
+    result = sensitivity(model, SAMPLES[:1], SAMPLES[:1], [Scheme.parse("int8+dynamic")])
+    assert {cell.reason for cell in result.cells} == {"only dense layers find ranges row by row"}
+
+
 def test_a_killed_run_goes_on_to_the_same_result(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
