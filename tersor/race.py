@@ -25,15 +25,13 @@ from tersor.scheduler.precision import Times, better_in_float
 from tersor.scheme import FP32, W8A32
 from tersor.statistics import Statistics
 from tersor.stopwatch import Seconds, Stopwatch
+from tersor.targets.cpu.host.cost import conversion_seconds
 from tersor.targets.cpu.host.detect import detect
 from tersor.weight_format import Integer
 
 # A shorter time only counts if it is shorter by this share: less is noise.
 MARGIN = 0.02  # of a network
 LAYER_MARGIN = 0.05
-# What a tensor costs that changes between codes and floats. Nominal: whole networks have the last word.
-CONVERSION = 1e-6  # s
-CONVERSION_OF_ONE = 0.3e-9  # s, for each element
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,8 @@ def _conversions(
 ) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
     """Give the seconds of conversions: those that a layer needs in integers, and those between two layers.
 
-    A tensor that comes as floats is rounded for a layer in integers. One that comes as codes changes only
+    They are nominal: whole networks have the last word. A tensor that comes as floats is rounded for a layer
+    in integers. One that comes as codes changes only
     between layers of two formats.
     """
     calls = build.lowered[-1].calls
@@ -158,7 +157,7 @@ def _conversions(
     own: dict[str, float] = {}
     between: dict[tuple[str, str], float] = {}
     for edge in network.edges:
-        seconds = CONVERSION + CONVERSION_OF_ONE * prod(edge.shape)
+        seconds = conversion_seconds(prod(edge.shape))
         if edge.consumer in raced & reads:
             if edge.producer in raced & gives:
                 pair = edge.producer, edge.consumer

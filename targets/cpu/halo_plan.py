@@ -31,12 +31,12 @@ def plan_halos(
             halo = halo.widened(reader.padding)
         padded = [reader for reader in readers if any(reader.padding)]
         filled = all(reader.zero_point == kernel.epilogue.zero_point for reader in padded)
-        if filled and any(_gains(kernels[reader.result], halo) for reader in padded):
+        if filled and any(gains(kernels[reader.result], halo) for reader in padded):
             halos[var] = halo
     return halos
 
 
-def _gains(kernel: Kernel, halo: Halo) -> bool:
+def gains(kernel: Kernel, halo: Halo) -> bool:
     """Whether a kernel runs faster on an image with a halo.
 
     A depthwise kernel copies bytes at hardly any cost, less than the rows of an image with a halo cost the

@@ -21,7 +21,9 @@ from tersor.tuning.database_files import check_records, check_workloads, drop_to
 from tersor.tuning.measurement import Candidate, Timing
 
 WORKLOADS, RECORDS = "workloads.json", "measurements.json"
-KERNEL, CPU, MAPPING, DEFAULT = "tersor.kernel", "tersor.cpu", "tersor.mapping", "tersor.default_seconds"
+KERNEL, CPU, MAPPING = "tersor.kernel", "tersor.cpu", "tersor.mapping"
+# What a candidate's time is to be compared to.
+DEFAULT, REFERENCE = "tersor.default_seconds", "tersor.reference_seconds"
 
 Key = tuple[str, str]  # the kernel's hash, and the mapping's text
 
@@ -40,9 +42,13 @@ class Entry:
 
 
 class Journal:
-    """What was measured in a directory, on this CPU. Raises UserError if it cannot be used."""
+    """What was measured in a directory, on this CPU. Raises UserError if it cannot be used.
 
-    def __init__(self, directory: Path, host: Host, cpu: str) -> None:
+    `beside` is the name of what took turns with the candidates: times beside something else are refused.
+    """
+
+    def __init__(self, directory: Path, host: Host, cpu: str, beside: str = DEFAULT) -> None:
+        self._beside = beside
         self._paths = [directory / name for name in (WORKLOADS, RECORDS)]
         self._target = host.target
         self._cpu = f"{cpu}, {host.isa.name}, {host.cores} cores"
@@ -52,7 +58,7 @@ class Journal:
             for path in self._paths:
                 drop_torn_line(path)
             workloads, records = self._paths
-            check_records(records, check_workloads(workloads), (MAPPING, DEFAULT))
+            check_records(records, check_workloads(workloads), (MAPPING, beside))
             with quiet_stderr():
                 self._database = JSONDatabase(str(workloads), str(records))
                 known = list(self._database.get_all_tuning_records())
@@ -77,7 +83,7 @@ class Journal:
         schedule.annotate(root, MAPPING, str(candidate.workload.nest.mapping(candidate.tiling)))
         timing = measured if isinstance(measured, Timing) else None
         if timing is not None:
-            schedule.annotate(root, DEFAULT, repr(timing.default))
+            schedule.annotate(root, self._beside, repr(float(timing.default)))
         before = [_size(path) for path in self._paths]
         is_new = not self._database.has_workload(mod)
         workload = self._database.commit_workload(mod)
@@ -121,16 +127,15 @@ class Journal:
         timing = None
         if record.run_secs is not None:
             try:
-                timing = Timing(float(record.run_secs[0]), float(notes[DEFAULT]))
+                timing = Timing(float(record.run_secs[0]), float(notes[self._beside]))
             except (KeyError, ValueError, IndexError) as error:
                 raise self._unreadable(directory) from error
         self._note((str(attributes[KERNEL]), notes[MAPPING]), timing)
 
     def _unreadable(self, directory: Path) -> UserError:
         names = " and ".join(path.name for path in self._paths)
-        return UserError(
-            f"{directory} holds no measurements of `tersor tune`: remove {names}, or give another"
-        )
+        kind = "of `tersor tune`" if self._beside == DEFAULT else "of a CPU's costs"
+        return UserError(f"{directory} holds no measurements {kind}: remove {names}, or give another")
 
 
 def _key(candidate: Candidate) -> Key:

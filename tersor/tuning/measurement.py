@@ -24,8 +24,9 @@ from tersor.tuning.workload import Workload
 Array = npt.NDArray[Any]
 Meter = Callable[[Tiling, Callable[[], None]], float]  # seconds that a call takes
 
-# Rounds in which each takes a turn, and seconds that a turn takes at least.
-ROUNDS = 9
+# Rounds in which each takes a turn, where that decides between two and where it is all that is measured;
+# and seconds that a turn takes at least.
+ROUNDS, ALONE = 9, 15
 TURN = 4e-4
 # What takes so many times as long as the first after a few rounds is not run any more.
 HOPELESS = 1.25
@@ -55,14 +56,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call, the least seen: of a candidate, and of the default in the same rounds."""
+    """Seconds of one call: of a candidate, and of what took turns with it, its default or a reference."""
 
     seconds: float
     default: float
 
     @property
     def ratio(self) -> float:
-        """The share of the default's time that it takes."""
+        """The share of the other's time that it takes."""
         return self.seconds / self.default
 
 
@@ -87,20 +88,43 @@ class Laboratory:
         self._target = host.target
         self._meter = meter
         self._builds: dict[str, _Build] = {}  # by the path that MetaSchedule knows them by
+        self._references: dict[Candidate, None] = {}  # whose builds are kept
 
     def measure(self, candidate: Candidate, rounds: int = ROUNDS) -> Timing | str:
-        """Time a candidate; a sentence says what is wrong with it."""
-        together = [Candidate(candidate.workload, candidate.workload.default), candidate]
-        self._keep(together)
-        results = _Builder(self._builds, together).build([self._input(each) for each in together])
+        """Time a candidate beside the default, the least of each; a sentence says what is wrong with it."""
+        default = Candidate(candidate.workload, candidate.workload.default)
+        timed = self._in_turn(default, candidate, rounds, alike=True)
+        return timed if isinstance(timed, str) else Timing(min(timed[1]), min(timed[0]))
+
+    def compare(self, workload: Workload, reference: Workload, rounds: int = ALONE) -> Timing | str:
+        """Time a workload's default beside another one's, each round by itself; or say what is wrong.
+
+        What else the machine does slows down both, so the ratio of the medians is that of the median round.
+        """
+        beside = Candidate(reference, reference.default)
+        self._references[beside] = None
+        timed = self._in_turn(beside, Candidate(workload, workload.default), rounds, alike=False)
+        if isinstance(timed, str):
+            return timed
+        usual = float(np.median(timed[0]))
+        return Timing(float(np.median(np.divide(timed[1], timed[0]))) * usual, usual)
+
+    def _in_turn(
+        self, first: Candidate, second: Candidate, rounds: int, alike: bool
+    ) -> tuple[list[float], list[float]] | str:
+        """Give the seconds of both in each round; two that are `alike` must give the same results."""
+        self._keep([*self._references, first, second])
+        results = _Builder(self._builds, [first, second]).build(
+            [self._input(each) for each in (first, second)]
+        )
         if reason := next((each.error_msg for each in results if each.error_msg is not None), None):
             return str(reason)
         inputs = [RunnerInput(str(each.artifact_path), "llvm", []) for each in results]
-        futures = _Runner(self._builds, self._meter, rounds).run(inputs)
-        default, timed = (future.result() for future in futures)
-        if timed.error_msg is not None:
-            return str(timed.error_msg)
-        return Timing(_least(timed), _least(default))
+        futures = _Runner(self._builds, self._meter, rounds, alike).run(inputs)
+        one, other = (future.result() for future in futures)
+        if other.error_msg is not None:
+            return str(other.error_msg)
+        return _seconds(one), _seconds(other)
 
     def _input(self, candidate: Candidate) -> BuilderInput:
         function = candidate.workload.prim_func(candidate.tiling).with_attr("global_symbol", "main")
@@ -126,7 +150,7 @@ class _Builder(PyBuilder):
         return [self._build(candidate, given) for candidate, given in pairs]
 
     def _build(self, candidate: Candidate, given: BuilderInput) -> BuilderResult:
-        path = f"memory:{candidate.tiling}"
+        path = f"memory:{candidate.workload.digest} {candidate.tiling}"
         if path in self.builds and self.builds[path].candidate == candidate:
             return BuilderResult(path, None)
         try:
@@ -142,19 +166,20 @@ class _Builder(PyBuilder):
 
 @derived_object
 class _Runner(PyRunner):
-    """Runs builds in turn; those whose results are not the first's are only told so."""
+    """Runs builds in turn; of those that are `alike`, one with other results than the first is told so."""
 
-    def __init__(self, builds: dict[str, _Build], meter: Meter, rounds: int) -> None:
+    def __init__(self, builds: dict[str, _Build], meter: Meter, rounds: int, alike: bool) -> None:
         super().__init__()
         self.builds = builds
         self.meter = meter
         self.rounds = rounds
+        self.alike = alike
 
     def run(self, runner_inputs: Sequence[RunnerInput]) -> list[Any]:
         """Time all; the futures are there already."""
         builds = [self.builds[str(each.artifact_path)] for each in runner_inputs]
         expected = builds[0].result()
-        right = [build for build in builds if _same(build, expected)]
+        right = [build for build in builds if not self.alike or _same(build, expected)]
         seconds = self._times(right)
         return [
             _Measured(seconds.get(id(build)), None if build in right else "its results differ")
@@ -163,16 +188,22 @@ class _Runner(PyRunner):
 
     def _times(self, builds: Sequence[_Build]) -> dict[int, list[float]]:
         """Give the seconds of a call in each round, by the identity of the build."""
-        once = max(1e-9, self._time(builds[0], 1))
-        calls = max(1, min(1000, round(TURN / once)))
+        first, *others = builds
+        calls = {id(first): self._calls(first)}
+        for build in others:
+            calls[id(build)] = calls[id(first)] if self.alike else self._calls(build)
         times: dict[int, list[float]] = {id(build): [] for build in builds}
         for done in range(self.rounds):
-            fastest = min(times[id(builds[0])], default=0.0)
+            fastest = min(times[id(first)], default=0.0)
             for build in builds if done % 2 == 0 else reversed(builds):
-                seen = times[id(build)]
-                if done < FIRST_ROUNDS or min(seen) <= HOPELESS * fastest:
-                    seen.append(self._time(build, calls) / calls)
+                seen, count = times[id(build)], calls[id(build)]
+                if not self.alike or done < FIRST_ROUNDS or min(seen) <= HOPELESS * fastest:
+                    seen.append(self._time(build, count) / count)
         return times
+
+    def _calls(self, build: _Build) -> int:
+        """Give how many calls a turn is made of."""
+        return max(1, min(1000, round(TURN / max(1e-9, self._time(build, 1)))))
 
     def _time(self, build: _Build, calls: int) -> float:
         function, arguments = build.function, build.arguments
@@ -210,5 +241,5 @@ def _same(build: _Build, expected: Array) -> bool:
     return bool(np.abs(result - expected).max() <= FLOAT_ERROR * np.abs(expected).max())
 
 
-def _least(result: RunnerResult) -> float:
-    return min(float(each) for each in result.run_secs or ())
+def _seconds(result: RunnerResult) -> list[float]:
+    return [float(each) for each in result.run_secs or ()]

@@ -8,7 +8,7 @@ import pytest
 
 from tersor.error import UserError
 from tersor.targets.cpu.host.detect import detect
-from tersor.tuning.journal import RECORDS, WORKLOADS, Entry, Journal
+from tersor.tuning.journal import RECORDS, REFERENCE, WORKLOADS, Entry, Journal
 from tersor.tuning.measurement import Candidate, Timing
 from tests.tuning.workloads import FLOAT, HOST, workload
 
@@ -76,3 +76,8 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         opened(tmp_path / "file" / "below")
+
+
+def test_times_beside_something_else_are_refused(written: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no measurements of a CPU's costs: remove"):
+        Journal(written, HOST, "a CPU", REFERENCE)

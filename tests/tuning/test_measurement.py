@@ -77,3 +77,25 @@ def test_one_thread_is_measured_by_its_cpu_time_and_several_by_the_wall() -> Non
 
     tiling = workload().default
     assert meter(1)(tiling, sleep) < 0.05 <= meter(2)(tiling, sleep)
+
+
+def test_two_workloads_are_compared_in_turn_round_by_round() -> None:
+    """What slows the machine down for some rounds slows both."""
+    one, other = workload(), workload(FLOAT)
+    calls: list[str] = []
+
+    def clock(_tiling: Tiling, call: Callable[[], None]) -> float:
+        call()
+        calls.append("call")
+        slow = 1.5 if len(calls) % 8 < 4 else 1.0
+        return slow * (1e-3 if (len(calls) % 4) in (0, 1) else 2e-3)
+
+    timing = Laboratory(HOST, clock).compare(other, one, rounds=9)
+    assert isinstance(timing, Timing)
+    assert timing.ratio in (pytest.approx(0.5), pytest.approx(2.0))
+
+
+def test_a_workload_compared_to_itself_takes_the_same_time() -> None:
+    each = workload()
+    timing = Laboratory(HOST, lambda _tiling, call: call() or 1e-3).compare(each, each, rounds=3)
+    assert timing == Timing(1e-3, 1e-3)

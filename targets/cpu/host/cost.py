@@ -18,20 +18,37 @@ LARGEST_PRODUCT = 255 * 128
 MOST_PLACES = 16
 # Inputs whose row one core searches for its largest and rounds, per cycle.
 ROUNDED_PER_CYCLE = 2.0
+# Seconds of a tensor that changes between codes and floats, and of each of its elements.
+CONVERSION, CONVERSION_OF_ONE = 1e-6, 0.3e-9
 
 
 def estimate(layer: Layer, scheme: Scheme, hardware: Hardware) -> Cost:
     """Estimate one run of `layer` on the CPU; what is decoded once costs a run nothing."""
-    if isinstance(scheme.sparsity, Channels):
-        layer, scheme = _narrowed(layer, scheme.sparsity), replace(scheme, sparsity=None)
+    layer, scheme = without_channels(layer, scheme)
     running = replace(INT8 if scheme.input else FP32, factor=scheme.factor)
     if layer.operator == "gather" and scheme.weight == Integer(8):
         running = scheme  # a table's codes stay codes
     cost = replace(roofline.estimate(layer, running, hardware), size=stored_bytes(layer, scheme))
-    if scheme.dynamic:
-        rounded = layer.input_count / hardware.cores
-        cost = cost + Cost(seconds=rounded / (ROUNDED_PER_CYCLE * hardware.clock))
-    return cost
+    return cost + Cost(seconds=rounding_seconds(layer, scheme, hardware))
+
+
+def without_channels(layer: Layer, scheme: Scheme) -> tuple[Layer, Scheme]:
+    """Give what is left of a layer of which channels are dropped, and its scheme without that."""
+    if isinstance(scheme.sparsity, Channels):
+        return _narrowed(layer, scheme.sparsity), replace(scheme, sparsity=None)
+    return layer, scheme
+
+
+def rounding_seconds(layer: Layer, scheme: Scheme, hardware: Hardware) -> float:
+    """What it takes to find the ranges of an input's rows and to round them, under a dynamic scheme."""
+    if not scheme.dynamic:
+        return 0.0
+    return layer.input_count / hardware.cores / (ROUNDED_PER_CYCLE * hardware.clock)
+
+
+def conversion_seconds(elements: int) -> float:
+    """What a tensor takes that changes between codes and floats, a pass of its own. Nominal."""
+    return CONVERSION + CONVERSION_OF_ONE * elements
 
 
 def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:

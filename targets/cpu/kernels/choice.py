@@ -82,15 +82,16 @@ class Kernel:
     @property
     def reads_in_place(self) -> bool:
         """Whether it reads its input where it is, and copies nothing."""
-        return self._loops.reads_in_place
+        return self.loops.reads_in_place
 
     @property
     def target(self) -> Image:
         """How its output lies in memory."""
-        return self._loops.target
+        return self.loops.target
 
     @property
-    def _loops(self) -> Gemm | Depthwise | TileGemm:
+    def loops(self) -> Gemm | Depthwise | TileGemm:
+        """The loops that it is made of."""
         loops = TileGemm if self.isa.tiles else Depthwise if self.geometry.is_depthwise else Gemm
         return loops(self.isa, self.geometry, self.tiling, self.epilogue, self.zero_point, self.halos)
 

@@ -93,7 +93,8 @@ class ProductKernel:
         return Geometry(1, self.rows, 1, self.left.shape[-1], self.out.shape[-1])
 
     @property
-    def _gemm(self) -> Gemm:
+    def gemm(self) -> Gemm:
+        """The loops over one part."""
         return Gemm(self.isa, self.geometry, self.tiling, self.epilogue, pitch=self.out.strides[-2])
 
     def prim_func(self) -> Any:
@@ -105,7 +106,7 @@ class ProductKernel:
         return builder.get()
 
     def _emit(self) -> None:
-        gemm = self._gemm
+        gemm = self.gemm
         left = T.arg("left", T.Buffer(self.left.source, gemm.dtype))
         right = T.arg("right", T.Buffer(self.right.source, gemm.dtype))
         padded = channel_vectors(self.isa, self.geometry) * self.isa.lanes
