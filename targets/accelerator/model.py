@@ -16,6 +16,7 @@ from tersor.scheme import Scheme
 from tersor.targets.accelerator.bits import Factors, density_of, element_bits
 from tersor.targets.accelerator.counts import Counts, count
 from tersor.targets.accelerator.density import DENSE, Densities
+from tersor.targets.accelerator.imbalance import imbalance
 from tersor.targets.accelerator.latency import Latency, latency
 from tersor.targets.accelerator.legality import needed_bytes, why_no_layer, why_not
 from tersor.targets.accelerator.nest import Nest, Sizes
@@ -66,6 +67,12 @@ def evaluate(
     bits = element_bits(layer, scheme, hardware, densities, output_bits)
     arithmetic = arithmetic_of(scheme, hardware, densities)
     taken = stepping(nest, sizes, counts.steps, arithmetic.rate, arithmetic.fused, arithmetic.pattern_density)
+    waited = imbalance(
+        nest,
+        sizes,
+        densities.weight if "weight" in arithmetic.skipped else 1.0,
+        densities.products(["input"]) if "input" in arithmetic.skipped else 1.0,
+    )
     moved = traffic(counts, bits, densities, arithmetic.looked_at, taken.added)
     energy = np.zeros_like(moved.reads)
     for level, memory in enumerate(hardware.memories):
@@ -75,7 +82,7 @@ def evaluate(
     return Evaluation(
         counts,
         moved,
-        latency(nest, counts, moved, bits, taken.cycles),
+        latency(nest, counts, moved, bits, taken.cycles * waited),
         energy,
         compute,
         needed_bytes(nest, counts, bits),
@@ -102,11 +109,12 @@ def estimate(
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Of one unit: steps in a cycle, and pJ for each product of the dense layer."""
+    """Of one unit: steps in a cycle if it waits for none, and pJ for each product of the dense layer."""
 
     rate: float
     energy: float
     looked_at: frozenset[str]  # operands whose zeros are gated or skipped
+    skipped: frozenset[str] = frozenset()  # those whose zeros are skipped
     fused: float = 1.0  # of the products in a cycle, those along the dimension that the datapath fuses
     pattern_density: float = 1.0  # of the weight, where its pattern is skipped
 
@@ -132,10 +140,11 @@ def arithmetic_of(scheme: Scheme, hardware: Hardware, densities: Densities) -> A
     if scheme.sparsity in unit.skips:
         assert scheme.sparsity
         density = scheme.sparsity.density
-        return Arithmetic(rate / density, energy * density, frozenset(), fused, density)
+        return Arithmetic(rate / density, energy * density, frozenset(), frozenset(), fused, density)
     if datapath is None:
         return Arithmetic(rate, energy, frozenset())
     done = densities.products(datapath.skips)
     looked_at = frozenset((*datapath.skips, *datapath.gates))
     left = energy * densities.products(looked_at)
-    return Arithmetic(rate / done if done else np.inf, left, looked_at, fused)
+    skipped = frozenset(datapath.skips)
+    return Arithmetic(rate / done if done else np.inf, left, looked_at, skipped, fused)

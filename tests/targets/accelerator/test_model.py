@@ -220,9 +220,9 @@ def test_gating_never_changes_cycles_and_skipping_never_adds_any(weight: float, 
         gated = evaluated(replace(machine(), datapath=Datapath(gates=operands)), densities=densities)
         skipped = evaluated(replace(machine(), datapath=Datapath(skips=operands)), densities=densities)
         assert gated.latency.compute[0] == dense.latency.compute[0]
-        assert skipped.latency.compute[0] == pytest.approx(
-            dense.latency.compute[0] * densities.products(operands)
-        )
+        alone = dense.latency.compute[0] * densities.products(operands)  # if none waited for another
+        most = dense.latency.compute[0] * (1 + 1e-9)
+        assert alone * (1 - 1e-9) - 1e-99 <= skipped.latency.compute[0] <= most
         assert gated.energy[0] == pytest.approx(skipped.energy[0])
         assert gated.energy[0] <= dense.energy[0] * (1 + 1e-12)
 
