@@ -1,12 +1,12 @@
 """CPU costs: the seconds of a layer under a scheme on this CPU, from measurements of other layers like it.
 
 A kernel that was measured takes what it took, as a share of its family's reference (see `references`), of
-which the median of all rounds counts. Another one takes what the model of its family says, the
-analytic one or one with a learned correction (see `selection`), and without enough measurements what its work
-takes at the nominal clock. What the times are of: the kernel in the middle of a network, in its analytic
-tiling; weights of fewer bits or with zeros are decoded when a network loads, so they take what int8 or fp32
-takes; factors run one after the other; dynamic ranges add a pass over the input, at a nominal rate. A table
-and a recurrent layer take what the roofline says.
+which the median of all rounds counts. Another one takes what the model of its family says, the analytic one
+or one with a learned correction (see `selection`), after too few measurements for that what its work takes at
+their rate, and after none at the nominal clock. What the times are of: the kernel in the middle of a network,
+in its analytic tiling; weights of fewer bits or with zeros are decoded when a network loads, so they take
+what int8 or fp32 takes; factors run one after the other; dynamic ranges add a pass over the input, at a
+nominal rate. A table and a recurrent layer take what the roofline says.
 
 A layer's seconds are without what is between layers: a tensor that changes between codes and floats takes
 `conversion` once, for each edge of which one end runs in codes and the other in floats.
@@ -37,7 +37,7 @@ from tersor.tuning.layer_samples import samples
 from tersor.tuning.layer_workload import workload_of
 from tersor.tuning.measurement import Candidate, Laboratory, Timing, meter
 from tersor.tuning.references import reference_of
-from tersor.tuning.regression import models
+from tersor.tuning.regression import Analytic, Predict, models
 from tersor.tuning.selection import FEWEST, Selected, select
 from tersor.tuning.shape_features import kernels_of
 from tersor.tuning.workload import Workload
@@ -108,6 +108,7 @@ class CpuCosts:
             for family, own in _by_family(layers, self._hardware).items()
         ]
         self._measured: dict[Workload, float] = {}
+        self._rates: dict[KernelFamily, Predict] = {}
         self._memo: dict[tuple[Layer, KernelFamily], Timed] = {}
 
     @classmethod
@@ -182,6 +183,8 @@ class CpuCosts:
         if selected := self.selected.get(family):
             seconds = float(np.exp(selected.predict(kernels_of([workload]))[0]))
             return Timed(seconds, selected.spread, "learned")
+        if rate := self._rates.get(family):
+            return Timed(float(np.exp(rate(kernels_of([workload]))[0])), inf, "analytic")
         return Timed(work_of(workload.kernel).seconds(self.host.cores), inf, "analytic")
 
     def _learn(self) -> None:
@@ -198,9 +201,9 @@ class CpuCosts:
             }
             self.usual[planned.family] = usual
             self._measured |= known
+            log_seconds, described = np.log(list(known.values())), kernels_of(list(known))
+            self._rates[planned.family] = Analytic().fit(described, log_seconds)
             if len(known) >= FEWEST:
-                log_seconds = np.log(list(known.values()))
-                described = kernels_of(list(known))
                 self.selected[planned.family] = select(models(), described, log_seconds, self._seed)
 
 

@@ -98,6 +98,16 @@ def test_only_families_of_the_network_are_measured_its_own_layers_first() -> Non
     assert costs.selected == {}  # nothing is learned from two
 
 
+def test_after_few_measurements_work_takes_what_it_took_in_those() -> None:
+    costs = CpuCosts(HOST, Memory(), Bench(noise=0), [DENSE], most=1)
+    costs.train()
+    other = replace(DENSE, N=32)
+    measured, timed = costs.timed(DENSE, FP32), costs.timed(other, FP32)
+    assert (measured.source, timed.source, timed.spread) == ("measured", "analytic", inf)
+    works = [sum(work_of(workload_of(each, "fp32", HOST).kernel).parts) for each in (DENSE, other)]
+    assert timed.seconds / measured.seconds == pytest.approx(works[1] / works[0])
+
+
 def test_weights_that_are_decoded_take_what_plain_ones_take(trained: CpuCosts) -> None:
     for text, running in (("w4a8", INT8), ("int8+2:4", INT8), ("w4g64", FP32)):
         scheme = Scheme.parse(text)
