@@ -8,6 +8,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,63 +29,59 @@ class Journal:
 
     def __init__(self, path: Path | None, subject: str) -> None:
         self._path, self._subject = path, subject
-        try:
+        with self._said():
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            # In the name of no transaction: each statement commits by itself.
+            # Each statement is a transaction of its own.
             self._file = sqlite3.connect(path or ":memory:", timeout=PATIENCE, isolation_level=None)
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute(_TABLE)
-        except (OSError, sqlite3.Error) as error:
-            raise self._refusal(error) from error
 
     def known(self, kind: str, key: str) -> Any | None:
         """Give a result that is there, or None."""
-        try:
+        with self._said():
             row = self._file.execute(
                 "SELECT value FROM results WHERE subject = ? AND kind = ? AND key = ?",
                 (self._subject, kind, key),
             ).fetchone()
-        except sqlite3.Error as error:
-            raise self._refusal(error) from error
         return None if row is None else json.loads(row[0])
 
     def write(self, kind: str, key: str, value: Any, seconds: float = 0.0) -> None:
-        """Take down a result and the seconds that it took. One that is there stays as it is."""
-        try:
+        """Take down a result and the seconds that it took, in place of one that is there."""
+        with self._said():
             self._file.execute(
-                "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)",
                 (self._subject, kind, key, json.dumps(value, sort_keys=True), seconds),
             )
-        except sqlite3.Error as error:
-            raise self._refusal(error) from error
 
     def remember(
         self, kind: str, key: str, find: Callable[[], Any], now: Callable[[], float] = time.monotonic
     ) -> Any:
         """Give a result that is there, or find it and take it down."""
-        known = self.known(kind, key)
-        if known is None:
+        if self.known(kind, key) is None:
             start = now()
             self.write(kind, key, find(), now() - start)
-            known = self.known(kind, key)
-        return known
+        return self.known(kind, key)
 
-    def spent(self) -> float:
-        """Seconds that all results of the subject took together."""
-        try:
+    def seconds(self, kind: str, key: str) -> float:
+        """How long a result took when it was found; 0 if it is not there."""
+        with self._said():
             row = self._file.execute(
-                "SELECT SUM(seconds) FROM results WHERE subject = ?", (self._subject,)
+                "SELECT seconds FROM results WHERE subject = ? AND kind = ? AND key = ?",
+                (self._subject, kind, key),
             ).fetchone()
-        except sqlite3.Error as error:
-            raise self._refusal(error) from error
-        return float(row[0] or 0.0)
+        return 0.0 if row is None else float(row[0])
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
 
-    def _refusal(self, error: Exception) -> UserError:
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            return UserError(f"{self._path} is no journal of a search: remove it, or give another --out")
-        return UserError(f"cannot write to {self._path}: {error}; give another --out or make room")
+    @contextmanager
+    def _said(self) -> Any:
+        """Say in one sentence what is wrong with the file."""
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            raise UserError(f"cannot use {self._path}: {error}; make room, or give another place") from error
+        except (sqlite3.Error, json.JSONDecodeError) as error:
+            raise UserError(f"{self._path} is no journal of a search: remove it, or give another") from error

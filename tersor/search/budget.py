@@ -1,0 +1,56 @@
+"""Budget: the time that a search may take, what it went to, and how much of it the end will need."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tersor.search_report import Spent
+
+
+class Budget:
+    """A number of seconds, None for as many as it takes, of which `spent` went to an earlier run.
+
+    `started` is when this run began, by the clock `now`.
+    """
+
+    def __init__(
+        self,
+        seconds: float | None,
+        spent: float = 0.0,
+        started: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._earlier, self._now = seconds, spent, now
+        self._start = now() if started is None else started
+        self._phases: dict[str, float] = {}
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far, those of earlier runs included."""
+        return self._earlier + self._now() - self._start
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; infinite without a bound."""
+        return float("inf") if self._seconds is None else self._seconds - self.spent
+
+    def has(self, seconds: float) -> bool:
+        """Whether so many seconds are left."""
+        return self.left >= seconds
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count what is done inside as this part of the search."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            self._phases[name] = self._phases.get(name, 0.0) + self._now() - start
+
+    def phases(self) -> tuple[Spent, ...]:
+        """What the time of this run went to, in the order of their beginnings."""
+        return tuple(Spent(name, seconds) for name, seconds in self._phases.items())
+
+    def of(self, phase: str) -> float:
+        """Seconds that a phase took."""
+        return self._phases.get(phase, 0.0)
