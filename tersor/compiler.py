@@ -77,14 +77,18 @@ class Compiled:
         Gives the report with the library's size. Raises UserError if `directory` cannot be written.
         """
         with replacing(directory) as staging:
-            library = staging / "model.so"
-            export_library(self.executable, library)
-            totals = replace(self.report.totals, file_bytes=library.stat().st_size)
-            report = replace(self.report, totals=totals)
-            self.plan.save(staging / "plan.json")
-            self.statistics.save(staging / "statistics.npz")
-            write_json(staging / "report.json", report, Report)
-            (staging / "report.txt").write_text(report.text(), encoding="utf-8")
+            return self.write(staging)
+
+    def write(self, directory: Path) -> Report:
+        """Write the files of `save` into a directory that is there, one after the other."""
+        library = directory / "model.so"
+        export_library(self.executable, library)
+        totals = replace(self.report.totals, file_bytes=library.stat().st_size)
+        report = replace(self.report, totals=totals)
+        self.plan.save(directory / "plan.json")
+        self.statistics.save(directory / "statistics.npz")
+        write_json(directory / "report.json", report, Report)
+        (directory / "report.txt").write_text(report.text(), encoding="utf-8")
         return report
 
 
