@@ -8,21 +8,22 @@ from tersor.search_report import Spent
 
 
 class Budget:
-    """A number of seconds, None for as many as it takes, of which `spent` went to an earlier run.
-
-    `started` is when this run began, by the clock `now`.
-    """
+    """A number of seconds, None for as many as it takes; `started` is when it began, by the clock `now`."""
 
     def __init__(
         self,
         seconds: float | None,
-        spent: float = 0.0,
         started: float | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._seconds, self._earlier, self._now = seconds, spent, now
+        self._seconds, self._now = seconds, now
+        self._earlier = 0.0
         self._start = now() if started is None else started
         self._phases: dict[str, float] = {}
+
+    def go_on(self, spent: float) -> None:
+        """Take so many seconds for spent by an earlier run that this one goes on with."""
+        self._earlier = spent
 
     @property
     def spent(self) -> float:

@@ -7,20 +7,20 @@ and the trials early: the time to compile a plan is put aside from the beginning
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from tersor.compiler import Compiled, Progress, compile, silent
 from tersor.error import UserError
 from tersor.evaluation import NetworkEvaluator
 from tersor.model import Model
+from tersor.network import Network
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract
 from tersor.passes.grams import find_windows
@@ -33,21 +33,28 @@ from tersor.scheduler.figures import limits_of, modelled
 from tersor.scheduler.journal import Journal
 from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
+from tersor.scheduler.space import Space
 from tersor.scheduler.strategies.exact import Exact
-from tersor.scheduler.trial import Strategy, Trial
+from tersor.scheduler.trial import Strategy
 from tersor.scheme import INT8
 from tersor.search.budget import Budget
 from tersor.search.finalists import Candidate, Finalist, settle
-from tersor.search.front import front_of
 from tersor.search.losses import Losses, measure_losses
-from tersor.search.machine import Machine, machine_of
+from tersor.search.machine import Machine
+from tersor.search.machines import machine_of
 from tersor.search.plans import Origin
-from tersor.search.result import Searched, Story
+from tersor.search.result import Searched
+from tersor.search.story import Story
 from tersor.search.trials import Trials, best_first
 from tersor.statistics import Statistics
 
 Array = npt.NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
+
+# What compiling a plan takes, in times of what was like it: compiling the evaluation, calibrating once.
+_COMPILING = 2.0
+_CALIBRATING = 3.0
+_LOSSES = 0.5  # of the time that is not put aside, for losses at most
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Settings:
     """How to search: by which strategy and recipe, on how many samples, and where results are kept.
 
     `trials` are full validations of the network with other weights; those of finalists, at most two, come on
-    top. A loss is measured on `loss_samples`. Without files, journal and costs last as long as the search.
+    top. A loss is measured on `loss_samples`. Without a file the journal lasts as long as the search.
     """
 
     strategy: Strategy = field(default_factory=Exact)
@@ -64,31 +71,207 @@ class Settings:
     trials: int = 8
     loss_samples: int = 64
     journal: Path | None = None
-    costs: Path | None = None
+    seed: int = 0
 
 
 def search(
     model: Model,
-    data: Samples,
+    data: Iterable[Mapping[str, Array]],
     contract: Contract,
     settings: Settings | None = None,
     *,
-    evaluation: Samples | None = None,
+    evaluation: Iterable[Mapping[str, Array]] | None = None,
     labels: Array | None = None,
     started: float | None = None,
     progress: Progress = silent,
 ) -> Searched:
     """Find, compile and report on the plan that keeps a contract and takes the least of what it minimises.
 
-    The first samples of `data` calibrate, `evaluation` (by default the same) decide with `labels` [samples],
+    The first samples of `data` calibrate, `evaluation` (by default the same) decides with `labels` [samples],
     if there are some. Of a model with an accelerator the machine's model says what a plan takes, on the CPU
     time is measured. If nothing keeps the contract, the plan that is the closest to it is given. `started`
     is when the budget began to run, by `time.monotonic`. Raises UserError for a contract that this machine
     cannot have, data that does not fit, and a budget that is too short to compile anything.
     """
     settings = settings or Settings()
-    machine = machine_of(model, settings.costs)
+    machine = machine_of(model, settings.journal)
     machine.check(contract)
-    return _Search(model, list(data[: settings.calibration_samples]), contract, settings, machine).run(
-        list(data if evaluation is None else evaluation), labels, started, progress
-    )
+    given = list(islice(data, settings.calibration_samples))
+    evaluated = given if evaluation is None else list(evaluation)
+    budget = Budget(contract.budget, started=started)
+    return _Search(model, machine, contract, settings, budget, progress).run(given, evaluated, labels)
+
+
+@dataclass
+class _Search:
+    model: Model
+    machine: Machine
+    contract: Contract
+    settings: Settings
+    budget: Budget
+    progress: Progress
+
+    def run(self, data: Samples, evaluated: Samples, labels: Array | None) -> Searched:
+        """Go through all phases."""
+        budget = self.budget
+        with budget.phase("calibrating"):
+            statistics = self._calibrated(data)
+        with budget.phase("compiling the evaluation"):
+            evaluator = self._evaluator(statistics, evaluated, labels)
+        journal = Journal(self.settings.journal, evaluator.digest)
+        self._go_on(journal)
+        reserve = self._reserve(evaluator)
+        with budget.phase("measuring layers"):
+            losses = self._losses(evaluator, journal, reserve)
+        with budget.phase("finding mappings"):
+            problem = self._problem(losses)
+        with budget.phase("trying plans"):
+            trials = Trials(problem, evaluator, journal, partial(self.machine.cost, self._network, problem))
+            tried = trials.run(
+                self.settings.strategy,
+                self.contract,
+                [self._baseline(problem)],
+                self.settings.trials,
+                budget,
+                reserve,
+                self._name,
+                self.progress,
+            )
+        origin = Origin(
+            model_hash(self.model.mod), self.machine.name, statistics.digest(), self.settings.recipe
+        )
+        story = Story(self._network, origin, self.contract, problem, trials, tried, losses, self._spaces)
+        with budget.phase("compiling plans"):
+            finalists = self._settled(story, data, evaluated, labels, journal, reserve)
+        return story.told(
+            finalists,
+            self.model.name,
+            self.settings.strategy.name,
+            self.settings.seed,
+            labels is not None,
+            budget.phases(),
+        )
+
+    # The phases
+
+    def _calibrated(self, data: Samples) -> Statistics:
+        layers = [layer.name for layer in self._network.layers]
+        return calibrate(
+            self.model.observe(*self.model.mods),
+            data,
+            lambda done: self.progress("calibrating", done, len(data)),
+            find_windows(self.model.mod, layers),
+        )
+
+    def _evaluator(self, statistics: Statistics, samples: Samples, labels: Array | None) -> NetworkEvaluator:
+        return NetworkEvaluator(
+            self.model,
+            statistics,
+            self.settings.recipe,
+            samples,
+            labels,
+            self.settings.loss_samples,
+            self.progress,
+        )
+
+    def _go_on(self, journal: Journal) -> None:
+        """Count the time of a run under the same contract that did not come to its end."""
+        if journal.known("end of trials", self._name) is None:
+            self.budget.go_on(journal.known("clock", self._name) or 0.0)
+
+    def _reserve(self, evaluator: NetworkEvaluator) -> float:
+        """Seconds to compile a plan and to compare it with fp32, by what was like it so far.
+
+        Raises UserError if they are not left.
+        """
+        budget = self.budget
+        reserve = _COMPILING * evaluator.compile_seconds + _CALIBRATING * budget.of("calibrating")
+        if not budget.has(reserve):
+            least = budget.spent + reserve
+            raise UserError(
+                f"a budget of {self.contract.budget:.0f} s is too short to compile a plan: "
+                f"give {1.2 * least:.0f} s or more"
+            )
+        return reserve
+
+    def _losses(self, evaluator: NetworkEvaluator, journal: Journal, reserve: float) -> Losses:
+        free = self.budget.left - reserve
+        kept = reserve + (1 - _LOSSES) * free if free < float("inf") else reserve
+        schemes = {name: self._spaces[name].legal for name in self._groups}
+        return measure_losses(
+            evaluator, self._groups, schemes, journal, self.budget, kept, self._name, self.progress
+        )
+
+    def _problem(self, losses: Losses) -> Problem:
+        schemes = {name: tuple(row) for name, row in losses.known.items() if row}
+        return self.machine.problem(
+            self._network, schemes, losses.known, lambda done, of: self.progress("finding mappings", done, of)
+        )
+
+    def _baseline(self, problem: Problem) -> Policy:
+        """Uniform int8, or what is next to it, with the best mappings for the contract."""
+        figure = modelled(self.contract.minimize)
+        limits = {name: limit for name, limit in limits_of(self.contract).items() if name != "size"}
+        return closest(uniform(problem, INT8), figure, limits).policy
+
+    def _settled(
+        self,
+        story: Story,
+        data: Samples,
+        evaluated: Samples,
+        labels: Array | None,
+        journal: Journal,
+        reserve: float,
+    ) -> list[Finalist]:
+        """Compile the best plans; a run that came to its end before compiles what it had chosen."""
+        candidates = story.candidates()
+        known = journal.known("chosen", self._name)
+        if known is not None:
+            candidates = [each for each in candidates if each.name == known]
+        show = partial(self.progress, "finding mappings of the plan")
+        refine = partial(self.machine.refined, self._network, contract=self.contract, show=show)
+
+        def compiled(plan: Plan) -> Compiled:
+            return compile(
+                self.model,
+                data,
+                plan,
+                calibration_samples=len(data),
+                evaluation=evaluated,
+                labels=labels,
+                progress=self.progress,
+                measure=self.model.accelerator is None,
+                race=False,
+            )
+
+        finalists = settle(candidates, self.contract, compiled, self.budget, reserve)
+        journal.write("chosen", self._name, finalists[-1].name)
+        return finalists
+
+    # What is the same in all phases
+
+    @cached_property
+    def _network(self) -> Network:
+        return extract(self.model.mod)
+
+    @cached_property
+    def _groups(self) -> dict[str, tuple[str, ...]]:
+        """The layers that get one scheme, by the first of them."""
+        tied = {group[0]: group for group in self._network.tied}
+        copies = {name for group in self._network.tied for name in group[1:]}
+        return {
+            layer.name: tied.get(layer.name, (layer.name,))
+            for layer in self._network.layers
+            if layer.name not in copies
+        }
+
+    @cached_property
+    def _spaces(self) -> dict[str, Space]:
+        return {name: self.machine.space(self._network[name]) for name in self._groups}
+
+    @cached_property
+    def _name(self) -> str:
+        """What the journal calls a run: a digest of all that it decides by."""
+        settings = self.settings
+        said = repr((self.machine.digest, self.contract, settings.strategy, settings.trials, settings.seed))
+        return hashlib.sha256(said.encode()).hexdigest()

@@ -1,10 +1,10 @@
 """Machine: what a search needs to know of what the network will run on, an accelerator or this CPU."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
-from tersor.model import Model
+from tersor.cost import Cost
+from tersor.layer import Layer
 from tersor.network import Network
 from tersor.scheduler.contract import Contract
 from tersor.scheduler.problem import Policy, Problem
@@ -12,7 +12,8 @@ from tersor.scheduler.space import Space
 from tersor.scheme import Scheme
 
 Show = Callable[[int, int], None]
-LossTable = Mapping[str, Mapping[Scheme, float]]  # by the first layer of a group
+Schemes = Mapping[str, Sequence[Scheme]]  # by the first layer of each group
+Losses = Mapping[str, Mapping[Scheme, float]]
 
 
 class Machine(Protocol):
@@ -32,14 +33,32 @@ class Machine(Protocol):
         """Raise UserError for what this machine cannot say or bound."""
         ...
 
-    def space(self, network: Network, name: str) -> Space:
-        """The schemes of a layer, that which changes least first."""
+    def space(self, layer: Layer) -> Space:
+        """The schemes of a layer that the compiler can carry out for it, that which changes least first."""
         ...
 
-    def problem(self, network: Network, losses: LossTable, show: Show) -> Problem:
-        """The choices of the groups, whose schemes are those with a loss."""
+    def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
+        """The choices of the groups of layers."""
         ...
 
-    def refined(self, network: Network, problem: Problem, policy: Policy, contract: Contract) -> Policy:
+    def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
+        """What a policy takes, without what the problem's sums leave out."""
+        ...
+
+    def refined(
+        self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
+    ) -> tuple[Problem, Policy]:
         """The same schemes with the best mappings that more effort finds."""
         ...
+
+
+def with_compiler(space: Space, layer: Layer, why_not: Callable[[Layer, Scheme], str | None]) -> Space:
+    """Leave out of a machine's space what the compiler has no form for, with its reason."""
+    legal: list[Scheme] = []
+    refused = list(space.refused)
+    for scheme in space.legal:
+        if reason := why_not(layer, scheme):
+            refused.append((scheme, reason))
+        else:
+            legal.append(scheme)
+    return Space(space.layer, tuple(legal), tuple(refused))

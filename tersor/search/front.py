@@ -1,0 +1,31 @@
+"""Front: plans of which none takes less of everything, each by a name, with the drop that is expected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tersor.scheduler.trial import Trial
+
+
+@dataclass(frozen=True)
+class DropModel:
+    """Drops by predicted losses: what trials measured, rising, in between a line; (0, 0) is fp32."""
+
+    losses: tuple[float, ...]
+    drops: tuple[float, ...]
+
+    @classmethod
+    def of(cls, trials: Sequence[tuple[float, Trial]]) -> "DropModel":
+        """Fit trials, each with the loss that was predicted of it."""
+        pairs = sorted((loss, each.measured.drop) for loss, each in trials)
+        losses = (0.0, *(loss for loss, _ in pairs))
+        drops = np.maximum.accumulate([0.0, *(drop for _, drop in pairs)])
+        return cls(losses, tuple(float(drop) for drop in drops))
+
+    def drop(self, loss: float) -> float:
+        """The expected drop, in points; beyond the trials in proportion to the loss."""
+        farthest = self.losses[-1]
+        if loss > farthest > 0:
+            return self.drops[-1] * loss / farthest
+        return float(np.interp(loss, self.losses, self.drops))
