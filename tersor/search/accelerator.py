@@ -1,7 +1,7 @@
 """Accelerator: a described machine, whose model says what every scheme and mapping takes."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 
 from tersor.cost import Cost
 from tersor.hardware import Hardware
@@ -17,7 +17,7 @@ from tersor.scheduler.model_version import hardware_digest, model_version
 from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.space import Space
-from tersor.search.machine import Losses, Schemes, Show, with_compiler
+from tersor.search.machine import Losses, Rated, Schemes, Show, with_compiler
 from tersor.targets.accelerator.mapper.mapper import EFFORT
 from tersor.targets.cpu.host.cost import why_not
 
@@ -34,7 +34,7 @@ class Accelerator:
         """As plans name it."""
         return self.costs.hardware.name
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """A text that differs where costs differ."""
         return f"{hardware_digest(self.costs.hardware)} {model_version()} {self.costs.effort}"
@@ -59,15 +59,19 @@ class Accelerator:
 
     def refined(
         self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
-    ) -> tuple[Problem, Policy]:
-        """Search the mappings of the chosen schemes as long as `tersor map` does; they may stay as they are."""
+    ) -> Rated:
+        """Search mappings of the chosen schemes as long as `tersor map` does; they may stay as they are."""
         costs = replace(self.costs, effort=EFFORT)
         schemes = {name: (choice.scheme,) for name, choice in policy.items()}
         losses = {name: {choice.scheme: choice.loss} for name, choice in policy.items()}
         thorough = machine_problem(network, schemes, losses, costs, show)
         found = closest(thorough, modelled(contract.minimize), limits_of(contract)).policy
-        mine, theirs = (
-            (max(contract.broken(cost, 0.0).values(), default=0.0), quantity_of(cost, 0.0, contract.minimize))
-            for cost in (self.cost(network, problem, policy), policy_cost(network, thorough, found, costs))
-        )
-        return (thorough, found) if theirs < mine else (problem, policy)
+        before = Rated(policy, self.cost(network, problem, policy))
+        after = Rated(found, policy_cost(network, thorough, found, costs))
+        return min(before, after, key=lambda each: _order(each.cost, contract))
+
+
+def _order(cost: Cost, contract: Contract) -> tuple[float, float]:
+    """What breaks the contract less comes first, then what takes less."""
+    excess = max(contract.broken(cost, 0.0).values(), default=0.0)
+    return excess, quantity_of(cost, 0.0, contract.minimize)

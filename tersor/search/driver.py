@@ -7,7 +7,7 @@ and the trials early: the time to compile a plan is put aside from the beginning
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
@@ -35,7 +35,7 @@ from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.space import Space
 from tersor.scheduler.strategies.exact import Exact
-from tersor.scheduler.trial import Strategy
+from tersor.scheduler.trial import Strategy, Trial
 from tersor.scheme import INT8
 from tersor.search.budget import Budget
 from tersor.search.finalists import Candidate, Finalist, settle
@@ -45,7 +45,7 @@ from tersor.search.machines import machine_of
 from tersor.search.plans import Origin
 from tersor.search.result import Searched
 from tersor.search.story import Story
-from tersor.search.trials import Trials, best_first
+from tersor.search.trials import Trials
 from tersor.statistics import Statistics
 
 Array = npt.NDArray[Any]
@@ -211,8 +211,7 @@ class _Search:
     def _baseline(self, problem: Problem) -> Policy:
         """Uniform int8, or what is next to it, with the best mappings for the contract."""
         figure = modelled(self.contract.minimize)
-        limits = {name: limit for name, limit in limits_of(self.contract).items() if name != "size"}
-        return closest(uniform(problem, INT8), figure, limits).policy
+        return closest(uniform(problem, INT8), figure, limits_of(self.contract)).policy
 
     def _settled(
         self,
@@ -224,12 +223,9 @@ class _Search:
         reserve: float,
     ) -> list[Finalist]:
         """Compile the best plans; a run that came to its end before compiles what it had chosen."""
-        candidates = story.candidates()
         known = journal.known("chosen", self._name)
-        if known is not None:
-            candidates = [each for each in candidates if each.name == known]
-        show = partial(self.progress, "finding mappings of the plan")
-        refine = partial(self.machine.refined, self._network, contract=self.contract, show=show)
+        named = [(name, trial) for name, trial in story.best_first() if known in (None, name)]
+        candidates = (self._candidate(story, name, trial) for name, trial in named)
 
         def compiled(plan: Plan) -> Compiled:
             return compile(
@@ -247,6 +243,17 @@ class _Search:
         finalists = settle(candidates, self.contract, compiled, self.budget, reserve)
         journal.write("chosen", self._name, finalists[-1].name)
         return finalists
+
+    def _candidate(self, story: Story, name: str, trial: Trial) -> Candidate:
+        """Give a trial as a plan, with the best mappings that more effort finds."""
+        found = self.machine.refined(
+            self._network,
+            story.problem,
+            trial.policy,
+            self.contract,
+            lambda done, of: self.progress("finding better mappings", done, of),
+        )
+        return Candidate(name, found.policy, story.plan(found.policy), found.cost)
 
     # What is the same in all phases
 

@@ -5,6 +5,7 @@ The schemes that change least come first, of all groups, so that there is a comp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tersor.compiler import Progress
 from tersor.error import UserError
@@ -58,7 +59,9 @@ def measure_losses(
             journal.write("end of losses", run, end)
             refused[name][scheme] = UNMEASURED
             continue
-        found = journal.remember("loss", f"{name}={scheme}", lambda: _measured(evaluator, groups[name], scheme))
+        found = journal.remember(
+            "loss", f"{name}={scheme}", partial(_measured, evaluator, groups[name], scheme)
+        )
         if isinstance(found, str):
             refused[name][scheme] = found
         else:

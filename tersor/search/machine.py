@@ -1,6 +1,7 @@
 """Machine: what a search needs to know of what the network will run on, an accelerator or this CPU."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from tersor.cost import Cost
@@ -14,6 +15,14 @@ from tersor.scheme import Scheme
 Show = Callable[[int, int], None]
 Schemes = Mapping[str, Sequence[Scheme]]  # by the first layer of each group
 Losses = Mapping[str, Mapping[Scheme, float]]
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A policy and what it takes."""
+
+    policy: Policy
+    cost: Cost
 
 
 class Machine(Protocol):
@@ -47,7 +56,7 @@ class Machine(Protocol):
 
     def refined(
         self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
-    ) -> tuple[Problem, Policy]:
+    ) -> "Rated":
         """The same schemes with the best mappings that more effort finds."""
         ...
 

@@ -1,6 +1,6 @@
 """Plans: what a policy of a search is as a plan, and by which name it is known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tersor.cost import Cost
@@ -50,8 +50,3 @@ def cost_text(cost: Cost) -> str:
 def key_of(schemes: Mapping[str, Scheme]) -> str:
     """A text that is the same for the same schemes of all layers that are not fp32."""
     return " ".join(f"{name}={scheme}" for name, scheme in sorted(schemes.items()) if scheme != FP32)
-
-
-def names_of(count: int) -> Sequence[str]:
-    """Names for plans of a front, in its order."""
-    return [f"p{number:02d}" for number in range(1, count + 1)]

@@ -13,7 +13,7 @@ from tersor.scheduler.contract import Contract
 from tersor.scheduler.problem import Choice, Policy, Problem
 from tersor.scheduler.space import Space, candidates, explore
 from tersor.scheme import Scheme
-from tersor.search.machine import Losses, Schemes, Show
+from tersor.search.machine import Losses, Rated, Schemes, Show
 from tersor.targets.cpu.host.cost import estimate, why_not
 from tersor.weight_format import Integer
 
@@ -77,9 +77,9 @@ class ThisCpu:
 
     def refined(
         self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
-    ) -> tuple[Problem, Policy]:
+    ) -> Rated:
         """As they are: there is nothing to refine."""
-        return problem, policy
+        return Rated(policy, problem.cost(policy))
 
     def _of_group(self, network: Network, group: tuple[str, ...], scheme: Scheme) -> Cost:
         costs = [self.costs(network[name], scheme) for name in group]

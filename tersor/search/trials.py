@@ -1,8 +1,9 @@
 """Trials: policies that a strategy proposes, measured one after the other within the budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tersor.compiler import Progress
+from tersor.cost import Cost
 from tersor.scheduler.contract import Contract, quantity_of
 from tersor.scheduler.journal import Journal
 from tersor.scheduler.problem import Policy, Problem
@@ -14,14 +15,19 @@ from tersor.search.plans import key_of
 class Trials:
     """Measures policies with one evaluator; the same schemes are measured once."""
 
-    def __init__(self, problem: Problem, evaluator: Evaluator, journal: Journal) -> None:
+    def __init__(
+        self, problem: Problem, evaluator: Evaluator, journal: Journal, cost: Callable[[Policy], Cost]
+    ) -> None:
         self._problem, self._evaluator, self._journal = problem, evaluator, journal
+        self.cost = cost  # of a policy, without what the problem's sums leave out
 
     def measure(self, policy: Policy) -> Trial:
         """Measure one policy."""
         schemes = self._problem.schemes(policy)
-        found = self._journal.remember("trial", key_of(schemes), lambda: _plain(self._evaluator.evaluate(schemes)))
-        return Trial(policy, self._problem.cost(policy), Measured(**found))
+        found = self._journal.remember(
+            "trial", key_of(schemes), lambda: _plain(self._evaluator.evaluate(schemes))
+        )
+        return Trial(policy, self.cost(policy), Measured(**found))
 
     def seconds(self, trial: Trial) -> float:
         """How long measuring it took."""
