@@ -7,7 +7,7 @@ from tersor.cost import Cost
 from tersor.document import to_json
 from tersor.network import Network
 from tersor.plan import Plan
-from tersor.scheduler.contract import Contract
+from tersor.scheduler.contract import Contract, Quantity
 from tersor.scheduler.figures import figure_of, limits_of, modelled
 from tersor.scheduler.front import front
 from tersor.scheduler.problem import Policy, Problem
@@ -121,9 +121,10 @@ class Story:
 
     def _front(self) -> dict[str, Policy]:
         """Policies of which none takes less of the minimised quantity and loses less, by rising loss."""
-        found = front(self.problem, (modelled(self.contract.minimize), "loss"), FRONT)
-        ordered = sorted(found, key=lambda each: self.problem.loss(each.policy))
-        return {f"front-{number:02d}": each.policy for number, each in enumerate(ordered, start=1)}
+        bounded = next((name for name in self.contract.bounds() if name != "drop"), "latency")
+        goal: Quantity = bounded if self.contract.minimize == "drop" else self.contract.minimize
+        found = front(self.problem, (goal, "drop"), FRONT)
+        return {f"front-{number:02d}": each.policy for number, each in enumerate(found, start=1)}
 
     def _layers(self, chosen: Finalist) -> tuple[SearchedLayer, ...]:
         layers: list[SearchedLayer] = []
