@@ -50,7 +50,7 @@ def layer_speeds(kinds: Sequence[str] = HALF, layers: Sequence[str] = tuple(VGG_
         model = tersor.load_model(_filters(*VGG_AND_RESNET[name]), hardware=_one_core(), check=False)
         for precision in ("fp32", "int8"):
             builds = [_built(model, each) for each in (precision, *(f"{precision}+{kind}" for kind in kinds))]
-            plain, *others = Stopwatch.for_cores(1).networks(builds)
+            plain, *others = Stopwatch.for_cores(1).networks([build.runner for build in builds])
             row = Row("decomposition speed", precision, name, precision, "ms", 1e3 * float(np.median(plain)))
             rows.append(row)
             rows += [

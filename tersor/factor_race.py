@@ -66,7 +66,7 @@ def race_factors(
             model, amended, calibrate
         )
     contenders["without factors"] = whole
-    rounds = stopwatch.networks([each.build for each in contenders.values()])
+    rounds = stopwatch.networks([each.build.runner for each in contenders.values()])
     times = dict(zip(contenders, rounds, strict=True))
     said = ", ".join(f"{np.median(each) * 1e3:.3f} ms {name}" for name, each in times.items())
     won = fastest(times)

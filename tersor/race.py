@@ -76,7 +76,7 @@ def race(model: Model, plan: Plan, statistics: Statistics, build: Build, stopwat
         what = f"{name} but for {changed} layer{'s' if changed > 1 else ''}"
         runners[what] = amended, model.compiled(mods, amended.mappings)
     runners["fp32"] = all_float(plan), model.float_build
-    rounds = stopwatch.networks([each for _, each in runners.values()])
+    rounds = stopwatch.networks([each.runner for _, each in runners.values()])
     return _decided(runners, dict(zip(runners, rounds, strict=True)))
 
 

@@ -37,9 +37,9 @@ class Stopwatch:
         """Give the stopwatch for what runs on so many cores: threads that wait would count as work."""
         return cls(time.process_time if cores == 1 else time.perf_counter)
 
-    def networks(self, builds: Sequence[Build]) -> list[Seconds]:
+    def networks(self, runners: Sequence[Runner]) -> list[Seconds]:
         """Give the seconds of a run of each build in each round, [rounds], added over its buckets."""
-        runs = [_Run(build, self.clock) for build in builds]
+        runs = [_Run(runner, self.clock) for runner in runners]
         return [times.sum(axis=1) for times in self.rounds([run.times for run in runs])]
 
     def layers(self, builds: Sequence[Build]) -> list[dict[str, float]]:
@@ -74,9 +74,9 @@ def _is_stable(times: Seconds) -> bool:
 class _Run:
     """A build that is run as a whole, in all buckets."""
 
-    def __init__(self, build: Build, clock: Clock) -> None:
-        self.runner, self.clock = build.runner, clock
-        self.prepared = [self.runner.prepare(bucket.draw()) for bucket in self.runner.buckets.shapes]
+    def __init__(self, runner: Runner, clock: Clock) -> None:
+        self.runner, self.clock = runner, clock
+        self.prepared = [runner.prepare(bucket.draw()) for bucket in runner.buckets.shapes]
 
     def times(self) -> Seconds:
         return np.array([self._timed(inputs) for inputs in self.prepared])

@@ -55,7 +55,7 @@ def test_every_layer_has_the_time_of_its_kernels(model: Model) -> None:
 
 
 def test_layers_take_a_part_of_the_network(model: Model) -> None:
-    ((first, *others),) = Stopwatch(limit=0.1).networks([model.float_build])
+    ((first, *others),) = Stopwatch(limit=0.1).networks([model.float_runner])
     assert 0 < first < 1
     assert len(others) >= FEWEST - 1
 

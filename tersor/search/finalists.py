@@ -65,9 +65,14 @@ def settle(
 def drop_of(totals: Totals) -> float:
     """Points of accuracy lost, or of agreement where there are no labels."""
     if totals.accuracy is not None and totals.accuracy_fp32 is not None:
-        return 100 * (totals.accuracy_fp32 - totals.accuracy)
+        return _points(totals.accuracy_fp32 - totals.accuracy)
     assert totals.agreement is not None  # there is a sample at least
-    return 100 * (1 - totals.agreement)
+    return _points(1 - totals.agreement)
+
+
+def _points(share: float) -> float:
+    """A share of samples in points, without what rounding the share added: one in a hundred is 1."""
+    return round(100 * share, 9)
 
 
 def _excess(finalist: Finalist, contract: Contract) -> float:

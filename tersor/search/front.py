@@ -7,6 +7,8 @@ import numpy as np
 
 from tersor.scheduler.trial import Trial
 
+MOST = 100.0  # points that can be lost
+
 
 @dataclass(frozen=True)
 class DropModel:
@@ -27,5 +29,12 @@ class DropModel:
         """The expected drop, in points; beyond the trials in proportion to the loss."""
         farthest = self.losses[-1]
         if loss > farthest > 0:
-            return self.drops[-1] * loss / farthest
+            return min(MOST, self.drops[-1] * loss / farthest)
         return float(np.interp(loss, self.losses, self.drops))
+
+    def loss(self, drop: float) -> float:
+        """The loss from which on so many points are expected to be lost; infinite if none is known."""
+        if drop <= self.drops[-1]:
+            first = next(place for place, each in enumerate(self.drops) if each >= drop)
+            return float(np.interp(drop, self.drops[: first + 1], self.losses[: first + 1]))
+        return self.losses[-1] * drop / self.drops[-1] if self.drops[-1] else float("inf")

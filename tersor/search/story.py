@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from tersor.cost import Cost
 from tersor.document import to_json
@@ -11,7 +12,7 @@ from tersor.scheduler.contract import Contract, Quantity
 from tersor.scheduler.figures import figure_of, limits_of, modelled
 from tersor.scheduler.front import front
 from tersor.scheduler.problem import Policy, Problem
-from tersor.scheduler.search import find, reachable
+from tersor.scheduler.search import find, reachable, solve
 from tersor.scheduler.space import Space
 from tersor.scheduler.trial import Trial
 from tersor.search.finalists import Finalist
@@ -31,6 +32,7 @@ from tersor.search_report import (
 )
 
 FRONT = 12  # plans
+LEAST_WORTH = 10.0  # points of drop that plans of the front may lose, more only if the contract allows it
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,10 @@ class Story:
         """Policies of which none takes less of the minimised quantity and loses less, by rising loss."""
         bounded = next((name for name in self.contract.bounds() if name != "drop"), "latency")
         goal: Quantity = bounded if self.contract.minimize == "drop" else self.contract.minimize
-        found = front(self.problem, (goal, "drop"), FRONT)
+        worth = max(LEAST_WORTH, 4 * (self.contract.max_drop or 0.0))
+        least = solve(self.problem, "loss").value
+        limit = {"loss": max(self.drops.loss(worth), least)} if self.drops.loss(worth) < inf else {}
+        found = front(self.problem, (goal, "drop"), FRONT, limit)
         return {f"front-{number:02d}": each.policy for number, each in enumerate(found, start=1)}
 
     def _layers(self, chosen: Finalist) -> tuple[SearchedLayer, ...]:
