@@ -233,9 +233,9 @@ class NetworkEvaluator:
     def _drop(self, classes: Array) -> float:
         known = self.reference[: len(classes)]
         if self.labels is None:
-            return 100 * float((classes != known).mean())
+            return 100 * int((classes != known).sum()) / len(classes)
         labels = self.labels[: len(classes)]
-        return 100 * (float((known == labels).mean()) - float((classes == labels).mean()))
+        return 100 * (int((known == labels).sum()) - int((classes == labels).sum())) / len(classes)
 
     # What the user gave
 

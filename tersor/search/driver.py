@@ -7,7 +7,7 @@ and the trials early: the time to compile a plan is put aside from the beginning
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
@@ -35,18 +35,20 @@ from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.space import Space
 from tersor.scheduler.strategies.exact import Exact
-from tersor.scheduler.trial import Strategy, Trial
+from tersor.scheduler.trial import Strategy
 from tersor.scheme import INT8
 from tersor.search.budget import Budget
-from tersor.search.finalists import Candidate, Finalist, settle
+from tersor.search.finalists import Candidate, Finalist, finalist, settle
 from tersor.search.losses import Losses, measure_losses
 from tersor.search.machine import Machine
 from tersor.search.machines import machine_of
 from tersor.search.plans import Origin
 from tersor.search.result import Searched
 from tersor.search.story import Story
+from tersor.search.timing import race, timed
 from tersor.search.trials import Trials
 from tersor.statistics import Statistics
+from tersor.stopwatch import Stopwatch
 
 Array = npt.NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
@@ -222,10 +224,10 @@ class _Search:
         journal: Journal,
         reserve: float,
     ) -> list[Finalist]:
-        """Compile the best plans; a run that came to its end before compiles what it had chosen."""
-        known = journal.known("chosen", self._name)
-        named = [(name, trial) for name, trial in story.best_first() if known in (None, name)]
-        candidates = (self._candidate(story, name, trial) for name, trial in named)
+        """Compile the best plans, the one to be emitted last.
+
+        A run that came to its end before compiles what it had chosen.
+        """
 
         def compiled(plan: Plan) -> Compiled:
             return compile(
@@ -240,16 +242,36 @@ class _Search:
                 race=False,
             )
 
+        known, raced = journal.known("chosen", self._name), journal.known("race", self._name)
+        if known is not None:
+            candidates = (self._candidate(story, *each) for each in story.all() if each[0] == known)
+            finalists = [finalist(each, compiled) for each in candidates]
+            return finalists if raced is None else timed(finalists, raced["seconds"])
+        candidates = (self._candidate(story, *each) for each in story.best_first())
         finalists = settle(candidates, self.contract, compiled, self.budget, reserve)
+        if self.model.accelerator is None:
+            finalists = self._raced(finalists, story, compiled, journal)
         journal.write("chosen", self._name, finalists[-1].name)
         return finalists
 
-    def _candidate(self, story: Story, name: str, trial: Trial) -> Candidate:
-        """Give a trial as a plan, with the best mappings that more effort finds."""
+    def _raced(
+        self, finalists: list[Finalist], story: Story, compiled: Callable[[Plan], Compiled], journal: Journal
+    ) -> list[Finalist]:
+        """Race the best finalist with uniform int8 and fp32, and give it, or what beats it, last."""
+        there = {each.name for each in finalists}
+        others = [self._candidate(story, *each) for each in story.baselines() if each[0] not in there]
+        entered = [*reversed(finalists), *(finalist(each, compiled) for each in others)]
+        self.progress("racing", 0, None)
+        raced = race(entered, self.contract, Stopwatch.for_cores(self.model.host.cores))
+        journal.write("race", self._name, raced)
+        return sorted(timed(entered, raced["seconds"]), key=lambda each: each.name == raced["won"])
+
+    def _candidate(self, story: Story, name: str, policy: Policy) -> Candidate:
+        """Give a policy as a plan, with the best mappings that more effort finds."""
         found = self.machine.refined(
             self._network,
             story.problem,
-            trial.policy,
+            policy,
             self.contract,
             lambda done, of: self.progress("finding better mappings", done, of),
         )

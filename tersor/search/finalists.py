@@ -54,12 +54,17 @@ def settle(
     """
     finalists: list[Finalist] = []
     for each in islice(candidates, MOST):
-        compiled = compile(each.plan)
-        drop = drop_of(compiled.report.totals)
-        finalists.append(Finalist(each.name, each.policy, each.plan, each.cost, drop, compiled))
-        if not contract.broken(each.cost, drop) or not budget.has(reserve):
+        finalists.append(finalist(each, compile))
+        if not excess(finalists[-1], contract) or not budget.has(reserve):
             break
-    return sorted(finalists, key=lambda each: -_excess(each, contract))
+    return sorted(finalists, key=lambda each: -excess(each, contract))
+
+
+def finalist(candidate: Candidate, compile: Callable[[Plan], Compiled]) -> Finalist:
+    """Compile a candidate, and read off what it does."""
+    compiled = compile(candidate.plan)
+    drop = drop_of(compiled.report.totals)
+    return Finalist(candidate.name, candidate.policy, candidate.plan, candidate.cost, drop, compiled)
 
 
 def drop_of(totals: Totals) -> float:
@@ -75,6 +80,6 @@ def _points(share: float) -> float:
     return round(100 * share, 9)
 
 
-def _excess(finalist: Finalist, contract: Contract) -> float:
+def excess(finalist: Finalist, contract: Contract) -> float:
     """How many times the bound that it breaks most it takes; 0 if it keeps all."""
     return max(contract.broken(finalist.cost, finalist.drop).values(), default=0.0)

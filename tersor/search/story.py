@@ -15,6 +15,7 @@ from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import find, reachable, solve
 from tersor.scheduler.space import Space
 from tersor.scheduler.trial import Trial
+from tersor.scheme import FP32
 from tersor.search.finalists import Finalist
 from tersor.search.front import DropModel
 from tersor.search.losses import Losses
@@ -58,10 +59,23 @@ class Story:
         """What drop is to be expected of a loss."""
         return DropModel.of([(self.problem.loss(trial.policy), trial) for trial in self.tried])
 
-    def best_first(self) -> list[tuple[str, Trial]]:
-        """The trials with their names, those that keep the contract first, the best of them in front."""
-        ranked = best_first(self.tried, self.contract)
-        return [(self.name_of(trial), trial) for trial in ranked]
+    def best_first(self) -> list[tuple[str, Policy]]:
+        """The policies tried, by name: those that keep the contract first, the best of them in front."""
+        return [(self.name_of(trial), trial.policy) for trial in best_first(self.tried, self.contract)]
+
+    def baselines(self) -> list[tuple[str, Policy]]:
+        """Uniform int8, and fp32 where all layers can stay so."""
+        whole = {
+            name: next((choice for choice in row if choice.scheme == FP32), None)
+            for name, row in self.problem.choices.items()
+        }
+        floats = {name: choice for name, choice in whole.items() if choice}
+        given = [("int8", self.baseline.policy)]
+        return [*given, ("fp32", floats)] if len(floats) == len(whole) else given
+
+    def all(self) -> list[tuple[str, Policy]]:
+        """All policies that may be emitted, each once."""
+        return list(dict([*self.best_first(), *self.baselines()]).items())
 
     def name_of(self, trial: Trial) -> str:
         """A trial's name: its place in the order of trials."""
@@ -92,8 +106,8 @@ class Story:
         ]
         plans += [
             RatedPlan(name, trial.cost, trial.measured.drop, "evaluated", trial is self.baseline)
-            for name, trial in self.best_first()
-            if name not in {each.name for each in finalists}
+            for trial in self.tried
+            if (name := self.name_of(trial)) not in {each.name for each in finalists}
         ]
         drops = self.drops
         plans += [
@@ -123,8 +137,8 @@ class Story:
 
     def _front(self) -> dict[str, Policy]:
         """Policies of which none takes less of the minimised quantity and loses less, by rising loss."""
-        bounded = next((name for name in self.contract.bounds() if name != "drop"), "latency")
-        goal: Quantity = bounded if self.contract.minimize == "drop" else self.contract.minimize
+        bounded: list[Quantity] = [name for name in self.contract.bounds() if name != "drop"]
+        goal = bounded[0] if self.contract.minimize == "drop" else self.contract.minimize
         worth = max(LEAST_WORTH, 4 * (self.contract.max_drop or 0.0))
         least = solve(self.problem, "loss").value
         limit = {"loss": max(self.drops.loss(worth), least)} if self.drops.loss(worth) < inf else {}
