@@ -9,7 +9,7 @@ from tersor.document import to_json
 from tersor.network import Network
 from tersor.plan import Plan
 from tersor.scheduler.contract import Contract, Quantity
-from tersor.scheduler.figures import figure_of, limits_of, modelled
+from tersor.scheduler.figures import Limits, figure_of, limits_of, modelled
 from tersor.scheduler.front import front
 from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import find, reachable, solve
@@ -141,7 +141,7 @@ class Story:
         goal = bounded[0] if self.contract.minimize == "drop" else self.contract.minimize
         worth = max(LEAST_WORTH, 4 * (self.contract.max_drop or 0.0))
         least = solve(self.problem, "loss").value
-        limit = {"loss": max(self.drops.loss(worth), least)} if self.drops.loss(worth) < inf else {}
+        limit: Limits = {"loss": max(self.drops.loss(worth), least)} if self.drops.loss(worth) < inf else {}
         found = front(self.problem, (goal, "drop"), FRONT, limit)
         return {f"front-{number:02d}": each.policy for number, each in enumerate(found, start=1)}
 
