@@ -12,8 +12,8 @@ _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 _SIZES = {f"{prefix}B": factor for prefix, factor in (_DECIMAL | _BINARY).items()}
 _BANDWIDTHS = {f"{unit}/s": factor for unit, factor in _SIZES.items()}
 _FREQUENCIES = {f"{prefix}Hz": factor for prefix, factor in _DECIMAL.items()}
-_DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_ENERGIES = {"fJ": 1e-3, "pJ": 1e0, "nJ": 1e3}
+_DURATIONS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_ENERGIES = {"fJ": 1e-3, "pJ": 1e0, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9, "J": 1e12}
 
 
 def _quantity(text: object, units: dict[str, float], example: str) -> float:

@@ -9,6 +9,21 @@ import typer
 from rich.console import Console
 
 from tersor.buckets import Buckets
+from tersor.cli.contract import (
+    MaxDrop,
+    MaxEnergy,
+    MaxLatency,
+    MaxSize,
+    Minimize,
+    Search,
+    Seed,
+    TimeBudget,
+    check_alone,
+    contract_of,
+    found_words,
+    process_began,
+    strategy_of,
+)
 from tersor.cli.options import (
     Batch,
     Crop,
@@ -33,9 +48,13 @@ from tersor.preprocessing import Preprocessing
 from tersor.preset import preset as preset_config
 from tersor.recipe import Calibration, Criterion, Rounding
 from tersor.replace import check_writable
+from tersor.search.driver import Settings, search
+from tersor.search.result import Searched
+from tersor.targets.accelerator.offload.offload import is_accelerator
 from tersor.targets.cpu.host.detect import detect, hardware
 
 Objective = Literal["seconds", "size"]  # of a CPU no energies are known
+JOURNAL = "search.sqlite"  # in the output directory
 
 
 def compress(
@@ -131,13 +150,30 @@ def compress(
     race: Annotated[
         bool, typer.Option(help="Leave in fp32 what integers make slower on this machine, by timing it.")
     ] = True,
+    machine: Annotated[
+        Path | None,
+        typer.Option("--hardware", metavar="FILE", help="An accelerator that runs what it can."),
+    ] = None,
+    max_drop: MaxDrop = None,
+    max_latency: MaxLatency = None,
+    max_energy: MaxEnergy = None,
+    max_size: MaxSize = None,
+    minimize: Minimize = None,
+    budget: TimeBudget = None,
+    strategy: Search = "exact",
+    seed: Seed = 0,
     resize: Resize = None,
     crop: Crop = None,
     mean: Mean = "0",
     std: Std = "1",
     layout: Layout = "NCHW",
-) -> None:
-    """Compress an ONNX model: writes model.so, plan.json and a report, and prints the report."""
+) -> int:
+    """Compress an ONNX model: writes model.so, plan.json and a report, and prints the report.
+
+    With a contract (--max-drop, --max-latency, --max-energy, --max-size, --minimize, --budget) it searches
+    for the plan. It exits with 1 if none keeps the contract: then the closest is written.
+    """
+    began = process_began()
     algorithms = {
         "calibration": calibration,
         "rounding": rounding,
@@ -149,31 +185,64 @@ def compress(
         "repair": repair,
     }
     request = request_of(plan, scheme, min_snr, objective, algorithms, preset, rules)
+    accelerator = None if machine is None else Hardware.load(machine)
+    contract = contract_of(
+        max_drop, max_latency, max_energy, max_size, minimize, budget, is_accelerator(accelerator)
+    )
+    if contract is not None:
+        check_alone(
+            plan=plan, scheme=scheme, preset=preset, rules=rules, min_snr=min_snr, objective=objective
+        )
     preprocessing = parse_preprocessing(resize, crop, mean, std, layout)
     shapes, batches = parse_shapes(shape), parse_batch(batch)
-    host = host_hardware(isa, cores)
+    if accelerator is not None and (isa or cores):
+        raise UserError("--hardware says what runs the network: leave out --isa and --cores")
+    host = accelerator or host_hardware(isa, cores)
     check_writable(out)
     with progress_bar() as show:
         show("importing", 0, None)
         imported = load_model(model, shapes, output, host, batch=batches)
         samples = load_samples(data, imported.buckets, preprocessing, calibration_samples)
         evaluation, which = _evaluation(data, eval, labels, imported.buckets, preprocessing, samples)
-        compiled = compile(
-            imported,
-            samples,
-            request,
-            calibration_samples=len(samples),
-            evaluation=evaluation,
-            labels=evaluation.labels,
-            progress=show,
-            race=race,
-        )
+        if contract is not None:
+            assert isinstance(request, Config)  # a plan leaves nothing to search for
+            result = search(
+                imported,
+                samples,
+                contract,
+                Settings(
+                    strategy_of(strategy, seed),
+                    request.recipe,
+                    samples.count,
+                    journal=out / JOURNAL,
+                    seed=seed,
+                ),
+                evaluation=evaluation,
+                labels=evaluation.labels,
+                started=began,
+                progress=show,
+            )
+        else:
+            result = compile(
+                imported,
+                samples,
+                request,
+                calibration_samples=len(samples),
+                evaluation=evaluation,
+                labels=evaluation.labels,
+                progress=show,
+                race=race,
+            )
         show("writing", 0, None)
-        report = compiled.save(out)
+        report = result.save(out)
     console = Console(width=None if Console().is_terminal else 120)
     console.print(report)
     console.print(f"calibrated on {samples.count} samples, evaluated on {which}", highlight=False)
+    if isinstance(result, Searched):
+        for said in found_words(result.report):
+            console.print(said, markup=False, highlight=False)
     console.print(f"written to {out}", highlight=False)
+    return 0 if not isinstance(result, Searched) or result.report.kept else 1
 
 
 def request_of(
