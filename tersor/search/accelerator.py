@@ -18,16 +18,19 @@ from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.space import Space
 from tersor.search.machine import Losses, Rated, Schemes, Show, with_compiler
-from tersor.targets.accelerator.mapper.mapper import EFFORT
 from tersor.targets.cpu.host.cost import why_not
 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """`costs` on a described machine; `host` is the CPU that computes the same, and runs the rest."""
+    """`costs` on a described machine; `host` is the CPU that computes the same, and runs the rest.
+
+    Of the shapes of a finalist `last_effort` mappings are tried.
+    """
 
     costs: Costs
     host: Hardware
+    last_effort: int
 
     @property
     def name(self) -> str:
@@ -60,8 +63,8 @@ class Accelerator:
     def refined(
         self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
     ) -> Rated:
-        """Search mappings of the chosen schemes as long as `tersor map` does; they may stay as they are."""
-        costs = replace(self.costs, effort=EFFORT)
+        """Try more mappings of the chosen schemes; they may stay as they are."""
+        costs = replace(self.costs, effort=self.last_effort)
         schemes = {name: (choice.scheme,) for name, choice in policy.items()}
         losses = {name: {choice.scheme: choice.loss} for name, choice in policy.items()}
         thorough = machine_problem(network, schemes, losses, costs, show)

@@ -29,6 +29,7 @@ from tersor.planning import model_hash
 from tersor.recipe import Recipe
 from tersor.scheduler.ablations import uniform
 from tersor.scheduler.contract import Contract
+from tersor.scheduler.costs import EFFORT as COSTS_EFFORT
 from tersor.scheduler.figures import limits_of, modelled
 from tersor.scheduler.journal import Journal
 from tersor.scheduler.problem import Policy, Problem
@@ -49,6 +50,7 @@ from tersor.search.timing import race, timed
 from tersor.search.trials import Trials
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
+from tersor.targets.accelerator.mapper.mapper import EFFORT as MAPPER_EFFORT
 
 Array = npt.NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
@@ -64,7 +66,8 @@ class Settings:
     """How to search: by which strategy and recipe, on how many samples, and where results are kept.
 
     `trials` are full validations of the network with other weights; those of finalists, at most two, come on
-    top. A loss is measured on `loss_samples`. Without a file the journal lasts as long as the search.
+    top. A loss is measured on `loss_samples`. Without a file the journal lasts as long as the search. About
+    `effort` mappings of each shape under each scheme are tried, of those of the finalists `last_effort`.
     """
 
     strategy: Strategy = field(default_factory=Exact)
@@ -74,6 +77,8 @@ class Settings:
     loss_samples: int = 64
     journal: Path | None = None
     seed: int = 0
+    effort: int = COSTS_EFFORT
+    last_effort: int = MAPPER_EFFORT
 
 
 def search(
@@ -96,7 +101,7 @@ def search(
     cannot have, data that does not fit, and a budget that is too short to compile anything.
     """
     settings = settings or Settings()
-    machine = machine_of(model, settings.journal)
+    machine = machine_of(model, settings.journal, settings.effort, settings.last_effort)
     machine.check(contract)
     given = list(islice(data, settings.calibration_samples))
     evaluated = given if evaluation is None else list(evaluation)

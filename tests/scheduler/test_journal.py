@@ -34,12 +34,19 @@ def test_other_subjects_and_kinds_have_results_of_their_own(tmp_path: Path) -> N
     assert other.known("loss", "a") is None
 
 
-def test_what_was_written_first_stays(tmp_path: Path) -> None:
+def test_it_knows_how_long_a_result_took(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite", "of this")
-    journal.write("loss", "a", 1, seconds=2.0)
-    journal.write("loss", "a", 3, seconds=5.0)
-    assert journal.known("loss", "a") == 1
-    assert journal.spent() == 2.0
+    clock = iter([10.0, 12.5])
+    journal.remember("loss", "a", lambda: 1, lambda: next(clock))
+    assert journal.seconds("loss", "a") == 2.5
+    assert journal.seconds("loss", "b") == 0.0
+
+
+def test_what_is_written_replaces_what_was_there(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite", "of this")
+    journal.write("clock", "run", 1.0)
+    journal.write("clock", "run", 3.0)
+    assert journal.known("clock", "run") == 3.0
 
 
 def test_without_a_file_it_lasts_as_long_as_the_process() -> None:
@@ -64,7 +71,7 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot use"):
         Journal(tmp_path / "file" / "journal.sqlite", "of this")
 
 
