@@ -11,7 +11,7 @@ from tersor.scheme import Scheme
 from tersor.targets.accelerator import roofline
 from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.mapper.mapper import Mapped, Mapper
-from tersor.targets.accelerator.model import arithmetic_of, evaluate
+from tersor.targets.accelerator.model import arithmetic_of, evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
 
 Goal = Literal["latency", "energy", "edp"]
@@ -23,10 +23,10 @@ class MappedLayer:
 
     `utilisation` is the share of the products that the array could have made: macs of the dense layer over
     cycles times `peak`, MAC per cycle under the scheme. `energy_by` gives the pJ of `compute` and of each
-    memory, `waits` the cycles that each memory adds to those of `compute`, `bytes` what each memory reads and
+    memory, `waits` the cycles in which the array waits for each memory, `bytes` what each memory reads and
     writes. `bound_by` is what is at work the longest: `compute` or a memory. `gap` is how far the goal may be
-    above the best possible, 0 if all mappings were tried (`exact`). A factor of a layer is `part_of` it; of a
-    table, which has no loops, `tree` is empty and there is no `gap`.
+    above the best possible, 0 if all mappings were tried and ranked (`exact`). A factor of a layer is
+    `part_of` it; of a table, which has no loops, `tree` is empty and there is no `gap`.
     """
 
     name: str
@@ -66,13 +66,18 @@ def map_layer(
     steps = layer.N if layer.recurrent else 1
     one = layer.at_once
     found = mapper.map(one, scheme, densities, output_bits)
-    chosen: dict[Goal, tuple[Mapped, float]] = {
-        "latency": (found.fastest, found.latency_gap),
-        "energy": (found.least_energy, found.energy_gap),
-        "edp": (found.least_edp, found.edp_gap),
+    chosen: dict[Goal, Mapped] = {
+        "latency": found.fastest,
+        "energy": found.least_energy,
+        "edp": found.least_edp,
     }
-    best, gap = chosen[goal]
-    alone = predicted(one, scheme, best.mapping, mapper.hardware, densities, output_bits)
+    mapping = chosen[goal].mapping
+    alone = predicted(one, scheme, mapping, mapper.hardware, densities, output_bits)
+    best, bound = {
+        "latency": (alone.cycles, found.bound.cycles),
+        "energy": (alone.energy, found.bound.energy),
+        "edp": (alone.cycles * alone.energy, found.bound.edp),
+    }[goal]
     return replace(
         alone,
         macs=layer.macs,
@@ -81,7 +86,7 @@ def map_layer(
         energy_by={name: energy * steps for name, energy in alone.energy_by.items()},
         waits={name: cycles * steps for name, cycles in alone.waits.items()},
         bytes={name: count * steps for name, count in alone.bytes.items()},
-        gap=gap,
+        gap=0.0 if found.exact else best / bound - 1,
         exact=found.exact,
     )
 
@@ -100,13 +105,14 @@ def predicted(
     """
     nest, sizes = Nest.of(mapping, layer, hardware)
     cost = evaluate(nest, sizes, scheme, densities, output_bits)
+    timed = scheduled(nest, sizes, scheme, densities, output_bits)
     names = [memory.name for memory in hardware.memories]
     energies = cost.memory_energy[..., 0].sum(axis=1)
     moved = (cost.traffic.reads + cost.traffic.writes)[..., 0].sum(axis=1) / 8
     at_work = {"compute": float(cost.latency.compute[0])}
     at_work |= dict(zip(names, cost.latency.busy[:, 0].tolist(), strict=True))
     peak = arithmetic_of(scheme, hardware, densities).rate * hardware.units
-    cycles = float(cost.cycles[0])
+    cycles = timed.cycles
     return MappedLayer(
         name=layer.name,
         scheme=str(scheme),
@@ -120,7 +126,7 @@ def predicted(
             "compute": float(cost.compute_energy[0]),
             **dict(zip(names, energies.tolist(), strict=True)),
         },
-        waits=dict(zip(names, cost.latency.added[:, 0].tolist(), strict=True)),
+        waits=dict(zip(names, timed.waits.tolist(), strict=True)),
         bytes=dict(zip(names, moved.tolist(), strict=True)),
         gap=None,
         exact=False,

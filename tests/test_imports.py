@@ -116,8 +116,8 @@ def test_the_scheduler_uses_only_the_numpy_halves_of_passes_and_targets() -> Non
         assert not {other.split(".")[0] for other in imports(known[name].read_text())} & COMPILERS, name
 
 
-ANALYTIC = ("bits", "counts", "density", "energy", "latency", "legality", "mapper", "model", "nest", "tiles",
-            "traffic", "windows")  # fmt: skip
+ANALYTIC = ("bits", "counts", "density", "energy", "imbalance", "latency", "legality", "mapper", "model",
+            "nest", "schedule", "stepping", "tiles", "traffic", "volumes", "windows")  # fmt: skip
 
 
 def test_the_simulator_and_the_analytic_model_of_an_accelerator_share_nothing() -> None:

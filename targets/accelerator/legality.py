@@ -9,10 +9,11 @@ from tersor.loop_tree import why_misplaced
 from tersor.mapping import Mapping
 from tersor.scheme import Scheme
 from tersor.targets.accelerator.bits import Factors, density_of, element_bits
-from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT, Counts, count, largest_tile
+from tersor.targets.accelerator.counts import INPUT, OUTPUT, PARTIAL, WEIGHT, Counts, count
 from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.nest import Nest, Sizes
 from tersor.targets.accelerator.tiles import Array, Tiles
+from tersor.targets.accelerator.volumes import largest_tile
 
 _STREAM: dict[Operand, int] = {"weight": WEIGHT, "input": INPUT, "output": OUTPUT}
 

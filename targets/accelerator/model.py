@@ -1,9 +1,12 @@
 """The analytic model: cycles, energy and traffic of many mappings of a layer at once.
 
 accesses (counts)  x  bits of an element (bits)  =  traffic  ->  latency, energy
+
+The cycles of `evaluate` come from sums over all that moves, for many mappings at once, and are there to rank
+them; those of one mapping, `scheduled`, from its transfers one by one. They are what is said of a mapping.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,9 +23,11 @@ from tersor.targets.accelerator.imbalance import imbalance
 from tersor.targets.accelerator.latency import Latency, latency
 from tersor.targets.accelerator.legality import needed_bytes, why_no_layer, why_not
 from tersor.targets.accelerator.nest import Nest, Sizes
-from tersor.targets.accelerator.stepping import stepping
+from tersor.targets.accelerator.schedule.schedule import Schedule, schedule
+from tersor.targets.accelerator.stepping import Stepping, stepping
 from tersor.targets.accelerator.tiles import Array
-from tersor.targets.accelerator.traffic import Traffic, traffic
+from tersor.targets.accelerator.traffic import Traffic, kept_accesses, traffic
+from tersor.targets.accelerator.volumes import Volumes
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,7 @@ def evaluate(
     counts = count(nest, sizes)
     bits = element_bits(layer, scheme, hardware, densities, output_bits)
     arithmetic = arithmetic_of(scheme, hardware, densities)
-    taken = stepping(nest, sizes, counts.steps, arithmetic.rate, arithmetic.fused, arithmetic.pattern_density)
-    waited = imbalance(
-        nest,
-        sizes,
-        densities.weight if "weight" in arithmetic.skipped else 1.0,
-        densities.products(["input"]) if "input" in arithmetic.skipped else 1.0,
-    )
+    taken = _stepping(nest, sizes, counts.steps, arithmetic, densities)
     moved = traffic(counts, bits, densities, arithmetic.looked_at, taken.added)
     energy = np.zeros_like(moved.reads)
     for level, memory in enumerate(hardware.memories):
@@ -82,11 +81,30 @@ def evaluate(
     return Evaluation(
         counts,
         moved,
-        latency(nest, counts, moved, bits, taken.cycles * waited),
+        latency(nest, counts, moved, bits, taken.cycles),
         energy,
         compute,
         needed_bytes(nest, counts, bits),
     )
+
+
+def scheduled(
+    nest: Nest, sizes: Sizes, scheme: Scheme, densities: Densities = DENSE, output_bits: int | None = None
+) -> Schedule:
+    """The cycles of one mapping, `sizes` [loops, 1] of a nest; `output_bits` as for `evaluate`.
+
+    Raises ValueError with `why_no_layer`'s reason.
+    """
+    layer, hardware = nest.layer, nest.hardware
+    if reason := why_no_layer(layer, scheme, hardware):
+        raise ValueError(reason)
+    densities = density_of(scheme, densities)
+    arithmetic = arithmetic_of(scheme, hardware, densities)
+    steps = Volumes(nest, sizes).visits([True] * len(nest.loops), len(nest.loops))
+    taken = _stepping(nest, sizes, steps, arithmetic, densities)
+    kept = kept_accesses(1, densities, arithmetic.looked_at, taken.added)
+    bits = element_bits(layer, scheme, hardware, densities, output_bits)
+    return schedule(nest, sizes, bits, kept[:, 0], float(taken.cycles[0] / steps[0]))
 
 
 def estimate(
@@ -99,7 +117,7 @@ def estimate(
     found = evaluate(nest, sizes, scheme, densities)
     moved = (found.traffic.reads + found.traffic.writes).sum(axis=1) / 8
     return Cost(
-        seconds=float(found.cycles[0]) / hardware.clock,
+        seconds=scheduled(nest, sizes, scheme, densities).cycles / hardware.clock,
         energy=float(found.energy[0]),
         traffic={memory.name: float(moved[i, 0]) for i, memory in enumerate(hardware.memories)},
         size=stored_bytes(layer, scheme),
@@ -148,3 +166,17 @@ def arithmetic_of(scheme: Scheme, hardware: Hardware, densities: Densities) -> A
     left = energy * densities.products(looked_at)
     skipped = frozenset(datapath.skips)
     return Arithmetic(rate / done if done else np.inf, left, looked_at, skipped, fused)
+
+
+def _stepping(
+    nest: Nest, sizes: Sizes, steps: Array, arithmetic: Arithmetic, densities: Densities
+) -> Stepping:
+    """What all steps take, units that skip zeros waiting for one another."""
+    taken = stepping(nest, sizes, steps, arithmetic.rate, arithmetic.fused, arithmetic.pattern_density)
+    waited = imbalance(
+        nest,
+        sizes,
+        densities.weight if "weight" in arithmetic.skipped else 1.0,
+        densities.products(["input"]) if "input" in arithmetic.skipped else 1.0,
+    )
+    return replace(taken, cycles=taken.cycles * waited)

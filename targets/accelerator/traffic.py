@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tersor.targets.accelerator.counts import INPUT, PARTIAL, WEIGHT, Counts
+from tersor.targets.accelerator.counts import INPUT, PARTIAL, STREAMS, WEIGHT, Counts
 from tersor.targets.accelerator.density import Densities
 from tersor.targets.accelerator.tiles import Array
 
@@ -40,10 +40,7 @@ def traffic(
 
     Units add `added` times [mappings] for each of their steps.
     """
-    left_out = np.zeros((bits.shape[1], counts.steps.size))
-    left_out[WEIGHT] = 1 - densities.products(set(looked_at) - {"weight"})
-    left_out[INPUT] = 1 - densities.products(set(looked_at) - {"input"})
-    left_out[PARTIAL] = 1 - densities.products(looked_at) * added
+    left_out = 1 - kept_accesses(counts.steps.size, densities, looked_at, added)
 
     def moved(accesses: Array, by_units: Array) -> Array:
         if left_out.any():
@@ -59,3 +56,14 @@ def traffic(
         moved(counts.busiest_unit_reads, counts.busiest_unit_reads),
         moved(counts.busiest_unit_writes, counts.busiest_unit_writes),
     )
+
+
+def kept_accesses(
+    mappings: int, densities: Densities, looked_at: Collection[str], added: Array | float = 1.0
+) -> Array:
+    """The part of the units' accesses that are made: [streams, mappings]. Arguments as of `traffic`."""
+    kept = np.ones((len(STREAMS), mappings))
+    kept[WEIGHT] = densities.products(set(looked_at) - {"weight"})
+    kept[INPUT] = densities.products(set(looked_at) - {"input"})
+    kept[PARTIAL] = densities.products(looked_at) * added
+    return kept

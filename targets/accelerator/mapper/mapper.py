@@ -36,7 +36,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Mapped:
-    """A mapping with its cycles and its energy in pJ."""
+    """A mapping with its energy in pJ and the cycles by which it was ranked, those of `model.evaluate`."""
 
     mapping: Mapping
     cycles: float

@@ -41,6 +41,8 @@ from tersor.targets.accelerator.simulator.tables import (
     WATCHED,
 )
 
+NOISE = 1e-6  # cycles: less than that after the present is rounding, of which nothing is held back
+
 
 @inner
 def ahead(event, ports, now):
@@ -81,7 +83,7 @@ def wait(event, ports, now):
     for port in range(ports.shape[1]):
         ports[RELEASE, port] = max(ports[RELEASE, port], event[0, port])
         ports[RELEASE + 1, port] = max(ports[RELEASE + 1, port], event[1, port])
-    if later > 0:
+    if later > NOISE:
         hold_back(later, ports, now)
 
 
@@ -116,12 +118,12 @@ def transfer(clock):
         if begin >= done:
             ports[IDLE, port] += begin - done
             ports[DONE, port] = ports[RELEASE, port] = begin + need
+            _take(need, ports[IDLE, port], port, clock)
             continue
         idle = ports[IDLE, port] - ports[RELEASE + 1, port]
         taken = min(need, max(0.0, idle))
-        if taken > 0:
-            ports[IDLE, port] -= taken
-            _take(taken, ports[RELEASE + 1, port], port, clock)
+        ports[IDLE, port] -= taken
+        _take(need, ports[RELEASE + 1, port], port, clock)
         if taken < need:
             ports[DONE, port] = ports[RELEASE, port] = done + need - taken
         else:
@@ -131,7 +133,10 @@ def transfer(clock):
 
 @inner
 def _take(cycles, behind, port, clock):
-    """Let the first idle cycles behind an event be idle no longer, for all events behind them."""
+    """Let the first idle cycles behind an event be idle no longer, for all events behind them.
+
+    Those that have yet to pass are among them, and events in the future.
+    """
     for tile in range(len(clock.times)):
         for event in range(clock.times.shape[1]):
             more = clock.times[tile, event, 1, port] - behind

@@ -16,7 +16,7 @@ from tersor.mapping import Mapping
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.legality import fits, why_not
-from tersor.targets.accelerator.model import Evaluation, estimate, evaluate
+from tersor.targets.accelerator.model import Evaluation, estimate, evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
 from tests.targets.accelerator.tiny_cases import tiny_case
 
@@ -100,9 +100,11 @@ def test_the_parts_sum_up_to_the_total(seed: int) -> None:
     cost = estimate(case.layer, INT8, case.mapping, hardware)
     assert found.energy[0] == pytest.approx(found.memory_energy[..., 0].sum() + found.compute_energy[0])
     assert (found.latency.added >= 0).all()
-    assert cost.seconds * hardware.clock == pytest.approx(
-        found.latency.compute[0] + found.latency.added[:, 0].sum()
-    )
+    assert found.cycles[0] == pytest.approx(found.latency.compute[0] + found.latency.added[:, 0].sum())
+    timed = scheduled(nest, sizes, INT8)
+    assert cost.seconds * hardware.clock == pytest.approx(timed.cycles)
+    assert (timed.waits >= 0).all()
+    assert timed.cycles == pytest.approx(found.latency.compute[0] + timed.waits.sum())
     by_hand = sum(
         (
             found.traffic.reads[i, :, 0].sum() * m.energy_per_byte

@@ -12,7 +12,8 @@ from tersor.loop_tree import parse_tree, write_tree
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.accelerator.legality import why_no_layer, why_not
 from tersor.targets.accelerator.mapper.mapper import Found, Mapper, Task
-from tersor.targets.accelerator.model import estimate
+from tersor.targets.accelerator.model import evaluate
+from tersor.targets.accelerator.nest import Nest
 from tests.targets.accelerator.mapper.every_mapping import best_of_all, small_space
 
 MACHINES = Path(__file__).parents[4] / "targets" / "machines"
@@ -61,9 +62,9 @@ def test_the_beam_comes_close_to_the_best_of_all(seed: int) -> None:
 def test_mappings_are_legal_cost_what_is_said_and_print(found: Found) -> None:
     for each in found.front:
         assert why_not(LAYER, INT8, each.mapping, EDGE) is None
-        cost = estimate(LAYER, INT8, each.mapping, EDGE)
-        assert cost.seconds * EDGE.clock == pytest.approx(each.cycles)
-        assert cost.energy == pytest.approx(each.energy)
+        cost = evaluate(*Nest.of(each.mapping, LAYER, EDGE), INT8)
+        assert cost.cycles[0] == pytest.approx(each.cycles)
+        assert cost.energy[0] == pytest.approx(each.energy)
         assert parse_tree(write_tree(each.mapping, EDGE)) == each.mapping
 
 

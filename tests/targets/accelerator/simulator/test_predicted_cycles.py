@@ -1,47 +1,58 @@
 """Cycles of executed programs against those that the analytic model expects.
 
-Ports are busy for up to 0.7 of the cycles of the array's steps, and memories have one place for the tiles of
-an operand, or two, so that much is waited for. Half of the cases agree to a thousandth; the mean of a hundred
-is one to three percent, and up to ten of them are more than 5 % apart. In most of those the model is too
-slow: where memories in a row have one place each, tiles of one operand come while another's are waited for.
+The cases are broad: weights of 2 to 8 bits and inputs of 4 to 16, loops that divide the layer or do not, up
+to four memories with one place for the tiles of an operand or two, one port or two, busy for up to twice the
+cycles of the array's steps, windows that slide and axes that share. Both go by the same rules, each with code
+of its own: one moves all elements, one instruction after the other, and the other one those iterations that
+differ. In most cases they are the same but for rounding.
 
-Where ports are busy nearly all of the time, or for longer, the two are 3 % apart in the mean. The model is
-then too fast: it lets any transfer use any idle cycle, but a tile cannot come before the place of the one
-before the last is free, and what is left idle till then is lost. So it is where tiles are ragged, which
-leaves some of them with less time to come in than others.
+Sums over all that moves, `model.evaluate`, are how the mapper ranks mappings. They say nothing of the order
+of transfers, and are the further off the busier the ports are, and the more so where tiles are ragged.
 """
 
 import numpy as np
 import pytest
 
-from tersor.scheme import INT8
-from tersor.targets.accelerator.model import evaluate
+from tersor.targets.accelerator.model import evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
 from tests.targets.accelerator.simulator.layer_cases import run, tensors
 from tests.targets.accelerator.simulator.timed_cases import timed_case
 
 
-def errors(seeds: range, most: int, busiest: float) -> np.ndarray:
+def errors(seeds: range, busiest: float) -> np.ndarray:
     """How many times more cycles than expected the cases of the seeds take, minus one."""
     found = []
     for seed in seeds:
-        case = timed_case(seed, most=most, busiest=busiest)
-        ran = run(case.layer, case.mapping, case.hardware, tensors(case.layer, seed))
-        expected = evaluate(*Nest.of(case.mapping, case.layer, case.hardware), INT8).cycles[0]
+        case = timed_case(seed, most=100_000, busiest=busiest)
+        given = tensors(case.layer, seed, case.scheme)
+        ran = run(case.layer, case.mapping, case.hardware, given, case.scheme)
+        expected = scheduled(*Nest.of(case.mapping, case.layer, case.hardware), case.scheme).cycles
         found.append(ran.cycles / expected - 1)
-    return np.array(found)
+    return np.abs(found)
+
+
+def assert_near(found: np.ndarray) -> None:
+    assert np.median(found) <= 1e-6
+    assert np.mean(found) <= 0.01
+    assert np.max(found) <= 0.05
 
 
 def test_cycles_are_those_expected() -> None:
-    found = np.abs(errors(range(100), 100_000, 0.7))
-    assert np.median(found) <= 0.001
-    assert np.mean(found) <= 0.01
-    assert np.mean(found <= 0.05) >= 0.9
+    assert_near(errors(range(100), 0.7))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hundred", range(10))
 def test_cycles_are_those_expected_in_a_thousand_cases(hundred: int) -> None:
-    found = np.abs(errors(range(1000 + 100 * hundred, 1100 + 100 * hundred), 100_000, 0.7))
-    assert np.mean(found) <= 0.03
-    assert np.mean(found <= 0.05) >= 0.9
+    assert_near(errors(range(1000 + 100 * hundred, 1100 + 100 * hundred), 2.0))
+
+
+def test_sums_over_all_that_moves_are_good_enough_to_rank_mappings() -> None:
+    found = []
+    for seed in range(200):
+        case = timed_case(seed, most=100_000, busiest=0.7)
+        nest, sizes = Nest.of(case.mapping, case.layer, case.hardware)
+        quick = evaluate(nest, sizes, case.scheme).cycles[0]
+        found.append(quick / scheduled(nest, sizes, case.scheme).cycles - 1)
+    assert np.median(np.abs(found)) <= 0.005
+    assert np.mean(np.abs(found)) <= 0.03

@@ -1,0 +1,1 @@
+"""Schedule: when each transfer and each step of a mapped layer ends, found without making all of them."""
