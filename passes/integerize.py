@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from tersor.arithmetic import SYMMETRIC_ZERO, UINT8, quantize_bias
+from tersor.arithmetic import SYMMETRIC_ZERO, quantize_bias
 from tersor.ir.chains import (
     Chain,
     Product,
@@ -28,7 +28,7 @@ from tersor.ir.chains import (
     find_products,
 )
 from tersor.ir.graph import Builder, Expr, Graph, Module, operands, operator, pair, rebind, shape_of
-from tersor.ir.grid import Grid, grid_below, grid_of
+from tersor.ir.grid import Grid, grid_below, grid_made, grid_of, most_code
 from tersor.ir.operators import (
     Add,
     AveragePool,
@@ -46,7 +46,7 @@ from tersor.ir.operators import (
 )
 from tersor.ir.operators import Product as ProductOf
 from tersor.ir.untyped import relax
-from tersor.passes.quantization.quantize import KEEPS_CODES, has_integer_form
+from tersor.passes.quantization.tensors import KEEPS_CODES, has_integer_form
 
 
 def integerize(mod: Module, dynamic: Collection[str] = ()) -> Module:
@@ -90,6 +90,8 @@ class _Integerizer:
                 continue
             if self._is_quantize(value):
                 self.codes[var] = self._emit_quantize(var, value)
+            elif self._ends_codes(value):
+                self.codes[var] = self.codes[value.args[0]]
             elif var in self.chains:
                 if self._read_as_float(var) or self.chains[var].layer in self.dynamic:
                     self.values[var] = self._emit_rescaled(self.chains[var])
@@ -126,6 +128,10 @@ class _Integerizer:
     def _is_quantize(self, value: Expr | None) -> bool:
         return value is not None and operator(value) == "quantize" and grid_of(self.graph, value) is not None
 
+    def _ends_codes(self, value: Expr) -> bool:
+        """Whether a clip is the end of the codes of a grid: what makes them saturates there."""
+        return most_code(self.graph, value) is not None and value.args[0] in self.codes
+
     def _codes_below(self, var: Expr) -> Expr:
         return self.codes[self.graph.definition(var).args[0]]
 
@@ -138,8 +144,8 @@ class _Integerizer:
     def _absorbed(self, var: Expr, value: Expr) -> bool:
         """Whether an operator exists only in its integer form, inside the quantize that reads it."""
         reader = self.graph.only_user(var)
-        grid = grid_of(self.graph, self.graph.definition(reader)) if reader is not None else None
-        if grid is None or not self._is_quantize(self.graph.definition(reader)):
+        grid = grid_made(self.graph, reader) if reader is not None else None
+        if grid is None:
             return False
         return self._integer_form(value, grid) is not None
 
@@ -168,21 +174,19 @@ class _Integerizer:
         return self.real[var]
 
     def _emit_quantize(self, var: Expr, value: Expr) -> Expr:
-        source, grid = value.args[0], grid_of(self.graph, value)
+        source, grid = value.args[0], grid_made(self.graph, var)
         assert grid is not None
         if source in self.chains and self.chains[source].layer not in self.dynamic:
             return self._emit_chain(self.chains[source], grid)
         if source in self.products:
             return self._emit_product(self.products[source], grid)
         if (found := self._grid_below(source)) is not None:
-            return (
-                self._codes_below(source) if found == grid else self._emit_rescale(source, found, grid, UINT8)
-            )
+            return self._on_grid(source, found, grid)
         producer = self.graph.definition(source)
         form = self._integer_form(producer, grid) if producer is not None else None
         if form is not None and self._absorbed(source, producer):
             return form()
-        return self._call(Quantize(grid.scale, grid.zero_point), self._float(source))
+        return self._call(Quantize(grid.scale, grid.zero_point, grid.bounds()), self._float(source))
 
     def _integer_form(self, value: Expr, grid: Grid) -> Callable[[], Expr] | None:
         """Give what emits an operator on codes with its result on `grid`, or None if it has no such form."""
@@ -212,14 +216,18 @@ class _Integerizer:
     def _emit_add(self, tensors: Sequence[Expr], grids: Sequence[Grid], grid: Grid) -> Expr:
         multipliers = [_ratio(each.scale, grid.scale) for each in grids]
         (first, second), (a, b) = grids, tensors
-        step = Add(multipliers[0], first.zero_point, multipliers[1], second.zero_point, grid.zero_point)
+        step = Add(
+            multipliers[0],
+            first.zero_point,
+            multipliers[1],
+            second.zero_point,
+            grid.zero_point,
+            grid.bounds(),
+        )
         return self._call(step, self._codes_below(a), self._codes_below(b))
 
     def _emit_concat(self, value: Expr, tensors: Sequence[Expr], grids: Sequence[Grid], grid: Grid) -> Expr:
-        parts = [
-            self._codes_below(tensor) if found == grid else self._emit_rescale(tensor, found, grid, UINT8)
-            for tensor, found in zip(tensors, grids, strict=True)
-        ]
+        parts = [self._on_grid(tensor, found, grid) for tensor, found in zip(tensors, grids, strict=True)]
         axis = value.attrs.axis
         return self.builder.emit(relax.op.concat(parts, None if axis is None else int(axis)))
 
@@ -227,13 +235,19 @@ class _Integerizer:
         self, tensor: Expr, window: tuple[int, int], stride: tuple[int, int], found: Grid, grid: Grid
     ) -> Expr:
         multiplier = _ratio(found.scale, grid.scale * window[0] * window[1])
-        pool = AveragePool(window, stride, multiplier, found.zero_point, grid.zero_point)
+        pool = AveragePool(window, stride, multiplier, found.zero_point, grid.zero_point, grid.bounds())
         return self._call(pool, self._codes_below(tensor))
 
     def _emit_mean(self, value: Expr, tensor: Expr, found: Grid, grid: Grid) -> Expr:
         batch, channels, height, width = shape_of(tensor)
         mean = self._emit_average(tensor, (height, width), (1, 1), found, grid)
         return mean if value.attrs.keepdims else self.builder.emit(relax.op.reshape(mean, (batch, channels)))
+
+    def _on_grid(self, tensor: Expr, found: Grid, grid: Grid) -> Expr:
+        """Give the codes of a tensor, which are on the grid `found`, on another one."""
+        if found == grid:
+            return self._codes_below(tensor)
+        return self._emit_rescale(tensor, found, grid, grid.bounds())
 
     def _emit_rescale(self, tensor: Expr, found: Grid, grid: Grid, bounds: tuple[int, int]) -> Expr:
         step = Rescale(_ratio(found.scale, grid.scale), found.zero_point, grid.zero_point, bounds)
@@ -301,9 +315,7 @@ class _Integerizer:
             return self._call(RescaleAccumulator(axis), accumulator, scales)
         ratio = np.full(columns, scale / np.float64(grid.scale), np.float32)
         multiplier = self.builder.weight(f"{product.layer}.multiplier", ratio)
-        return self._call(
-            Requantize(grid.zero_point, grid.bounds((None, None)), axis), accumulator, multiplier
-        )
+        return self._call(Requantize(grid.zero_point, grid.bounds(), axis), accumulator, multiplier)
 
     def _emit_gather(self, table: Expr, indices: Expr) -> Expr:
         codes, scales = self.graph.definition(table).args[:2]

@@ -3,8 +3,9 @@
 Compiled code and simulators are tested for equality with these functions, not for closeness.
 
 An activation is uint8 with one float32 scale and an integer zero point for the whole tensor,
-``real = scale * (code - zero_point)``; a weight is int8 with one float32 scale per output channel and zero
-point 0; a bias is int32 at the scale ``input scale * weight scale``. Accumulators are int32.
+``real = scale * (code - zero_point)``. One of fewer bits has bytes, too, but 0 to 2^bits - 1 alone: whatever
+makes them saturates there. A weight is int8 with one float32 scale per output channel and zero point 0; a
+bias is int32 at the scale ``input scale * weight scale``. Accumulators are int32.
 
 Rounding is to nearest, ties to even (IEEE 754 ``roundTiesToEven``). A requantization is one float32
 multiplication, rounded, then saturated, then shifted by the zero point: there is no float addition in it
@@ -36,10 +37,10 @@ ROW_STEP = float(np.float32(1 / 127))
 LEAST_ROW_SCALE = float(np.float32(1e-30))
 
 
-def quantize(x: Array, scale: float, zero_point: int) -> Array:
-    """Quantize float32 to uint8 codes: ``saturate(round(x / scale) + zero_point)``."""
+def quantize(x: Array, scale: float, zero_point: int, bounds: tuple[int, int] = UINT8) -> Array:
+    """Quantize float32 to uint8 codes within `bounds`: ``saturate(round(x / scale) + zero_point)``."""
     steps = np.rint(x.astype(np.float32) / np.float32(scale))
-    return _saturate(steps, zero_point, UINT8)
+    return _saturate(steps, zero_point, bounds)
 
 
 def dequantize(codes: Array, scale: float, zero_point: int) -> Array:
@@ -210,6 +211,7 @@ def average_pool(
     zero_point: int,
     kernel: tuple[int, int],
     stride: tuple[int, int],
+    bounds: tuple[int, int] = UINT8,
 ) -> Array:
     """Average uint8 [N, C, H, W] over windows without padding: an int32 sum, then one requantization.
 
@@ -217,7 +219,7 @@ def average_pool(
     """
     windows = np.lib.stride_tricks.sliding_window_view(_centred(x, in_zero_point), kernel, axis=(2, 3))
     total = windows[:, :, :: stride[0], :: stride[1]].sum(axis=(4, 5), dtype=np.int32)
-    return requantize(total, np.float32(multiplier), zero_point)
+    return requantize(total, np.float32(multiplier), zero_point, bounds)
 
 
 def max_pool(

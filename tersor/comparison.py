@@ -85,7 +85,11 @@ def _grids(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Grid]:
     if came_quantized(model.mod):
         graph = Graph(model.mod)
         found = {name: grid_of(graph, graph.definition(var)) for name, var in observable(model.mod).items()}
-        return {name: Grid(grid.scale, grid.zero_point) for name, grid in found.items() if grid is not None}
+        return {
+            name: Grid(grid.scale, grid.zero_point, grid.most)
+            for name, grid in found.items()
+            if grid is not None
+        }
     reshaped, schemes = reshape_layers(model.mod, plan, statistics)
     stored = grids(reshaped, schemes, statistics, plan.recipe.calibration)
     return {
@@ -94,6 +98,7 @@ def _grids(model: Model, plan: Plan, statistics: Statistics) -> dict[str, Grid]:
             if grid.steps
             else grid.scale,
             grid.zero_point,
+            grid.most,
         )
         for name, grid in stored.items()
     }

@@ -29,6 +29,7 @@ from tersor.passes.quantization.equalization import equalize
 from tersor.passes.quantization.imported import as_float, came_quantized, imported_layers
 from tersor.passes.quantization.quantize import quantize
 from tersor.passes.quantization.rounding.by_recipe import ByRecipe
+from tersor.passes.quantization.tensors import settled
 from tersor.passes.quantization.weights import Weights
 from tersor.plan import Plan
 from tersor.scheme import Scheme
@@ -68,6 +69,7 @@ def round_layers(
         kept = {name for name, scheme in schemes.items() if scheme.weight}
         return as_float(mod, set(imported_layers(mod)) - kept), schemes, {}
     mod, schemes = reshape_layers(mod, plan, statistics)
+    schemes = settled(mod, schemes)
     graph = Graph(mod)
     tables = {each.layer for each in find_gathers(graph)}
     recurrent = {each.layer for each in find_recurrences(graph)}  # their biases take up nothing

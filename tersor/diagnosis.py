@@ -28,14 +28,19 @@ TAILS = 0.01  # of the values at each end that do not count for the codes in use
 
 @dataclass(frozen=True)
 class Grid:
-    """The codes 0 .. 255 of a tensor: ``real = scale * (code - zero_point)``; `scale` may be [C, 1]."""
+    """The codes 0 .. `most` of a tensor: ``real = scale * (code - zero_point)``; `scale` may be [C, 1]."""
 
     scale: float | NDArray[np.float32]
     zero_point: int
+    most: int = CODES - 1
 
     def codes(self, values: Array) -> Array:
-        """Give the nearest codes, also those beyond 0 .. 255."""
+        """Give the nearest codes, also those beyond 0 .. `most`."""
         return np.rint(values / self.scale) + self.zero_point
+
+    def kept(self, codes: Array) -> Array:
+        """Give the codes that the grid has, nearest to given ones."""
+        return np.clip(codes, 0, self.most)
 
     def reals(self, codes: Array) -> Array:
         """Give the numbers that codes stand for."""
@@ -81,7 +86,7 @@ class Errors:
         """
         expected, got = (_by_channel(array) for array in (reference, result))
         if self.tensor.grid is not None:
-            got = self.tensor.grid.reals(np.clip(self.tensor.grid.codes(got), 0, CODES - 1))
+            got = self.tensor.grid.reals(self.tensor.grid.kept(self.tensor.grid.codes(got)))
         error = got - expected
         self.largest = max(self.largest, float(np.abs(expected).max()))
         self.largest_error = max(self.largest_error, float(np.abs(error).max()))
@@ -90,7 +95,7 @@ class Errors:
         if self.tensor.grid is not None:
             grid = self.tensor.grid
             codes = grid.codes(expected)
-            kept = np.clip(codes, 0, CODES - 1)
+            kept = grid.kept(codes)
             self.clipped += int((codes != kept).sum())
             self.histogram += np.bincount(kept.astype(np.int64).ravel(), minlength=CODES)
             rounding = grid.reals(kept) - expected
@@ -214,11 +219,14 @@ def _explained(errors: Errors) -> tuple[Cause, str]:
     if errors.share(errors.clipping) > SHARE:
         percent = 100 * (errors.saturated or 0)
         return "saturation", f"{percent:.2g} % of {stored} lie outside the range that was calibrated"
-    if errors.share(errors.rounding) > SHARE:
+    if tensor.grid is not None and errors.share(errors.rounding) > SHARE:
         if tensor.is_depthwise and errors.is_uneven:
             return "depthwise", f"a few channels of {stored} set the range, and leave few codes to the others"
         used = errors.codes_in_use
-        return "range", f"the calibrated range is too wide: {stored} uses {used} of {CODES} codes"
+        return (
+            "range",
+            f"the calibrated range is too wide: {stored} uses {used} of {tensor.grid.most + 1} codes",
+        )
     if errors.count >= MEAN_COUNT and errors.share(errors.shift) > MEAN_SHARE:
         percent = 100 * errors.share(errors.shift)
         return "bias", f"{percent:.0f} % of the error of {stored} is a constant shift of each channel"

@@ -28,6 +28,7 @@ from tersor.passes.quantization.correction import statistics_of
 from tersor.passes.quantization.imported import came_quantized
 from tersor.passes.quantization.quantize import Quantization, read_grids
 from tersor.passes.quantization.ranges import affine, ranges
+from tersor.passes.quantization.tensors import MOST_BITS
 from tersor.perturbed import Perturbed
 from tersor.planning import model_hash
 from tersor.recipe import Recipe
@@ -38,7 +39,7 @@ from tersor.statistics import Statistics
 
 Array = npt.NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
-_VERSION = 1  # of what is measured: another one makes other digests
+_VERSION = 2  # of what is measured: another one makes other digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +112,12 @@ class NetworkEvaluator:
 
         Raises UserError as `check` does.
         """
-        wanted = set(layers)
-        mine = {edge: self._all.get(edge) for edge, layer in self._edges.items() if layer in wanted}
+        wanted, bits = set(layers), scheme.input_bits
+        mine = {
+            edge: self._all.get(edge) if bits >= MOST_BITS else self._narrow(edge, bits)
+            for edge, layer in self._edges.items()
+            if layer in wanted and scheme.input
+        }
         self._set(dict.fromkeys(layers, scheme), mine)
         return self._measure(self._loss_batches).measured.loss
 
@@ -155,10 +160,9 @@ class NetworkEvaluator:
         places = self._network.opened.places
         put: list[tuple[Place, InputGrid]] = []
         for edge, grid in grids.items():
-            scheme = schemes.get(self._edges.get(edge, ""), FP32)
-            found = self._grid(places[edge], scheme, grid)
-            if found is not None:
-                put.append((places[edge], found))
+            if grid is not None and not schemes.get(self._edges.get(edge, ""), FP32).dynamic:
+                steps = tuple(grid.scale * step for step in grid.steps) or (grid.scale,)
+                put.append((places[edge], InputGrid(steps, grid.zero_point, grid.most)))
         for edge, layer in self._edges.items():
             if schemes.get(layer, FP32).dynamic:
                 put.append((places[edge], InputGrid((1.0,), SYMMETRIC_ZERO, by_rows=True)))
@@ -173,21 +177,16 @@ class NetworkEvaluator:
             for edge, layer in self._edges.items()
             if (grid := grids.get(edge)) is not None
             and grid.steps
-            and (scheme := schemes.get(layer, FP32)).input_bits == 8
+            and (scheme := schemes.get(layer, FP32)).input
             and not scheme.dynamic
         }
 
-    def _grid(self, place: Place, scheme: Scheme, grid: Quantization | None) -> InputGrid | None:
-        """Give the grid of a place; where a layer reads fewer bits, those over the same range."""
-        if scheme.dynamic or grid is None:
-            return None
-        if scheme.input is None or scheme.input_bits == 8:
-            steps = tuple(grid.scale * step for step in grid.steps) or (grid.scale,)
-            return InputGrid(steps, grid.zero_point)
-        found = statistics_of(self._statistics, place.tensor)
-        low, high = ranges(found, self._recipe.calibration, scheme.input_bits)
-        scale, zero = affine(low, high, scheme.input_bits)
-        return InputGrid((float(scale),), zero, 2**scheme.input_bits - 1)
+    def _narrow(self, edge: Edge, bits: int) -> Quantization:
+        """Give the grid of fewer than 8 bits that a layer reads a tensor on if no other reads it."""
+        found = statistics_of(self._statistics, self._network.opened.places[edge].tensor)
+        low, high = ranges(found, self._recipe.calibration, bits)
+        scale, zero = affine(low, high, bits)
+        return Quantization(float(scale), zero, most=2**bits - 1)
 
     def _weights(self, layer: str, numbers: Numbers) -> dict[str, Array]:
         known = self._network.weights

@@ -23,6 +23,7 @@ from tersor.passes.decomposition.ranks import choose_factor
 from tersor.passes.extract import extract, tensor_names
 from tersor.passes.pruning.dependency import Dependencies
 from tersor.passes.quantization.imported import came_quantized, imported_layers, why_float
+from tersor.passes.quantization.tensors import Tensors
 from tersor.plan import LayerPlan, Plan
 from tersor.rank_rule import parse_request
 from tersor.rule import assign
@@ -50,12 +51,12 @@ def plan_for(
     if isinstance(request, Plan):
         plan = with_groups(request, mod, network, statistics, host.isa.lanes)
         _check(plan, mod, network, digest, described)
-        return plan
+        return _settled(plan, mod)
     config = config_of(request)
     if came_quantized(mod):
         return _as_imported(mod, config, network, described, digest)
     if config.scheme != "auto":
-        plan = _by_rules(config, network, described, digest, statistics, weights_of(mod))
+        plan = _settled(_by_rules(config, network, described, digest, statistics, weights_of(mod)), mod)
         return with_groups(plan, mod, network, statistics, host.isa.lanes)
     if statistics is None:
         raise UserError("choosing a plan needs calibration statistics: pass statistics=calibrate(...)")
@@ -141,6 +142,21 @@ def _uniform(layer: Layer, request: str, described: Hardware, weights: Mapping[s
         planned = nearest(layer, scheme, described)
         return replace(planned, reason="; ".join(filter(None, (f"no {rule}: {found}", planned.reason))))
     return nearest(layer, replace(scheme, factor=found), described)
+
+
+def _settled(plan: Plan, mod: tvm.IRModule) -> Plan:
+    """Give inputs of fewer bits as many as their tensors have, which their widest readers ask for."""
+    tensors = Tensors(Graph(mod), {name: layer.scheme for name, layer in plan.layers.items()})
+    layers = dict(plan.layers)
+    for name, layer in plan.layers.items():
+        scheme, width = tensors.schemes[name], tensors.asked_by.get(name)
+        if scheme != layer.scheme:
+            assert width is not None  # something wider has asked
+            reason = f"no {layer.scheme}: its input has {width.bits} bits, for {width.reader}"
+            layers[name] = replace(
+                layer, scheme=scheme, reason="; ".join(filter(None, (layer.reason, reason)))
+            )
+    return replace(plan, layers=layers)
 
 
 def _as_imported(

@@ -29,6 +29,7 @@ from tersor.passes.pruning.prune import prune
 from tersor.passes.quantization.channel_steps import times_steps
 from tersor.passes.quantization.quantize import correction_of
 from tersor.passes.quantization.rounding.by_recipe import ByRecipe
+from tersor.passes.quantization.tensors import MOST_BITS
 from tersor.passes.quantization.weights import Steps, Weights
 from tersor.recipe import Recipe
 from tersor.scheme import Scheme
@@ -204,6 +205,9 @@ def _why_not(part: Part, scheme: Scheme) -> str | None:
         return f"{scheme.sparsity or scheme.factor} makes another network of it"
     if not layer.weight_bearing and (scheme.sparsity or scheme.factor or not scheme.input):
         return "it multiplies two activations and has no weight to compress" if scheme != Scheme() else None
+    narrow = scheme.input is not None and scheme.input_bits < MOST_BITS
+    if narrow and (scheme.dynamic or not isinstance(part, Chain)):
+        return "it reads codes of 8 bits"
     if scheme.dynamic and not (isinstance(part, Chain) and part.operator == "matmul"):
         return "only dense layers find ranges row by row"
     if isinstance(part, Gather | Recurrence) and (scheme.sparsity or scheme.factor):

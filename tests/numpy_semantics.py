@@ -63,7 +63,7 @@ class Meaning:
 
 
 OPERATORS: dict[type, Callable[..., Any]] = {
-    ops.Quantize: lambda s, x: A.quantize(x, s.scale, s.zero_point),
+    ops.Quantize: lambda s, x: A.quantize(x, s.scale, s.zero_point, s.bounds),
     ops.Dequantize: lambda s, x: A.dequantize(x, s.scale, s.zero_point),
     ops.Requantize: lambda s, acc, m: A.requantize(acc, m, s.zero_point, s.bounds, s.axis),
     ops.RequantizeAdd: lambda s, acc, m, r: A.requantize_add(
@@ -75,7 +75,7 @@ OPERATORS: dict[type, Callable[..., Any]] = {
     ),
     ops.Rescale: lambda s, x: A.rescale(x, s.multiplier, s.in_zero_point, s.zero_point, s.bounds),
     ops.AveragePool: lambda s, x: A.average_pool(
-        x, s.multiplier, s.in_zero_point, s.zero_point, s.kernel, s.stride
+        x, s.multiplier, s.in_zero_point, s.zero_point, s.kernel, s.stride, s.bounds
     ),
     ops.Product: lambda s, a, b: A.product(a, s.a_zero_point, b, s.b_zero_point),
     ops.RowScale: lambda _, x: A.row_scale(x),

@@ -1,6 +1,6 @@
 """Policies measured on one build: as the passes would have the network, and nothing is compiled again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -72,7 +72,13 @@ NETS = {
     "swish_net": lambda: tersor.load_model(swish_net(), check=False),
     "attention": lambda: tersor.load_model(masked_attention(), SHAPES, check=False),
 }
-INT8, W4A8 = map(Scheme.parse, ("int8", "w4a8"))
+INT8, W4A8, W4A4 = map(Scheme.parse, ("int8", "w4a8", "w4a4"))
+POLICIES = {
+    "int8": [INT8],
+    "mixed": [INT8, Scheme(), W4A8],
+    "w4a4": [W4A4],
+    "narrow": [W4A4, INT8, Scheme.parse("w8a5"), Scheme(), W4A4],
+}
 
 
 @pytest.fixture(scope="module", params=list(NETS))
@@ -91,15 +97,16 @@ def noise(expected: list[np.ndarray], got: list[np.ndarray]) -> float:
     return float(sum(np.square(d).sum() for d in differences) / sum(np.square(e).sum() for e in expected))
 
 
-def mixed(bench: Bench) -> dict[str, Scheme]:
-    turns = [INT8, Scheme(), W4A8]
+def mixed(bench: Bench, turns: Sequence[Scheme]) -> dict[str, Scheme]:
     layers = extract(bench.model.mod).layers
-    return {layer.name: turns[i % 3] if layer.weight_bearing else INT8 for i, layer in enumerate(layers)}
+    return {
+        layer.name: turns[i % len(turns)] if layer.weight_bearing else INT8 for i, layer in enumerate(layers)
+    }
 
 
-@pytest.mark.parametrize("policy", ["int8", "mixed"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_a_policy_computes_what_the_passes_write(bench: Bench, policy: str) -> None:
-    schemes = mixed(bench) if policy == "mixed" else dict.fromkeys(bench.evaluator.layers, INT8)
+    schemes = mixed(bench, POLICIES[policy])
     exact = [bench.model.float_runner(sample)[0] for sample in bench.samples]
     expected = bench.by_the_passes(schemes)
     got = [outputs[0] for outputs in bench.evaluator.outputs(schemes)]
@@ -134,9 +141,10 @@ def test_fewer_bits_and_more_layers_lose_more(dense: Bench) -> None:
     assert evaluator.loss(evaluator.layers, W4A8) > evaluator.loss(first, W4A8)
 
 
-def test_a_loss_is_that_of_the_layer_alone(dense: Bench) -> None:
-    (first, *_) = dense.evaluator.layers
-    assert dense.evaluator.loss([first], W4A8) == dense.evaluator.evaluate({first: W4A8}).loss
+@pytest.mark.parametrize("text", ["w4a8", "w4a4", "w4a32", "fp32+rank8"])
+def test_a_loss_is_that_of_the_layer_alone(dense: Bench, text: str) -> None:
+    first, scheme = dense.evaluator.layers[0], Scheme.parse(text)
+    assert dense.evaluator.loss([first], scheme) == dense.evaluator.evaluate({first: scheme}).loss
 
 
 def test_a_drop_is_of_accuracy_with_labels_and_of_agreement_without(dense: Bench) -> None:

@@ -33,9 +33,9 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "transformer": models.masked_attention,
 }
 FORMATS = (
-    "int8", "w6a8", "w4a8", "w3a8", "w2a8", "ternary-a8", "binary-a8", "codebook8-a8", "codebook4-a8",
-    "pot4-a8", "w4g8a8", "w8a32", "w4a32", "w4g8", "ternary", "binary", "codebook4", "pot4", "fp16", "bf16",
-    "e4m3", "e5m2", "mxfp4", "mxint8",
+    "int8", "w6a8", "w4a8", "w3a8", "w2a8", "w8a4", "int4", "w2a4", "w3a5", "ternary-a8", "binary-a8",
+    "codebook8-a8", "codebook4-a8", "pot4-a8", "w4g8a8", "w8a32", "w4a32", "w4g8", "ternary",
+    "binary", "codebook4", "pot4", "fp16", "bf16", "e4m3", "e5m2", "mxfp4", "mxint8",
 )  # fmt: skip
 PATTERNS = ("int8+2:4", "w4a8+1:4", "fp32+4:8", "int8+block4x4-50", "int8+sparse80", "mxint8+sparse50")
 FACTORS = (
@@ -43,7 +43,7 @@ FACTORS = (
     "int8+filtergroups2", "int8+tt4", "w4a8+rank8+2:4",
 )  # fmt: skip
 SCHEMES = ("fp32", *FORMATS, "int8+dynamic", "w4a8+dynamic", *PATTERNS, *FACTORS)
-FEW = ("int8", "w4a8", "mxfp4", "int8+2:4")  # on every network by default
+FEW = ("int8", "w4a8", "int4", "mxfp4", "int8+2:4")  # on every network by default
 # On dense layers by default: a convolution unpacks them as it does the other formats of their kind.
 ALIKE = (
     "w6a8", "w2a8", "ternary-a8", "binary-a8", "codebook8-a8", "pot4-a8", "w4a32", "ternary", "binary",

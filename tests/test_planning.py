@@ -15,6 +15,7 @@ from tersor.rule import Rule
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.cpu.host.detect import detect
 from tests.models import mlp
+from tests.relax_modules import residual_net
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +67,16 @@ def test_what_a_layer_cannot_have_is_recorded_or_where_it_is_named_refused(mod: 
     assert "no int8+rank64: the rank 64 is above 10" in plan.layers["fc2.weight"].reason
     with pytest.raises(UserError, match=r"the rule for fc2.weight asks for int8\+rank64, but .* above 10"):
         plan_for(Config(rules=(Rule(impossible, "fc2.weight"),)), mod, detect("plain"), None)
+
+
+def test_a_layer_whose_input_another_reads_in_more_bits_gets_as_many() -> None:
+    """Of the residual network the sum of the first block is read by two layers."""
+    mod, host = residual_net(), detect("plain")
+    config = Config(scheme="int4", rules=(Rule(INT8, "down*"),))
+    plan = plan_for(config, mod, host, None)
+    assert plan.layers["c.weight"].scheme == Scheme.parse("w4a8")
+    assert plan.layers["c.weight"].reason == "no int4: its input has 8 bits, for down.weight"
+    assert plan.layers["a.weight"] == LayerPlan(Scheme.parse("int4"))
+    assert plan_for(plan, mod, host, None) == plan
+    written = replace(plan, layers={**plan.layers, "c.weight": LayerPlan(Scheme.parse("int4"))})
+    assert plan_for(written, mod, host, None) == plan

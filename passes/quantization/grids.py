@@ -17,7 +17,8 @@ from tersor.ir.chains import activation_limits
 from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind
 from tersor.ir.grid import Grid
 from tersor.ir.untyped import relax
-from tersor.passes.quantization.quantize import KEEPS_CODES, constants, has_integer_form
+from tersor.passes.quantization.quantize import constants
+from tersor.passes.quantization.tensors import KEEPS_CODES, has_integer_form
 
 SHIFT = 128  # from int8 codes to uint8 codes
 

@@ -1,13 +1,15 @@
 """Quantize: put the numbers of a network on integer grids, in the form other tools exchange.
 
     conv2d(x, w)  ->  conv2d(dequantize(quantize(x)), dequantize(codes of w))
+                  ->  conv2d(dequantize(clip(quantize(x), 0, 15)), dequantize(codes of w))      of 4 bits
 
 A layer whose scheme has integers reads quantized inputs; the right operand of a product of two activations
 gets a symmetric grid, so that its codes can stand for a weight's. A layer with a dynamic range or a float
 input keeps its float input, and of a table only the rows are rounded. A result is quantized too where an
 integer layer reads it, directly or through operators that have an integer form (residual addition,
-concatenation, pooling, clipping, data movement); otherwise it leaves the accumulator as float. What is made
-in float for a depthwise layer alone has a step for each channel (`channel_steps`).
+concatenation, pooling, clipping, data movement); otherwise it leaves the accumulator as float. `tensors` says
+of how many bits. What is made in float for layers of 8 bits alone may have a step for each channel
+(`channel_steps`).
 """
 
 from collections.abc import Mapping
@@ -16,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from tersor.arithmetic import UINT8
 from tersor.formats.encoded import Encoded
-from tersor.ir.chains import Chain, activation_limits, find_chains, find_gathers, find_products
-from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, operator, rebind, shape_of
-from tersor.ir.recurrent import find_recurrences
+from tersor.ir.chains import Chain
+from tersor.ir.graph import Array, Builder, Expr, Graph, Module, operands, rebind, shape_of
 from tersor.ir.untyped import relax
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.channel_steps import by_input, channel_steps, times_steps
@@ -27,23 +29,15 @@ from tersor.passes.quantization.correction import correction_of, statistics_of
 from tersor.passes.quantization.migration import Channels, migration
 from tersor.passes.quantization.ranges import Method, affine, ranges, symmetric
 from tersor.passes.quantization.recurrent import emit_quantized
+from tersor.passes.quantization.tensors import MOST_BITS, Tensors, has_integer_form
 from tersor.passes.quantization.weights import Weights
 from tersor.scheme import Scheme
 from tersor.statistics import Statistics, TensorStatistics
 
-# Operators whose result has the codes of their input, only elsewhere.
-KEEPS_CODES = (
-    "reshape", "permute_dims", "squeeze", "expand_dims", "flatten", "strided_slice", "nn.max_pool2d",
-)  # fmt: skip
-
-
-# Those among them that move nothing: behind a float operator they stay float, and the last view is rounded.
-VIEWS = ("reshape", "squeeze", "expand_dims", "flatten")
-
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a tensor is quantized: ``real = scale * (code - zero_point)``, codes uint8.
+    """How a tensor is quantized: ``real = scale * (code - zero_point)``, codes 0 to `most` as uint8.
 
     With `steps`, one for each channel, it is divided by them first, and what weights it meets are multiplied.
     """
@@ -51,6 +45,7 @@ class Quantization:
     scale: float
     zero_point: int
     steps: tuple[float, ...] = ()
+    most: int = UINT8[1]
 
 
 def quantize(
@@ -104,27 +99,15 @@ class _Quantizer:
         self.statistics = statistics
         self.method: Method = method
         self.correct_bias = correct_bias
-        chains = find_chains(self.graph)
-        is_rounded = {name for name, scheme in schemes.items() if scheme.weight is not None}
-        self.has_grid = {name for name in is_rounded if schemes[name].input and not schemes[name].dynamic}
-        integer = [chain for chain in chains if chain.layer in is_rounded]
-        self.chains = {chain.variables[0]: chain for chain in integer}
-        self.owner = {var: chain for chain in integer for var in chain.variables}
-        self.gathers = {each.result: each for each in find_gathers(self.graph) if each.layer in is_rounded}
-        products = find_products(self.graph)
-        self.products = {each.result: each for each in products if each.layer in self.has_grid}
-        # Inside a float layer's chain nothing is rounded: its bias and activation come first.
-        self.float_chains = {var for chain in chains for var in chain.variables} - set(self.owner)
-        self.schemes = schemes
-        recurrences = find_recurrences(self.graph)
-        self.recurrences = {each.variable: each for each in recurrences if each.layer in is_rounded}
-        self.wanted, self.symmetric = self._quantized_tensors()
+        self.tensors = Tensors(self.graph, schemes)
+        self.schemes = self.tensors.schemes
+        self.chains, self.owner = self.tensors.chains, self.tensors.owner
         self.quantizations = self._assign()
 
     def read(self) -> dict[tuple[Expr, Expr], Quantization]:
         """Give the grids of what is read, by reader and tensor."""
         graph = self.graph
-        from_codes = {var for var, value in graph.bindings if self._reads_codes(var, value)}
+        from_codes = {var for var, value in graph.bindings if self.tensors.reads_codes(var, value)}
         reads = [(var, tensor) for var, value in graph.bindings for tensor in operands(value)]
         return {
             (reader, tensor): self.quantizations[tensor]
@@ -142,7 +125,7 @@ class _Quantizer:
         for name, weight in self._float_weights():
             values[name] = exact[name] = builder.weight(*weight)
         for var, value in graph.bindings:
-            reads_codes = self._reads_codes(var, value)
+            reads_codes = self.tensors.reads_codes(var, value)
             made = self._emit(builder, var, value, values if reads_codes else exact)
             values[var] = self._through_grid(builder, var, made)
             exact[var] = values[var] if reads_codes else made
@@ -151,9 +134,9 @@ class _Quantizer:
     def _float_weights(self) -> list[tuple[Expr, tuple[str, Array]]]:
         """Give the weights that something reads as they are, and what they are called beside their codes."""
         graph, found = self.graph, []
-        readers = {**self.chains, **self.gathers, **self.recurrences}
-        rounded = {part.weight for part in (*self.chains.values(), *self.recurrences.values())}
-        rounded |= {gather.table for gather in self.gathers.values()}
+        readers = {**self.chains, **self.tensors.gathers, **self.tensors.recurrences}
+        rounded = {part.weight for part in (*self.chains.values(), *self.tensors.recurrences.values())}
+        rounded |= {gather.table for gather in self.tensors.gathers.values()}
         for var, value in graph.weights.items():
             if var not in rounded:
                 found.append((var, (var.name, value)))
@@ -164,69 +147,28 @@ class _Quantizer:
     def _emit(self, builder: Builder, var: Expr, value: Expr, values: dict[Expr, Expr]) -> Expr:
         if var in self.chains:
             return self._emit_head(builder, self.chains[var], values)
-        if var in self.gathers:
-            gather = self.gathers[var]
+        if var in self.tensors.gathers:
+            gather = self.tensors.gathers[var]
             rounded = self._rounded(gather.layer, gather.table, 0, scales_rows=True)
             table = self._emit_weight(builder, gather.table, rounded)
             return builder.emit(relax.op.take(table, rebind(value.args[1], values), 0, "clip"))
-        if var in self.recurrences:
-            recurrence = self.recurrences[var]
+        if var in self.tensors.recurrences:
+            recurrence = self.tensors.recurrences[var]
             rounded = self._rounded(recurrence.layer, recurrence.weight, 1, scales_rows=True)
             return emit_quantized(builder, recurrence, rounded, self.schemes[recurrence.layer], values)
         return builder.emit(self._with_corrected_bias(builder, var, value, values), var.name)
-
-    def _reads_codes(self, var: Expr, value: Expr) -> bool:
-        """Whether a binding is part of an integer operator, so that its operands are codes."""
-        chain = self.owner.get(var)
-        if chain is not None and (chain.residual is None or chain.result in self.quantizations):
-            return chain.layer in self.has_grid
-        if chain is not None:  # its sum with the residual is float; what comes before is not
-            return chain.layer in self.has_grid and not _adds(value, chain.residual)
-        if var in self.products:
-            return True
-        is_float = var not in self.quantizations or self._made_in_float(var)
-        return not is_float and has_integer_form(self.graph, value)
-
-    def _made_in_float(self, var: Expr) -> bool:
-        """Whether a tensor is made by a float operator, or is another view of one that is."""
-        value = self.graph.definition(var)
-        if value is None or var in self.owner or var in self.products:
-            return False
-        if operator(value) in VIEWS:
-            return self._made_in_float(value.args[0])
-        return var in self.float_chains or not has_integer_form(self.graph, value)
-
-    def _quantized_tensors(self) -> tuple[set[Expr], set[Expr]]:
-        """Find the tensors that an integer layer reads, directly or through integer operators.
-
-        The second set are those among them whose codes become the right operand of a product.
-        """
-        wanted = {chain.data for chain in self.chains.values() if chain.layer in self.has_grid}
-        wanted.update(operand for each in self.products.values() for operand in (each.left, each.right))
-        symmetric = {each.right for each in self.products.values()}
-        for var, value in reversed(self.graph.bindings):
-            chain = self.owner.get(var)
-            if chain is not None:
-                if var.same_as(chain.result) and var in wanted and chain.residual is not None:
-                    wanted.add(chain.residual)
-            elif var in wanted and not self._made_in_float(var) and has_integer_form(self.graph, value):
-                sources = {operand for operand in operands(value) if self.graph.value(operand) is None}
-                wanted |= sources
-                if var in symmetric and operator(value) in KEEPS_CODES:
-                    symmetric |= sources
-        return wanted, symmetric
 
     def _assign(self) -> dict[Expr, Quantization]:
         """Give each tensor its grid, in order; what only moves codes keeps the grid of its input."""
         grids: dict[Expr, Quantization] = {}
         for var in self.graph.inputs:
-            if var in self.wanted:
+            if var in self.tensors.wanted:
                 grids[var] = self._grid(var)
         for var, value in self.graph.bindings:
-            if var not in self.wanted:
+            if var not in self.tensors.wanted:
                 continue
             readers = self._layers_of_float(var)
-            keeps = operator(value) in KEEPS_CODES and not self._made_in_float(var) and var not in self.owner
+            keeps = self.tensors.keeps_codes(var)
             if readers:
                 grids[var] = self._channel_grid(var, readers)
             else:
@@ -235,7 +177,7 @@ class _Quantizer:
 
     def _layers_of_float(self, var: Expr) -> list[Chain]:
         """Give the layers that alone read the codes of a tensor which is made in float."""
-        if not self._made_in_float(var):
+        if not self.tensors.made_in_float(var) or self.tensors.widths[var].bits < MOST_BITS:
             return []
         readers = list(dict.fromkeys(self.graph.users(var)))
         chains = [self.chains[each] for each in readers if each in self.chains]
@@ -250,13 +192,13 @@ class _Quantizer:
         # Of a dense layer on images, statistics take the first axis behind the batch for the channels.
         ranks = (4,) if chain.operator == "nn.conv2d" else (2, 3)
         alone = len(self.graph.users(chain.weight)) == 1 and var.same_as(chain.data)
-        return alone and chain.layer in self.has_grid and len(shape_of(var)) in ranks
+        return alone and chain.layer in self.tensors.has_grid and len(shape_of(var)) in ranks
 
     def _may_read_codes(self, var: Expr) -> bool:
         if var in self.owner:
-            return self.owner[var].result in self.wanted
-        return var in self.products or (
-            var in self.wanted and has_integer_form(self.graph, self.graph.definition(var))
+            return self.owner[var].result in self.tensors.wanted
+        return var in self.tensors.products or (
+            var in self.tensors.wanted and has_integer_form(self.graph, self.graph.definition(var))
         )
 
     def _channel_grid(self, var: Expr, readers: list[Chain]) -> Quantization:
@@ -280,9 +222,11 @@ class _Quantizer:
         return Quantization(float(scale), zero_point, tuple(map(float, factors)))
 
     def _grid(self, var: Expr) -> Quantization:
-        low, high = ranges(self._tensor_statistics(var), self.method)
-        scale, zero_point = symmetric(low, high) if var in self.symmetric else affine(low, high)
-        return Quantization(float(scale), zero_point)
+        bits = self.tensors.widths[var].bits
+        low, high = ranges(self._tensor_statistics(var), self.method, bits)
+        is_right = var in self.tensors.symmetric  # of a product, so that it has 8 bits
+        scale, zero_point = symmetric(low, high) if is_right else affine(low, high, bits)
+        return Quantization(float(scale), zero_point, most=2**bits - 1)
 
     def _tensor_statistics(self, var: Expr) -> TensorStatistics:
         return statistics_of(self.statistics, self.names[var])
@@ -298,6 +242,8 @@ class _Quantizer:
             value = builder.emit(relax.op.multiply(value, builder.weight(f"{layer}.inverse_steps", inverse)))
         scale, zero_point = constants(grid.scale, grid.zero_point)
         codes = builder.emit(relax.op.quantize(value, scale, zero_point, out_dtype="uint8"))
+        if grid.most < UINT8[1]:
+            codes = builder.emit(relax.op.clip(codes, 0, grid.most))
         return builder.emit(relax.op.dequantize(codes, scale, zero_point))
 
     def _emit_head(self, builder: Builder, chain: Chain, values: dict[Expr, Expr]) -> Expr:
@@ -312,7 +258,7 @@ class _Quantizer:
 
     def _steps(self, chain: Chain) -> tuple[float, ...]:
         grid = self.quantizations.get(chain.data)
-        return grid.steps if grid is not None and chain.layer in self.has_grid else ()
+        return grid.steps if grid is not None and chain.layer in self.tensors.has_grid else ()
 
     def _rounded_chain(self, chain: Chain) -> Encoded:
         axis = 0 if chain.operator == "nn.conv2d" else 1
@@ -356,38 +302,6 @@ class _Quantizer:
 def is_depthwise(chain: Chain) -> bool:
     """Whether each group of a convolution reads a single channel."""
     return chain.operator == "nn.conv2d" and 1 < int(chain.attributes.groups) == shape_of(chain.data)[1]
-
-
-def _adds(value: Expr, residual: Expr) -> bool:
-    return any(operand.same_as(residual) for operand in operands(value))
-
-
-def has_integer_form(graph: Graph, value: Expr) -> bool:
-    """Whether an operator outside the layers has an integer form (`tersor.arithmetic`)."""
-    tensors = [operand for operand in operands(value) if graph.value(operand) is None]
-    if not all(isinstance(t.ty, relax.TensorType) and str(t.ty.dtype) == "float32" for t in tensors):
-        return False
-    match operator(value):
-        case "add":
-            return len(tensors) == 2 and shape_of(tensors[0]) == shape_of(tensors[1])
-        case "concat":
-            return len(tensors) == len(value.args[0].fields)
-        case "mean":
-            axes = value.attrs.axis
-            return len(shape_of(tensors[0])) == 4 and axes is not None and [int(a) for a in axes] == [2, 3]
-        case "nn.avg_pool2d":
-            return _averages_whole_windows(value.attrs)
-        case name if name in KEEPS_CODES:
-            return True
-        case _:
-            return activation_limits(value) is not None
-
-
-def _averages_whole_windows(attributes: Any) -> bool:
-    """Whether every window of a pooling lies inside the image and is contiguous."""
-    padded = any(int(pad) for pad in attributes.padding) or bool(attributes.ceil_mode)
-    dilated = any(int(step) != 1 for step in attributes.dilation)
-    return not padded and not dilated and str(attributes.layout) == "NCHW"
 
 
 def constants(scale: float | Array, zero_point: int | Array) -> tuple[Any, Any]:

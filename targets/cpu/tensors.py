@@ -65,9 +65,7 @@ class Tensors:
         shape = shape_of(var)
         if str(var.ty.dtype) != "float32" or var in self.last or not can_interleave(shape, self.isa):
             return None
-        function = (
-            interleave(shape, self.isa, step.scale, step.zero_point) if step else interleave(shape, self.isa)
-        )
+        function = interleave(shape, self.isa, step)
         batch, channels, height, width = shape
         out = (batch, height, width, channels)
         dtype = "uint8" if step else "float32"

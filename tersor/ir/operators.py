@@ -33,12 +33,17 @@ class Quantize:
 
     scale: float
     zero_point: int
+    bounds: Bounds = UINT8
     name: ClassVar[str] = "quantize"
     output: ClassVar[str] = "uint8"
 
     def compute(self, x: Expr) -> Expr:
         """Describe the computation."""
-        return _map(x, lambda v: _saturate(tirx.nearbyint(v / _float(self.scale)), self.zero_point, UINT8))
+
+        def code(v: Expr) -> Expr:
+            return _saturate(tirx.nearbyint(v / _float(self.scale)), self.zero_point, self.bounds)
+
+        return _map(x, code)
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,7 @@ class AveragePool:
     multiplier: float
     in_zero_point: int
     zero_point: int
+    bounds: Bounds = UINT8
     channels_last: bool = False
     name: ClassVar[str] = "average_pool"
     output: ClassVar[str] = "uint8"
@@ -192,7 +198,7 @@ class AveragePool:
 
         def code(v: Expr) -> Expr:
             scaled = v.astype("float32") * _float(self.multiplier)
-            return _saturate(tirx.nearbyint(scaled), self.zero_point, UINT8)
+            return _saturate(tirx.nearbyint(scaled), self.zero_point, self.bounds)
 
         return _map(total, code)
 

@@ -90,11 +90,16 @@ def requantize_add_case(multiplier: np.ndarray, ratio: float, zero: int, bounds:
     )
 
 
-def average_case(kernel: tuple[int, int], stride: tuple[int, int], channels_last: bool) -> Case:
+def average_case(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    channels_last: bool,
+    bounds: tuple[int, int] = A.UINT8,
+) -> Case:
     multiplier = float(np.float32(1.3 / (kernel[0] * kernel[1])))
-    step = AveragePool(kernel, stride, multiplier, 7, 19, channels_last)
+    step = AveragePool(kernel, stride, multiplier, 7, 19, bounds, channels_last)
     x = codes()
-    pooled = A.average_pool(x, multiplier, 7, 19, kernel, stride)
+    pooled = A.average_pool(x, multiplier, 7, 19, kernel, stride, bounds)
     if channels_last:
         return Case(step, (np.ascontiguousarray(x.transpose(0, 2, 3, 1)),), pooled.transpose(0, 2, 3, 1))
     return Case(step, (x,), pooled)
@@ -110,6 +115,7 @@ CASES = {
     "quantize wide": case(
         Quantize(3.3e5, 255), lambda x: A.quantize(x, 3.3e5, 255), np.float32(1e6) * floats()
     ),
+    "quantize to 4 bits": case(Quantize(0.1, 7, (0, 15)), lambda x: A.quantize(x, 0.1, 7, (0, 15)), floats()),
     "dequantize": case(Dequantize(0.0371, 200), lambda x: A.dequantize(x, 0.0371, 200), codes()),
     "requantize ties": requantize_case(TIES, 3, (0, 255)),
     "requantize": requantize_case(DRAWN, 128, (0, 255)),
@@ -150,6 +156,7 @@ CASES = {
     ),
     "average_pool": average_case((2, 3), (1, 2), False),
     "average_pool all": average_case((5, 9), (1, 1), False),
+    "average_pool to 4 bits": average_case((2, 2), (2, 2), False, (0, 15)),
     "average_pool channels last": average_case((2, 2), (2, 2), True),
     "average_pool overlapping channels last": average_case((3, 4), (1, 1), True),
     "product": case(

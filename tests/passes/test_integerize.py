@@ -7,7 +7,7 @@ import tvm
 from tvm import relax
 
 from tersor import arithmetic as A
-from tersor.ir.graph import Graph, operator, shape_of, weights_of
+from tersor.ir.graph import Graph, expose, operator, shape_of, weights_of
 from tersor.ir.operators import (
     AveragePool,
     Dequantize,
@@ -21,8 +21,10 @@ from tersor.ir.operators import (
 from tersor.passes.integerize import integerize
 from tersor.passes.quantization.quantize import quantize
 from tersor.passes.quantization.ranges import affine, ranges
-from tersor.scheme import FP32, INT8
+from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
+from tests.numpy_network import is_given_on
+from tests.numpy_semantics import Meaning
 from tests.relax_modules import Net, compiled, he, residual_net, run, samples, schemes_for, statistics_of
 from tests.rounded_weights import quantize_weight
 
@@ -358,6 +360,35 @@ def test_activations_become_bounds_on_codes() -> None:
     assert plain[1].bounds == (zero_point, min(255, zero_point + round(6 / float(scale))))  # clip 0 .. 6
     assert plain[2].bounds == (0, 255)
     assert all(step.bounds == (step.zero_point, 255) for step in added)
+
+
+def test_codes_of_fewer_bits_end_at_their_last() -> None:
+    """Whatever makes them saturates there, so that the clips are gone."""
+    mod, statistics, *_ = residual()
+    integer = integerize(quantize(mod, schemes_for(mod, Scheme.parse("w4a4")), statistics))
+    graph = Graph(integer)
+    found = [read_operator(integer, value) for _, value in graph.bindings]
+    ends = [step.bounds for step in found if hasattr(step, "bounds")]
+    assert [operator(value) for _, value in graph.bindings].count("clip") == 0
+    assert len(ends) == 7  # the input, five convolutions and the mean
+    assert {last for _, last in ends} <= set(range(16))
+    assert [last for _, last in ends].count(15) >= 6  # where a clip at 6 does not cut sooner
+    assert steps(integer) == steps(residual()[3])
+
+
+@pytest.mark.parametrize("text", ["w4a4", "w2a4", "w8a3", "mixed"])
+def test_integers_of_fewer_bits_are_arithmetic_to_the_last_bit(text: str) -> None:
+    mod, statistics, *_ = residual()
+    turns = ["int8", "w4a4", "w2a4", "w4a6"] if text == "mixed" else [text]
+    schemes = {name: Scheme.parse(turns[i % len(turns)]) for i, name in enumerate(schemes_for(mod, INT8))}
+    integer = integerize(quantize(mod, schemes, statistics))
+    (x,) = samples(1, 8, 10, 10, count=1)
+    graph = Graph(integer)
+    codes = [var for var, value in graph.bindings if is_given_on(graph, var, value)]
+    measured = run(expose(integer, codes), 2 * x)
+    meaning = Meaning(integer, {graph.inputs[0]: 2 * x})
+    for var, got in zip(codes, measured, strict=True):
+        np.testing.assert_array_equal(got, meaning.value(var), err_msg=var.name)
 
 
 def test_padding_is_by_the_zero_point_of_the_input() -> None:

@@ -60,10 +60,11 @@ class AveragePool:
     zero_point: int
     kernel: tuple[int, int]
     stride: tuple[int, int]
+    bounds: Bounds = UINT8
 
     def __post_init__(self) -> None:
         check_multipliers(self.multiplier)
-        check_codes(self.in_zero_point, self.zero_point)
+        check_codes(self.in_zero_point, self.zero_point, *self.bounds)
         _check_window(self.kernel, self.stride)
 
 

@@ -217,8 +217,8 @@ def _vector_operator(graph: Graph, value: Expr) -> tuple[str, vector.VectorOpera
             return "add", vector.Add(a, a_zero, b, b_zero, zero_point, bounds)
         case operators.Rescale(multiplier, in_zero_point, zero_point, bounds):
             return "rescale", vector.Recode(multiplier, in_zero_point, zero_point, bounds)
-        case operators.AveragePool(kernel, stride, multiplier, in_zero_point, zero_point, False):
-            pool = vector.AveragePool(multiplier, in_zero_point, zero_point, kernel, stride)
+        case operators.AveragePool(kernel, stride, multiplier, in_zero_point, zero_point, bounds, False):
+            pool = vector.AveragePool(multiplier, in_zero_point, zero_point, kernel, stride, bounds)
             return "average_pool", pool
         case _ if is_max_pool_of_codes(value):
             attrs = value.attrs

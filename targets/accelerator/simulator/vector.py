@@ -309,9 +309,9 @@ def _applied(operator: VectorOperator, windows: Codes, other: Codes | None) -> C
     match operator:
         case MaxPool():
             return windows.max(axis=(4, 5))
-        case AveragePool(multiplier, in_zero_point, zero_point):
+        case AveragePool(multiplier, in_zero_point, zero_point, bounds=bounds):
             sums = (windows.astype(np.int32) - in_zero_point).sum(axis=(4, 5), dtype=np.int32)
-            return saturate(_scaled(sums, multiplier), zero_point, (0, 255))
+            return saturate(_scaled(sums, multiplier), zero_point, bounds)
         case Recode(multiplier, in_zero_point, zero_point, bounds):
             centred = windows[..., 0, 0].astype(np.int32) - in_zero_point
             return saturate(_scaled(centred, multiplier), zero_point, bounds)

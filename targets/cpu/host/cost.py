@@ -61,7 +61,8 @@ def why_not(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None:
     reason = (
         _why_no_operator(layer, scheme) or _why_no_numbers(layer, scheme) or _why_no_pattern(layer, scheme)
     )
-    return reason or roofline.why_not(layer, replace(scheme, dynamic=False), hardware)
+    input = Integer(8) if scheme.input else None  # codes of fewer bits are bytes to a kernel
+    return reason or roofline.why_not(layer, replace(scheme, input=input, dynamic=False), hardware)
 
 
 def _why_no_operator(layer: Layer, scheme: Scheme) -> str | None:
@@ -77,7 +78,11 @@ def _why_no_operator(layer: Layer, scheme: Scheme) -> str | None:
         return "the range of a recurrent state is known before it runs"
     if not layer.weight_bearing and scheme.weight and not scheme.input:
         return f"{layer.name} has no weight to store as {scheme.weight}"
-    if not layer.weight_bearing and scheme.weight and scheme.weight != Integer(8):
+    if (
+        not layer.weight_bearing
+        and scheme.weight
+        and (scheme.weight, scheme.input) != (Integer(8), Integer(8))
+    ):
         return f"{layer.name} multiplies two inputs, of 8 bits each: write {INT8}"
     if scheme.dynamic and (layer.operator != "matmul" or not layer.weight_bearing):
         return "only dense layers find ranges row by row"
@@ -90,8 +95,11 @@ def _why_no_numbers(layer: Layer, scheme: Scheme) -> str | None:
     """Say why no kernel multiplies such weights and inputs."""
     if isinstance(scheme.weight, Integer) and scheme.weight.bits > 8:
         return f"kernels read weights of at most 8 bits: write {replace(scheme, weight=Integer(8))}"
-    if scheme.input and scheme.input != Integer(8):
-        return f"kernels read inputs of 8 bits: write {replace(scheme, input=Integer(8))}"
+    if scheme.input and scheme.input.bits > 8:
+        return f"kernels read inputs of at most 8 bits: write {replace(scheme, input=Integer(8))}"
+    if scheme.input and scheme.input != Integer(8) and (scheme.dynamic or layer.recurrent):
+        read = "rows on grids of their own" if scheme.dynamic else "recurrent states"
+        return f"{read} are read in 8 bits: write {replace(scheme, input=Integer(8))}"
     plain = without_groups(scheme.weight) if scheme.weight else None
     if scheme.input and scheme.weight != plain and group_of(scheme.weight, integer=True) is None:
         return f"codes of 8 bits have no room for scales of groups: write {replace(scheme, weight=plain)}"

@@ -9,6 +9,7 @@ from typing import Any
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
+from tersor.ir.operators import Quantize
 from tersor.targets.cpu.host.isa import KERNEL_ATTRIBUTES, Isa
 from tersor.targets.cpu.host.threads import worth_sharing_elements
 
@@ -26,11 +27,11 @@ def can_interleave(shape: tuple[int, ...], isa: Isa) -> bool:
     return 2 <= channels <= 4 and height * width % (2 * isa.lanes) == 0
 
 
-def interleave(shape: tuple[int, ...], isa: Isa, scale: float | None = None, zero_point: int = 0) -> Any:
-    """Build ``(x float32 [N, C, H, W]) -> [N, H, W, C]``: uint8 codes with a `scale`, else float32."""
+def interleave(shape: tuple[int, ...], isa: Isa, step: Quantize | None = None) -> Any:
+    """Build ``(x float32 [N, C, H, W]) -> [N, H, W, C]``: uint8 codes with a `step`, else float32."""
     batch, channels, height, width = shape
     lanes, pixels = 2 * isa.lanes, height * width
-    dtype = "float32" if scale is None else "uint8"
+    dtype = "float32" if step is None else "uint8"
     blocks = pixels // lanes
     with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
         T.func_attr(dict(KERNEL_ATTRIBUTES))
@@ -49,9 +50,7 @@ def interleave(shape: tuple[int, ...], isa: Isa, scale: float | None = None, zer
                 with T.serial(0, share) as block:
                     pixel = T.bind((first + block) * lanes)
                     loaded = [planes[T.ramp(start + c * pixels + pixel, 1, lanes)] for c in range(channels)]
-                    values = (
-                        loaded if scale is None else [_quantize(v, scale, zero_point, lanes) for v in loaded]
-                    )
+                    values = loaded if step is None else [_quantize(v, step, lanes) for v in loaded]
                     order = [c * lanes + p for p in range(lanes) for c in range(channels)]
                     mixed = T.Shuffle([T.bind(value) for value in values], [T.int32(i) for i in order])
                     place = T.ramp(start + pixel * channels, 1, lanes * channels)
@@ -59,8 +58,9 @@ def interleave(shape: tuple[int, ...], isa: Isa, scale: float | None = None, zer
     return builder.get()
 
 
-def _quantize(value: Expr, scale: float, zero_point: int, lanes: int) -> Expr:
-    steps = T.nearbyint(value / T.broadcast(T.float32(scale), lanes))
-    low, high = (T.broadcast(T.float32(bound - zero_point), lanes) for bound in (0, 255))
+def _quantize(value: Expr, step: Quantize, lanes: int) -> Expr:
+    zero_point = step.zero_point
+    steps = T.nearbyint(value / T.broadcast(T.float32(step.scale), lanes))
+    low, high = (T.broadcast(T.float32(bound - zero_point), lanes) for bound in step.bounds)
     codes = T.cast(T.min(T.max(steps, low), high), f"int32x{lanes}")
     return T.cast(codes + T.broadcast(T.int32(zero_point), lanes), f"uint8x{lanes}")

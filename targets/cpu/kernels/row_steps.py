@@ -183,8 +183,8 @@ def _scaled(value: Value, factor: float) -> Value:
 
 def _integer(isa: Isa, step: Operator, inputs: list[Value]) -> Value:
     match step:
-        case Quantize(scale, zero_point):
-            return Map(lambda x: _codes(isa, x / _real(scale, x), zero_point, UINT8), (inputs[0],), "uint8")
+        case Quantize(scale, zero_point, bounds):
+            return Map(lambda x: _codes(isa, x / _real(scale, x), zero_point, bounds), (inputs[0],), "uint8")
         case Dequantize(scale, zero_point):
             return Map(lambda codes: _scale(_centred(codes, zero_point), scale), (inputs[0],))
         case Rescale(multiplier, in_zero_point, zero_point, bounds):

@@ -12,10 +12,10 @@ from tvm.script import relax as R
 from tersor.error import UserError
 from tersor.ir.graph import Graph, operator, weights_of
 from tersor.passes.quantization.bias_correction import bias_correction
-from tersor.passes.quantization.quantize import quantize
+from tersor.passes.quantization.quantize import Quantization, grids, quantize
 from tersor.passes.quantization.ranges import affine, ranges
 from tersor.passes.quantization.weights import dequantize_weight
-from tersor.scheme import FP32, INT8
+from tersor.scheme import FP32, INT8, Scheme
 from tersor.statistics import Statistics
 from tests.relax_modules import Net, he, residual_net, run, samples, schemes_for, statistics_of
 from tests.rounded_weights import quantize_weight
@@ -89,6 +89,53 @@ def test_layers_read_dequantized_codes_and_keep_their_chain() -> None:
     mod, statistics = two_layers()
     after = quantize(mod, schemes_for(mod, INT8), statistics, "minmax", correct_bias=False)
     tvm.ir.assert_structural_equal(bare(after), bare(TwoLayers), map_free_vars=True)
+
+
+@I.ir_module
+class TwoLayersOfFewBits:
+    """The second layer reads 4 bits: 0 .. 2.55 in 15 steps. The first reads 3: -1 .. 1 in 7."""
+
+    @R.function
+    def main(
+        x: R.Tensor((1, 2), "float32"),
+        b: R.Tensor((3,), "float32"),
+        w: R.Tensor((2, 3), "int8"),
+        w_scale: R.Tensor((3,), "float32"),
+        v: R.Tensor((3, 2), "int8"),
+        v_scale: R.Tensor((2,), "float32"),
+    ):
+        with R.dataflow():
+            xq = R.quantize(x, R.const(2 / 7, "float32"), R.const(3, "uint8"), out_dtype="uint8")
+            xc = R.clip(xq, R.prim_value(0), R.prim_value(7))
+            xd = R.dequantize(xc, R.const(2 / 7, "float32"), R.const(3, "uint8"))
+            wd = R.dequantize(w, w_scale, R.const(0, "int8"), axis=1)
+            y = R.matmul(xd, wd)
+            a = R.add(y, b)
+            r = R.nn.relu(a)
+            rq = R.quantize(r, R.const(0.17, "float32"), R.const(0, "uint8"), out_dtype="uint8")
+            rc = R.clip(rq, R.prim_value(0), R.prim_value(15))
+            rd = R.dequantize(rc, R.const(0.17, "float32"), R.const(0, "uint8"))
+            vd = R.dequantize(v, v_scale, R.const(0, "int8"), axis=1)
+            z = R.matmul(rd, vd)
+            R.output(z)
+        return z
+
+
+def test_codes_of_fewer_bits_are_clipped() -> None:
+    mod, statistics = two_layers()
+    schemes = {"w.weight": Scheme.parse("w8a3"), "v.weight": Scheme.parse("w8a4")}
+    after = quantize(mod, schemes, statistics, "minmax", correct_bias=False)
+    tvm.ir.assert_structural_equal(bare(after), bare(TwoLayersOfFewBits), map_free_vars=True)
+
+
+def test_grids_of_fewer_bits_have_their_own_ranges() -> None:
+    """By the least squares of such steps more is clipped than by those of 8 bits."""
+    mod, statistics = residual()
+    found = grids(mod, schemes_for(mod, Scheme.parse("w8a4")), statistics)
+    low, high = ranges(statistics.tensors["x"], "mse", 4)
+    assert (low, high) != ranges(statistics.tensors["x"], "mse")
+    scale, zero_point = affine(low, high, 4)
+    assert found["x"] == Quantization(float(scale), zero_point, most=15)
 
 
 def test_weights_are_codes_with_a_scale_per_output_channel() -> None:

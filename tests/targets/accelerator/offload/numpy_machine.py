@@ -28,8 +28,8 @@ def _applied(program: VectorProgram, tensors: Any) -> Array:
             return arithmetic.add(x, a, a_zero, tensors.weight, b, b_zero, zero_point, bounds)
         case vector.Recode(multiplier, in_zero_point, zero_point, bounds):
             return arithmetic.rescale(x, multiplier, in_zero_point, zero_point, bounds)
-        case vector.AveragePool(multiplier, in_zero_point, zero_point, kernel, stride):
-            return arithmetic.average_pool(x, multiplier, in_zero_point, zero_point, kernel, stride)
+        case vector.AveragePool(multiplier, in_zero_point, zero_point, kernel, stride, bounds):
+            return arithmetic.average_pool(x, multiplier, in_zero_point, zero_point, kernel, stride, bounds)
         case vector.MaxPool(kernel, stride, padding):
             return arithmetic.max_pool(x, kernel, stride, padding)
 

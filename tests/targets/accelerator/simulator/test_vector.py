@@ -19,12 +19,14 @@ from tersor.targets.accelerator.simulator.tensors import Tensors
 EDGE = Hardware.load(Path(__file__).parents[4] / "targets" / "machines" / "edge.toml")
 Codes = NDArray[np.uint8]
 ADD = Add(0.5, 3, 0.25, 0, 128)
+CODES = st.integers(0, 255)
 WINDOWS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 OPERATORS: st.SearchStrategy[VectorOperator] = st.one_of(
     st.builds(Add, st.floats(0.01, 2), st.integers(0, 255), st.floats(0.01, 2), st.just(9), st.just(128)),
     st.builds(Recode, st.floats(0.01, 2), st.integers(0, 255), st.integers(0, 255), st.just((5, 200))),
     st.builds(MaxPool, WINDOWS, WINDOWS, st.tuples(*[st.integers(0, 1)] * 4)),
-    st.builds(AveragePool, st.floats(0.01, 1), st.integers(0, 255), st.integers(0, 255), WINDOWS, WINDOWS),
+    st.builds(AveragePool, st.floats(0.01, 1), CODES, CODES, WINDOWS, WINDOWS, st.just((0, 15))),
+    st.builds(AveragePool, st.floats(0.01, 1), CODES, CODES, WINDOWS, WINDOWS),
 )
 SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(3, 9), st.integers(3, 9))
 
@@ -49,8 +51,8 @@ def expected(operator: VectorOperator, a: Codes, b: Codes) -> Codes:
             return arithmetic.add(a, left, left_zero, b, right, right_zero, zero_point, bounds)
         case Recode(multiplier, in_zero_point, zero_point, bounds):
             return arithmetic.rescale(a, multiplier, in_zero_point, zero_point, bounds)
-        case AveragePool(multiplier, in_zero_point, zero_point, kernel, stride):
-            return arithmetic.average_pool(a, multiplier, in_zero_point, zero_point, kernel, stride)
+        case AveragePool(multiplier, in_zero_point, zero_point, kernel, stride, bounds):
+            return arithmetic.average_pool(a, multiplier, in_zero_point, zero_point, kernel, stride, bounds)
         case MaxPool(kernel, stride, padding):
             return arithmetic.max_pool(a, kernel, stride, padding)
 

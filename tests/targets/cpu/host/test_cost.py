@@ -14,8 +14,22 @@ CONV = Layer("conv", "conv2d", N=1, K=64, C=64, P=14, Q=14, R=3, S=3)
 DEPTHWISE = Layer("depthwise", "conv2d", N=1, G=32, K=1, C=1, P=14, Q=14, R=3, S=3)
 DENSE = Layer("dense", "matmul", N=4, K=100, C=64)
 TABLE = Layer("table", "gather", N=4, K=64, C=100)
+RECURRENT = Layer("recurrent", "matmul", N=4, K=8, C=8, recurrent=True)
 PRODUCT = Layer("product", "matmul", N=4, K=8, C=8, weight_bearing=False)
-INTEGER = ["int8", "w4a8", "w4g64a8", "w3a8", "w2a8", "ternary-a8", "binary-a8", "codebook4-a8", "pot4-a8"]
+INTEGER = [
+    "int8",
+    "w4a8",
+    "w8a4",
+    "int4",
+    "w2a2",
+    "w4g64a8",
+    "w3a8",
+    "w2a8",
+    "ternary-a8",
+    "binary-a8",
+    "codebook4-a8",
+    "pot4-a8",
+]
 WEIGHT_ONLY = ["w8a32", "w4g64", "binary", "codebook4", "fp16", "bf16", "e4m3", "e5m2", "mxfp4", "mxint8"]
 PATTERNS = ["int8+2:4", "w4a8+2:4", "fp32+2:4", "bf16+sparse90", "codebook4+block4x8-50"]
 
@@ -35,7 +49,10 @@ def test_every_format_and_pattern_has_kernels(text: str) -> None:
         (DENSE, "int8+block3x8-50", "multiples of 3 output and 8 input channels, got 100 and 64", "int8"),
         (CONV, "binary-a8+2:4", "binary weights have no zero: write binary-a8 or ternary", "binary-a8"),
         (CONV, "w8g64a8", "codes of 8 bits have no room for scales of groups: write int8", "int8"),
-        (CONV, "int4", "kernels read inputs of 8 bits: write w4a8", "w4a8"),
+        (CONV, "w4a9", "kernels read inputs of at most 8 bits: write w4a8", "w4a8"),
+        (DENSE, "w8a4+dynamic", "on grids of their own are read in 8 bits: write int8+dynamic", "w8a4"),
+        (PRODUCT, "w8a4", "product multiplies two inputs, of 8 bits each: write int8", "int8"),
+        (RECURRENT, "w8a4", "recurrent states are read in 8 bits: write int8", "int8"),
         (CONV, "int16", "kernels read weights of at most 8 bits", "int8"),
         (CONV, "int8+dynamic", "only dense layers find ranges row by row", "int8"),
         (TABLE, "w4g64a8", "not multiplied: write w4g64a32", "w4g64a32"),
