@@ -67,7 +67,8 @@ class Settings:
 
     `trials` are full validations of the network with other weights; those of finalists, at most two, come on
     top. A loss is measured on `loss_samples`. Without a file the journal lasts as long as the search. About
-    `effort` mappings of each shape under each scheme are tried, of those of the finalists `last_effort`.
+    `effort` mappings of each shape under each scheme are tried, of those of the finalists `last_effort`. On a
+    CPU kernels are measured for `measuring` seconds.
     """
 
     strategy: Strategy = field(default_factory=Exact)
@@ -79,6 +80,7 @@ class Settings:
     seed: int = 0
     effort: int = COSTS_EFFORT
     last_effort: int = MAPPER_EFFORT
+    measuring: float = 60.0
 
 
 def search(
@@ -101,7 +103,7 @@ def search(
     cannot have, data that does not fit, and a budget that is too short to compile anything.
     """
     settings = settings or Settings()
-    machine = machine_of(model, settings.journal, settings.effort, settings.last_effort)
+    machine = machine_of(model, settings.journal, settings.effort, settings.last_effort, settings.measuring)
     machine.check(contract)
     given = list(islice(data, settings.calibration_samples))
     evaluated = given if evaluation is None else list(evaluation)

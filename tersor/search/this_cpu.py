@@ -1,6 +1,8 @@
-"""This CPU: layers' times by a model of its kernels; the finalists' times are measured."""
+"""This CPU: layers' times as measured alone, or by a model of its kernels; finalists are raced whole.
 
-from collections.abc import Callable
+What a tensor costs that changes between codes and floats is not among the costs of layers: the race sees it.
+"""
+
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,6 +17,7 @@ from tersor.scheduler.space import Space, candidates, explore
 from tersor.scheme import Scheme
 from tersor.search.machine import Losses, Rated, Schemes, Show
 from tersor.targets.cpu.host.cost import estimate, why_not
+from tersor.tuning.cpu_cost import CpuCosts
 from tersor.weight_format import Integer
 
 W4A8 = Scheme(weight=Integer(4), input=Integer(8))  # decoded when it loads: smaller, and as fast as int8
@@ -22,16 +25,14 @@ W4A8 = Scheme(weight=Integer(4), input=Integer(8))  # decoded when it loads: sma
 
 @dataclass(frozen=True)
 class ThisCpu:
-    """The host; `costs` says what a layer takes under a scheme."""
+    """The host; without `measured` its analytic model says what a layer takes under a scheme.
+
+    For `measuring` seconds kernels are measured that are not known yet, those of the network first.
+    """
 
     hardware: Hardware
-    costs: Callable[[Layer, Scheme], Cost]
-    version: str  # of what `costs` says
-
-    @classmethod
-    def of(cls, hardware: Hardware) -> "ThisCpu":
-        """The host by its analytic model."""
-        return cls(hardware, partial(estimate, hardware=hardware), "analytic")
+    measured: CpuCosts | None = None
+    measuring: float = 0.0
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class ThisCpu:
     @property
     def digest(self) -> str:
         """A text that differs where costs differ."""
-        return f"{self.hardware!r} {self.version}"
+        return f"{self.hardware!r} {self.measured is not None} {self.measuring}"
 
     def check(self, contract: Contract) -> None:
         """Raise UserError for a contract about energy."""
@@ -60,6 +61,8 @@ class ThisCpu:
 
     def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
         """One choice for each scheme: which mapping is the best one the target knows."""
+        if self.measured:
+            self.measured.train(self.measuring, lambda _, done, of: show(done, of or 0))
         tied = {group[0]: group for group in network.tied}
         groups = {name: tied.get(name, (name,)) for name in schemes}
         choices = {
@@ -82,5 +85,6 @@ class ThisCpu:
         return Rated(policy, problem.cost(policy))
 
     def _of_group(self, network: Network, group: tuple[str, ...], scheme: Scheme) -> Cost:
-        costs = [self.costs(network[name], scheme) for name in group]
+        estimated = self.measured.estimate if self.measured else partial(estimate, hardware=self.hardware)
+        costs = [estimated(network[name], scheme) for name in group]
         return replace(sum(costs[1:], start=costs[0]), size=costs[0].size)
