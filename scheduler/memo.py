@@ -27,6 +27,8 @@ class Memo:
         self._name = name
         self._path = path
         with self._said():
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path or ":memory:", timeout=WAIT, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
@@ -60,7 +62,7 @@ class Memo:
         """Say in one sentence what is wrong with the file."""
         try:
             yield
-        except (sqlite3.Error, json.JSONDecodeError) as error:
+        except (OSError, sqlite3.Error, json.JSONDecodeError) as error:
             raise UserError(f"{self._path} cannot be used ({error}): remove it or give another") from error
 
 

@@ -70,6 +70,7 @@ def test_so_is_a_table_of_something_else_and_a_value_that_is_torn(tmp_path: Path
         Memo("costs", other).get(["a"])
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unable to open"):
-        Memo("costs", tmp_path / "missing" / "costs.db")
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="File exists"):
+        Memo("costs", tmp_path / "file" / "costs.sqlite")
