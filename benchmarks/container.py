@@ -25,10 +25,10 @@ from tasks import BATCH, Task, tasks
 import tersor
 from tersor.compression import compress
 from tersor.config import Config
-from tersor.container import Package, load, pack, save
 from tersor.ir.graph import weights_of
 from tersor.recipe import Recipe
-from tersor.shipping import build_package
+from tersor.shipping.container import Package, load, pack, save
+from tersor.shipping.shipping import build_package
 from tersor.targets.cpu.host.detect import hardware
 
 DIGITS = "digit-cnn"

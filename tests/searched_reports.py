@@ -2,11 +2,7 @@
 
 from random import Random
 
-from tersor.cost import Cost
-from tersor.fallback import Fallback
-from tersor.scheduler.contract import Contract
-from tersor.scheme import Scheme
-from tersor.search_report import (
+from tersor.autoscheduler.report import (
     Ablation,
     Certificate,
     Evaluation,
@@ -17,6 +13,10 @@ from tersor.search_report import (
     Spent,
     Transfer,
 )
+from tersor.cost import Cost
+from tersor.fallback import Fallback
+from tersor.scheduler.contract import Contract
+from tersor.scheme import Scheme
 
 SCHEMES = tuple(
     map(

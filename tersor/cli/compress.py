@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.result import Searched
 from tersor.buckets import Buckets
 from tersor.cli.contract import (
     MaxDrop,
@@ -48,8 +50,6 @@ from tersor.preprocessing import Preprocessing
 from tersor.preset import preset as preset_config
 from tersor.recipe import Calibration, Criterion, Rounding
 from tersor.replace import check_writable
-from tersor.search.driver import Settings, search
-from tersor.search.result import Searched
 from tersor.targets.accelerator.offload.offload import is_accelerator
 from tersor.targets.cpu.host.detect import detect, hardware
 

@@ -6,14 +6,14 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
+from tersor.autoscheduler.page.amounts import amount
+from tersor.autoscheduler.report import SearchReport
 from tersor.error import UserError
 from tersor.scheduler.contract import Contract, Quantity
 from tersor.scheduler.strategies.evolution import Evolution
 from tersor.scheduler.strategies.exact import Exact
 from tersor.scheduler.strategies.random_search import RandomSearch
 from tersor.scheduler.trial import Strategy
-from tersor.search_page.amounts import amount
-from tersor.search_report import SearchReport
 from tersor.units import parse_bytes, parse_duration, parse_energy
 
 Value = TypeVar("Value")

@@ -11,12 +11,12 @@ from tersor.cli.folder import open_model, open_plan, read_report
 from tersor.cli.options import check_file
 from tersor.cli.progress import progress_bar
 from tersor.compression import compress
-from tersor.container import Package, Size, load, save
-from tersor.container import pack as pack_package
 from tersor.planning import plan_for
 from tersor.replace import check_writable
 from tersor.report import Report
-from tersor.shipping import build_package, save_package
+from tersor.shipping.container import Package, Size, load, save
+from tersor.shipping.container import pack as pack_package
+from tersor.shipping.shipping import build_package, save_package
 
 
 def pack(

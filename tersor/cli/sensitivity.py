@@ -23,12 +23,12 @@ from tersor.cli.progress import progress_bar
 from tersor.compiler import load_model
 from tersor.data import load_samples
 from tersor.error import UserError
-from tersor.heat_map import heat_map
 from tersor.recipe import Calibration, Recipe, Rounding
 from tersor.replace import check_writable
 from tersor.scheme import Scheme
-from tersor.sensitivity import SCHEMES, Cell, Sensitivity
-from tersor.sensitivity import sensitivity as measure
+from tersor.sensitivity.heat_map import heat_map
+from tersor.sensitivity.sensitivity import SCHEMES, Cell, Sensitivity
+from tersor.sensitivity.sensitivity import sensitivity as measure
 
 MAPS = ("sensitivity.png", "sensitivity.svg")
 

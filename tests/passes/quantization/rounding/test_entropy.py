@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tersor.entropy import entropy_bytes
 from tersor.formats.encoded import encode
 from tersor.formats.grids import fit
 from tersor.gram import Gram
@@ -11,6 +10,7 @@ from tersor.passes.quantization.rounding.entropy import entropy_constrained, eve
 from tersor.passes.quantization.rounding.gptq import gptq
 from tersor.passes.quantization.rounding.objective import Matrix, Objective
 from tersor.passes.quantization.rounding.rounding import Entropy, Gptq
+from tersor.shipping.entropy import entropy_bytes
 from tersor.sparsity import Unstructured
 from tersor.weight_format import Codebook, Integer, Microscaling, PowerOfTwo, Ternary, WeightFormat
 

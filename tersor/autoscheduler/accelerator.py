@@ -1,0 +1,80 @@
+"""Accelerator: a described machine, whose model says what every scheme and mapping takes."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from tersor.autoscheduler.machine import Losses, Rated, Schemes, Show, with_compiler
+from tersor.cost import Cost
+from tersor.hardware import Hardware
+from tersor.layer import Layer
+from tersor.network import Network
+from tersor.scheduler.contract import Contract, quantity_of
+from tersor.scheduler.costs import Costs
+from tersor.scheduler.figures import limits_of, modelled
+from tersor.scheduler.machine_problem import check_energy, policy_cost
+from tersor.scheduler.machine_problem import problem as machine_problem
+from tersor.scheduler.machine_space import machine_space
+from tersor.scheduler.model_version import hardware_digest, model_version
+from tersor.scheduler.problem import Policy, Problem
+from tersor.scheduler.search import closest
+from tersor.scheduler.space import Space
+from tersor.targets.cpu.host.cost import why_not
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """`costs` on a described machine; `host` is the CPU that computes the same, and runs the rest.
+
+    Of the shapes of a finalist `last_effort` mappings are tried.
+    """
+
+    costs: Costs
+    host: Hardware
+    last_effort: int
+
+    @property
+    def name(self) -> str:
+        """As plans name it."""
+        return self.costs.hardware.name
+
+    @property
+    def digest(self) -> str:
+        """A text that differs where costs differ."""
+        return f"{hardware_digest(self.costs.hardware)} {model_version()} {self.costs.effort}"
+
+    def check(self, contract: Contract) -> None:
+        """Raise UserError if energies are asked for that are not known."""
+        check_energy(contract, self.costs.hardware)
+
+    def space(self, layer: Layer) -> Space:
+        """The schemes that the machine gains from and the compiler has a form for."""
+        return with_compiler(
+            machine_space(layer, self.costs.hardware), layer, partial(why_not, hardware=self.host)
+        )
+
+    def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
+        """Each scheme with the mappings that matter."""
+        return machine_problem(network, schemes, losses, self.costs, show)
+
+    def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
+        """What a policy takes, each tensor as wide as the widest of its readers."""
+        return policy_cost(network, problem, policy, self.costs)
+
+    def refined(
+        self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
+    ) -> Rated:
+        """Try more mappings of the chosen schemes; they may stay as they are."""
+        costs = replace(self.costs, effort=self.last_effort)
+        schemes = {name: (choice.scheme,) for name, choice in policy.items()}
+        losses = {name: {choice.scheme: choice.loss} for name, choice in policy.items()}
+        thorough = machine_problem(network, schemes, losses, costs, show)
+        found = closest(thorough, modelled(contract.minimize), limits_of(contract)).policy
+        before = Rated(policy, self.cost(network, problem, policy))
+        after = Rated(found, policy_cost(network, thorough, found, costs))
+        return min(before, after, key=lambda each: _order(each.cost, contract))
+
+
+def _order(cost: Cost, contract: Contract) -> tuple[float, float]:
+    """What breaks the contract less comes first, then what takes less."""
+    excess = max(contract.broken(cost, 0.0).values(), default=0.0)
+    return excess, quantity_of(cost, 0.0, contract.minimize)

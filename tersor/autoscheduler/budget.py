@@ -1,0 +1,57 @@
+"""Budget: the time that a search may take, what it went to, and how much of it the end will need."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tersor.autoscheduler.report import Spent
+
+
+class Budget:
+    """A number of seconds, None for as many as it takes; `started` is when it began, by the clock `now`."""
+
+    def __init__(
+        self,
+        seconds: float | None,
+        started: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._now = seconds, now
+        self._earlier = 0.0
+        self._start = now() if started is None else started
+        self._phases: dict[str, float] = {}
+
+    def go_on(self, spent: float) -> None:
+        """Take so many seconds for spent by an earlier run that this one goes on with."""
+        self._earlier = spent
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far, those of earlier runs included."""
+        return self._earlier + self._now() - self._start
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; infinite without a bound."""
+        return float("inf") if self._seconds is None else self._seconds - self.spent
+
+    def has(self, seconds: float) -> bool:
+        """Whether so many seconds are left."""
+        return self.left >= seconds
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count what is done inside as this part of the search."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            self._phases[name] = self._phases.get(name, 0.0) + self._now() - start
+
+    def phases(self) -> tuple[Spent, ...]:
+        """What the time of this run went to, in the order of their beginnings."""
+        return tuple(Spent(name, seconds) for name, seconds in self._phases.items())
+
+    def of(self, phase: str) -> float:
+        """Seconds that a phase took."""
+        return self._phases.get(phase, 0.0)

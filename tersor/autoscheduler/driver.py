@@ -1,0 +1,313 @@
+"""Driver: from a model, data and a contract to a compressed library, its plan, a front and a report.
+
+    calibrate > losses of schemes > costs of schemes and mappings > trials > finalists > front
+
+Everything that takes long is in the journal as soon as it is known. The budget is kept by ending the losses
+and the trials early: the time to compile a plan is put aside from the beginning.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from tersor.autoscheduler.budget import Budget
+from tersor.autoscheduler.finalists import Candidate, Finalist, finalist, settle
+from tersor.autoscheduler.losses import Losses, measure_losses
+from tersor.autoscheduler.machine import Machine
+from tersor.autoscheduler.machines import machine_of
+from tersor.autoscheduler.plans import Origin
+from tersor.autoscheduler.result import Searched
+from tersor.autoscheduler.story import Story
+from tersor.autoscheduler.timing import race, timed
+from tersor.autoscheduler.trials import Trials
+from tersor.compiler import Compiled, Progress, compile, silent
+from tersor.error import UserError
+from tersor.evaluation.evaluator import NetworkEvaluator
+from tersor.model import Model
+from tersor.network import Network
+from tersor.passes.calibrate import calibrate
+from tersor.passes.extract import extract
+from tersor.passes.grams import find_windows
+from tersor.plan import Plan
+from tersor.planning import model_hash
+from tersor.recipe import Recipe
+from tersor.scheduler.ablations import uniform
+from tersor.scheduler.contract import Contract
+from tersor.scheduler.costs import EFFORT as COSTS_EFFORT
+from tersor.scheduler.figures import limits_of, modelled
+from tersor.scheduler.journal import Journal
+from tersor.scheduler.problem import Policy, Problem
+from tersor.scheduler.search import closest
+from tersor.scheduler.space import Space
+from tersor.scheduler.strategies.exact import Exact
+from tersor.scheduler.trial import Strategy
+from tersor.scheme import INT8
+from tersor.statistics import Statistics
+from tersor.stopwatch import Stopwatch
+from tersor.targets.accelerator.mapper.mapper import EFFORT as MAPPER_EFFORT
+
+Array = npt.NDArray[Any]
+Samples = Sequence[Mapping[str, Array]]
+
+# What compiling a plan takes, in times of what was like it: compiling the evaluation, calibrating once.
+_COMPILING = 2.0
+_CALIBRATING = 3.0
+_LOSSES = 0.5  # of the time that is not put aside, for losses at most
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search: by which strategy and recipe, on how many samples, and where results are kept.
+
+    `trials` are full validations of the network with other weights; those of finalists, at most two, come on
+    top. A loss is measured on `loss_samples`. Without a file the journal lasts as long as the search. About
+    `effort` mappings of each shape under each scheme are tried, of those of the finalists `last_effort`. On a
+    CPU kernels are measured for `measuring` seconds.
+    """
+
+    strategy: Strategy = field(default_factory=Exact)
+    recipe: Recipe = field(default_factory=Recipe)
+    calibration_samples: int = 128
+    trials: int = 8
+    loss_samples: int = 64
+    journal: Path | None = None
+    seed: int = 0
+    effort: int = COSTS_EFFORT
+    last_effort: int = MAPPER_EFFORT
+    measuring: float = 60.0
+
+
+def search(
+    model: Model,
+    data: Iterable[Mapping[str, Array]],
+    contract: Contract,
+    settings: Settings | None = None,
+    *,
+    evaluation: Iterable[Mapping[str, Array]] | None = None,
+    labels: Array | None = None,
+    started: float | None = None,
+    progress: Progress = silent,
+) -> Searched:
+    """Find, compile and report on the plan that keeps a contract and takes the least of what it minimises.
+
+    The first samples of `data` calibrate, `evaluation` (by default the same) decides with `labels` [samples],
+    if there are some. Of a model with an accelerator the machine's model says what a plan takes, on the CPU
+    time is measured. If nothing keeps the contract, the plan that is the closest to it is given. `started`
+    is when the budget began to run, by `time.monotonic`. Raises UserError for a contract that this machine
+    cannot have, data that does not fit, and a budget that is too short to compile anything.
+    """
+    settings = settings or Settings()
+    machine = machine_of(model, settings.journal, settings.effort, settings.last_effort, settings.measuring)
+    machine.check(contract)
+    given = list(islice(data, settings.calibration_samples))
+    evaluated = given if evaluation is None else list(evaluation)
+    budget = Budget(contract.budget, started=started)
+    return _Search(model, machine, contract, settings, budget, progress).run(given, evaluated, labels)
+
+
+@dataclass
+class _Search:
+    model: Model
+    machine: Machine
+    contract: Contract
+    settings: Settings
+    budget: Budget
+    progress: Progress
+
+    def run(self, data: Samples, evaluated: Samples, labels: Array | None) -> Searched:
+        """Go through all phases."""
+        budget = self.budget
+        with budget.phase("calibrating"):
+            statistics = self._calibrated(data)
+        with budget.phase("compiling the evaluation"):
+            evaluator = self._evaluator(statistics, evaluated, labels)
+        journal = Journal(self.settings.journal, evaluator.digest)
+        self._go_on(journal)
+        reserve = self._reserve(evaluator)
+        with budget.phase("measuring layers"):
+            losses = self._losses(evaluator, journal, reserve)
+        with budget.phase("finding mappings"):
+            problem = self._problem(losses)
+        with budget.phase("trying plans"):
+            trials = Trials(problem, evaluator, journal, partial(self.machine.cost, self._network, problem))
+            tried = trials.run(
+                self.settings.strategy,
+                self.contract,
+                [self._baseline(problem)],
+                self.settings.trials,
+                budget,
+                reserve,
+                self._name,
+                self.progress,
+            )
+        origin = Origin(
+            model_hash(self.model.mod), self.machine.name, statistics.digest(), self.settings.recipe
+        )
+        story = Story(self._network, origin, self.contract, problem, trials, tried, losses, self._spaces)
+        with budget.phase("compiling plans"):
+            finalists = self._settled(story, data, evaluated, labels, journal, reserve)
+        return story.told(
+            finalists,
+            self.model.name,
+            self.settings.strategy.name,
+            self.settings.seed,
+            labels is not None,
+            budget.phases(),
+        )
+
+    # The phases
+
+    def _calibrated(self, data: Samples) -> Statistics:
+        layers = [layer.name for layer in self._network.layers]
+        return calibrate(
+            self.model.observe(*self.model.mods),
+            data,
+            lambda done: self.progress("calibrating", done, len(data)),
+            find_windows(self.model.mod, layers),
+        )
+
+    def _evaluator(self, statistics: Statistics, samples: Samples, labels: Array | None) -> NetworkEvaluator:
+        return NetworkEvaluator(
+            self.model,
+            statistics,
+            self.settings.recipe,
+            samples,
+            labels,
+            self.settings.loss_samples,
+            self.progress,
+        )
+
+    def _go_on(self, journal: Journal) -> None:
+        """Count the time of a run under the same contract that did not come to its end."""
+        if journal.known("end of trials", self._name) is None:
+            self.budget.go_on(journal.known("clock", self._name) or 0.0)
+
+    def _reserve(self, evaluator: NetworkEvaluator) -> float:
+        """Seconds to compile a plan and to compare it with fp32, by what was like it so far.
+
+        Raises UserError if they are not left.
+        """
+        budget = self.budget
+        reserve = _COMPILING * evaluator.compile_seconds + _CALIBRATING * budget.of("calibrating")
+        if not budget.has(reserve):
+            least = budget.spent + reserve
+            raise UserError(
+                f"a budget of {self.contract.budget:.0f} s is too short to compile a plan: "
+                f"give {1.2 * least:.0f} s or more"
+            )
+        return reserve
+
+    def _losses(self, evaluator: NetworkEvaluator, journal: Journal, reserve: float) -> Losses:
+        free = self.budget.left - reserve
+        kept = reserve + (1 - _LOSSES) * free if free < float("inf") else reserve
+        schemes = {name: self._spaces[name].legal for name in self._groups}
+        return measure_losses(
+            evaluator, self._groups, schemes, journal, self.budget, kept, self._name, self.progress
+        )
+
+    def _problem(self, losses: Losses) -> Problem:
+        schemes = {name: tuple(row) for name, row in losses.known.items() if row}
+        return self.machine.problem(
+            self._network, schemes, losses.known, lambda done, of: self.progress("finding mappings", done, of)
+        )
+
+    def _baseline(self, problem: Problem) -> Policy:
+        """Uniform int8, or what is next to it, with the best mappings for the contract."""
+        figure = modelled(self.contract.minimize)
+        return closest(uniform(problem, INT8), figure, limits_of(self.contract)).policy
+
+    def _settled(
+        self,
+        story: Story,
+        data: Samples,
+        evaluated: Samples,
+        labels: Array | None,
+        journal: Journal,
+        reserve: float,
+    ) -> list[Finalist]:
+        """Compile the best plans, the one to be emitted last.
+
+        A run that came to its end before compiles what it had chosen.
+        """
+
+        def compiled(plan: Plan) -> Compiled:
+            return compile(
+                self.model,
+                data,
+                plan,
+                calibration_samples=len(data),
+                evaluation=evaluated,
+                labels=labels,
+                progress=self.progress,
+                measure=self.model.accelerator is None,
+                race=False,
+            )
+
+        known, raced = journal.known("chosen", self._name), journal.known("race", self._name)
+        if known is not None:
+            candidates = (self._candidate(story, *each) for each in story.all() if each[0] == known)
+            finalists = [finalist(each, compiled) for each in candidates]
+            return finalists if raced is None else timed(finalists, raced["seconds"])
+        candidates = (self._candidate(story, *each) for each in story.best_first())
+        finalists = settle(candidates, self.contract, compiled, self.budget, reserve)
+        if self.model.accelerator is None:
+            finalists = self._raced(finalists, story, compiled, journal)
+        journal.write("chosen", self._name, finalists[-1].name)
+        return finalists
+
+    def _raced(
+        self, finalists: list[Finalist], story: Story, compiled: Callable[[Plan], Compiled], journal: Journal
+    ) -> list[Finalist]:
+        """Race the best finalist with uniform int8 and fp32, and give it, or what beats it, last."""
+        there = {each.name for each in finalists}
+        others = [self._candidate(story, *each) for each in story.baselines() if each[0] not in there]
+        entered = [*reversed(finalists), *(finalist(each, compiled) for each in others)]
+        self.progress("racing", 0, None)
+        raced = race(entered, self.contract, Stopwatch.for_cores(self.model.host.cores))
+        journal.write("race", self._name, raced)
+        return sorted(timed(entered, raced["seconds"]), key=lambda each: each.name == raced["won"])
+
+    def _candidate(self, story: Story, name: str, policy: Policy) -> Candidate:
+        """Give a policy as a plan, with the best mappings that more effort finds."""
+        found = self.machine.refined(
+            self._network,
+            story.problem,
+            policy,
+            self.contract,
+            lambda done, of: self.progress("finding better mappings", done, of),
+        )
+        return Candidate(name, found.policy, story.plan(found.policy), found.cost)
+
+    # What is the same in all phases
+
+    @cached_property
+    def _network(self) -> Network:
+        return extract(self.model.mod)
+
+    @cached_property
+    def _groups(self) -> dict[str, tuple[str, ...]]:
+        """The layers that get one scheme, by the first of them."""
+        tied = {group[0]: group for group in self._network.tied}
+        copies = {name for group in self._network.tied for name in group[1:]}
+        return {
+            layer.name: tied.get(layer.name, (layer.name,))
+            for layer in self._network.layers
+            if layer.name not in copies
+        }
+
+    @cached_property
+    def _spaces(self) -> dict[str, Space]:
+        return {name: self.machine.space(self._network[name]) for name in self._groups}
+
+    @cached_property
+    def _name(self) -> str:
+        """What the journal calls a run: a digest of all that it decides by."""
+        settings = self.settings
+        said = repr((self.machine.digest, self.contract, settings.strategy, settings.trials, settings.seed))
+        return hashlib.sha256(said.encode()).hexdigest()

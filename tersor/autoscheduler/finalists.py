@@ -1,0 +1,85 @@
+"""Finalists: the best policies as integer libraries, whose figures decide.
+
+A trial stands for the integer network; that one is what is emitted, so it is compiled, run on the same
+samples, and taken if it keeps the contract.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from tersor.autoscheduler.budget import Budget
+from tersor.compiler import Compiled
+from tersor.cost import Cost
+from tersor.plan import Plan
+from tersor.report import Totals
+from tersor.scheduler.contract import Contract
+from tersor.scheduler.problem import Policy
+
+MOST = 2  # the first keeps its contract nearly always
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A policy that may be emitted, as a plan, and what it takes by the model."""
+
+    name: str
+    policy: Policy
+    plan: Plan
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A candidate and what the integer library did; `drop` are points."""
+
+    name: str
+    policy: Policy
+    plan: Plan
+    cost: Cost
+    drop: float
+    compiled: Compiled
+
+
+def settle(
+    candidates: Iterable[Candidate],
+    contract: Contract,
+    compile: Callable[[Plan], Compiled],
+    budget: Budget,
+    reserve: float,
+) -> list[Finalist]:
+    """Compile candidates in their order until one keeps the contract; what was compiled, the best one last.
+
+    At most `MOST` are compiled, and another one only if `reserve` seconds are left.
+    """
+    finalists: list[Finalist] = []
+    for each in islice(candidates, MOST):
+        finalists.append(finalist(each, compile))
+        if not excess(finalists[-1], contract) or not budget.has(reserve):
+            break
+    return sorted(finalists, key=lambda each: -excess(each, contract))
+
+
+def finalist(candidate: Candidate, compile: Callable[[Plan], Compiled]) -> Finalist:
+    """Compile a candidate, and read off what it does."""
+    compiled = compile(candidate.plan)
+    drop = drop_of(compiled.report.totals)
+    return Finalist(candidate.name, candidate.policy, candidate.plan, candidate.cost, drop, compiled)
+
+
+def drop_of(totals: Totals) -> float:
+    """Points of accuracy lost, or of agreement where there are no labels."""
+    if totals.accuracy is not None and totals.accuracy_fp32 is not None:
+        return _points(totals.accuracy_fp32 - totals.accuracy)
+    assert totals.agreement is not None  # there is a sample at least
+    return _points(1 - totals.agreement)
+
+
+def _points(share: float) -> float:
+    """A share of samples in points, without what rounding the share added: one in a hundred is 1."""
+    return round(100 * share, 9)
+
+
+def excess(finalist: Finalist, contract: Contract) -> float:
+    """How many times the bound that it breaks most it takes; 0 if it keeps all."""
+    return max(contract.broken(finalist.cost, finalist.drop).values(), default=0.0)

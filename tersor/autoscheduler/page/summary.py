@@ -1,0 +1,87 @@
+"""Summary: what was asked for, what was found, and what is proved of it: the first part of the page."""
+
+from tersor.autoscheduler.page.amounts import NAMES, amount, compared, many, percent
+from tersor.autoscheduler.page.markup import Cell, Markup, bar, element, paragraph, table
+from tersor.autoscheduler.report import BoundUse, Certificate, SearchReport
+from tersor.scheduler.contract import Quantity
+
+SHOWN: tuple[Quantity, ...] = ("latency", "energy", "edp", "size", "drop")
+
+
+def verdict(report: SearchReport) -> Markup:
+    """Say in a sentence whether the contract is kept, and which bound stands in the way."""
+    what = f"Least {NAMES[report.contract.minimize]}"
+    if not report.bounds:
+        return paragraph(f"{what}; nothing was bounded.", class_="verdict kept")
+    worst = next(each for each in report.bounds if each.quantity == report.binding)
+    if report.kept:
+        says = f"Every bound is kept. {what}; the tightest bound is that on {NAMES[worst.quantity]}, "
+        return paragraph(says, f"{percent(worst.share)} used.", class_="verdict kept")
+    says = (
+        f"No plan that was found keeps the contract; this is the closest. It breaks the bound on "
+        f"{NAMES[worst.quantity]}: {amount(worst.quantity, worst.taken)} instead of at most "
+        f"{amount(worst.quantity, worst.limit)}."
+    )
+    return paragraph(says, class_="verdict broken")
+
+
+def figures(report: SearchReport) -> Markup:
+    """The chosen plan's quantities, each beside the first baseline's."""
+    choice, baseline = report.choice, report.baseline
+    tiles = []
+    for quantity in SHOWN:
+        value = choice.of(quantity)
+        if not value and quantity != "drop":
+            continue
+        beside = ""
+        if baseline and baseline.name != choice.name:
+            if quantity == "drop":
+                beside = f"{baseline.name}: {amount('drop', baseline.drop)}"
+            else:
+                beside = compared(value, baseline.of(quantity), baseline.name)
+        is_goal = quantity == report.contract.minimize
+        tiles.append(
+            element(
+                "div",
+                element("dt", NAMES[quantity], *([element("b", "minimised")] if is_goal else [])),
+                element("dd", amount(quantity, value)),
+                element("dd", beside, class_="beside"),
+                class_="tile goal" if is_goal else "tile",
+            )
+        )
+    return element("dl", *tiles, class_="tiles")
+
+
+def contract_table(report: SearchReport) -> Markup:
+    """The bounds, what is taken of each, and whether it is kept."""
+    rows = [_bound_row(each, each.quantity == report.binding) for each in report.bounds]
+    return table(("bound", "at most", "taken", "used", ""), rows) if rows else Markup()
+
+
+def _bound_row(use: BoundUse, binds: bool) -> tuple[str, tuple[Cell | str, ...]]:
+    kept = use.excess is None
+    words = "kept" if kept else f"broken, {use.excess:.3g} times" if use.limit else "broken"
+    shown = Markup.of(percent(use.share), " ", bar(use.share, colour="good" if kept else "bad"))
+    return (
+        "binding" if binds else "",
+        (
+            NAMES[use.quantity],
+            Cell(amount(use.quantity, use.limit), use.limit),
+            Cell(amount(use.quantity, use.taken), use.taken),
+            Cell(shown, use.share, "barred"),
+            Cell(f"{words}, binding" if binds else words, kind="good" if kept else "bad"),
+        ),
+    )
+
+
+def certified(certificate: Certificate) -> Markup:
+    """Say what is proved of the choice on the additive model."""
+    taken, name = amount(certificate.quantity, certificate.value), NAMES[certificate.quantity]
+    among = f"among {many(certificate.policies)} policies"
+    if certificate.gap == 0:
+        proved = f"{taken} is proved to be the least {name} {among}"
+    else:
+        least = amount(certificate.quantity, certificate.bound)
+        proved = f"no policy {among} takes less than {least} of {name} within the bounds: the chosen one's "
+        proved += f"{taken} are within {percent(certificate.gap)} of the best"
+    return paragraph(element("b", "Certificate. "), f"On the additive model, {proved}.")

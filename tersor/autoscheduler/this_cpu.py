@@ -1,0 +1,90 @@
+"""This CPU: layers' times as measured alone, or by a model of its kernels; finalists are raced whole.
+
+What a tensor costs that changes between codes and floats is not among the costs of layers: the race sees it.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from tersor.autoscheduler.machine import Losses, Rated, Schemes, Show
+from tersor.cost import Cost
+from tersor.error import UserError
+from tersor.hardware import Hardware
+from tersor.layer import Layer
+from tersor.network import Network
+from tersor.scheduler.contract import Contract
+from tersor.scheduler.problem import Choice, Policy, Problem
+from tersor.scheduler.space import Space, candidates, explore
+from tersor.scheme import Scheme
+from tersor.targets.cpu.host.cost import estimate, why_not
+from tersor.tuning.cpu_cost import CpuCosts
+from tersor.weight_format import Integer
+
+W4A8 = Scheme(weight=Integer(4), input=Integer(8))  # decoded when it loads: smaller, and as fast as int8
+
+
+@dataclass(frozen=True)
+class ThisCpu:
+    """The host; without `measured` its analytic model says what a layer takes under a scheme.
+
+    For `measuring` seconds kernels are measured that are not known yet, those of the network first.
+    """
+
+    hardware: Hardware
+    measured: CpuCosts | None = None
+    measuring: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As plans name it."""
+        return self.hardware.name
+
+    @property
+    def digest(self) -> str:
+        """A text that differs where costs differ."""
+        return f"{self.hardware!r} {self.measured is not None} {self.measuring}"
+
+    def check(self, contract: Contract) -> None:
+        """Raise UserError for a contract about energy."""
+        if contract.minimize in ("energy", "edp") or contract.max_energy is not None:
+            raise UserError(
+                "of this CPU no energies are known: ask for latency, size or drop, or give an accelerator "
+                "as --hardware"
+            )
+
+    def space(self, layer: Layer) -> Space:
+        """The schemes that have kernels here."""
+        schemes = list(candidates(layer))
+        if layer.weight_bearing and layer.operator != "gather":
+            schemes.append(W4A8)
+        return explore(layer, partial(why_not, hardware=self.hardware), schemes)
+
+    def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
+        """One choice for each scheme: which mapping is the best one the target knows."""
+        if self.measured:
+            self.measured.train(self.measuring, lambda _, done, of: show(done, of or 0))
+        tied = {group[0]: group for group in network.tied}
+        groups = {name: tied.get(name, (name,)) for name in schemes}
+        choices = {
+            name: tuple(
+                Choice(scheme, self._of_group(network, groups[name], scheme), losses[name][scheme])
+                for scheme in schemes[name]
+            )
+            for name in schemes
+        }
+        return Problem(choices, groups)
+
+    def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
+        """The sum over layers."""
+        return problem.cost(policy)
+
+    def refined(
+        self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
+    ) -> Rated:
+        """As they are: there is nothing to refine."""
+        return Rated(policy, problem.cost(policy))
+
+    def _of_group(self, network: Network, group: tuple[str, ...], scheme: Scheme) -> Cost:
+        estimated = self.measured.estimate if self.measured else partial(estimate, hardware=self.hardware)
+        costs = [estimated(network[name], scheme) for name in group]
+        return replace(sum(costs[1:], start=costs[0]), size=costs[0].size)

@@ -1,0 +1,1 @@
+"""Evaluation: a network compiled once, whose weights and grids are inputs, and what schemes do to it."""

@@ -1,5 +1,0 @@
-"""Search page: a search's report as one HTML file that needs nothing beside itself."""
-
-from tersor.search_page.page import search_page, write_search_page
-
-__all__ = ["search_page", "write_search_page"]

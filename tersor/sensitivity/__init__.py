@@ -1,0 +1,1 @@
+"""Sensitivity: what each scheme of each layer does to the output, as a table and as a picture."""

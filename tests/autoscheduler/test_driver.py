@@ -1,0 +1,129 @@
+"""A search finds, compiles and reports a plan that keeps its contract, and goes on where it was killed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tersor
+from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.report import SearchReport
+from tersor.autoscheduler.result import Searched
+from tersor.error import UserError
+from tersor.evaluation.evaluator import NetworkEvaluator
+from tersor.hardware import Hardware
+from tersor.model import Model
+from tersor.plan import Plan
+from tersor.scheduler.contract import Contract
+from tersor.scheme import Scheme
+from tests.models import conv_net
+
+EDGE = Path(__file__).parents[2] / "targets" / "machines" / "edge.toml"
+KINDS = 24  # samples
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[dict[str, np.ndarray]]:
+    model = tersor.load_model(conv_net(), check=False)
+    random = np.random.default_rng(0)
+    ((name, (shape, _)),) = model.inputs.items()
+    return [{name: random.normal(size=shape).astype(np.float32)} for _ in range(KINDS)]
+
+
+@pytest.fixture(scope="module")
+def on_edge() -> Model:
+    return tersor.load_model(conv_net(), check=False, hardware=Hardware.load(EDGE))
+
+
+@pytest.fixture(scope="module")
+def found(
+    on_edge: Model, samples: list[dict[str, np.ndarray]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Searched, Path]:
+    journal = tmp_path_factory.mktemp("search") / "search.sqlite"
+    settings = Settings(journal=journal, trials=4, loss_samples=8, effort=500, last_effort=2000)
+    return search(on_edge, samples, Contract("edp", max_drop=10.0), settings), journal
+
+
+def test_the_plan_that_is_chosen_keeps_the_contract_and_beats_int8(found: tuple[Searched, Path]) -> None:
+    report = found[0].report
+    assert report.kept
+    assert report.choice.known == "final"
+    assert report.baseline is not None
+    assert report.choice.of("edp") <= report.baseline.of("edp")
+    assert report.certificate is not None
+    assert report.certificate.gap <= 0.01
+
+
+def test_the_plans_of_the_front_are_plans_of_this_model(found: tuple[Searched, Path]) -> None:
+    searched = found[0]
+    assert len(searched.front) >= 10
+    for plan in searched.front.values():
+        assert plan.model == searched.plan.model
+        assert plan.layers.keys() == searched.plan.layers.keys()
+    front = [each for each in searched.report.plans if each.name in searched.front]
+    taken = [each.of("edp") for each in front]
+    assert taken == sorted(taken, reverse=True)
+
+
+def test_mappings_are_chosen_with_the_schemes(found: tuple[Searched, Path]) -> None:
+    assert all(layer.mappings for layer in found[0].plan.layers.values())
+
+
+def test_all_is_written_and_reads_back(found: tuple[Searched, Path], tmp_path: Path) -> None:
+    searched = found[0]
+    searched.save(tmp_path / "out")
+    assert SearchReport.load(tmp_path / "out" / "search.json") == searched.report
+    assert Plan.load(tmp_path / "out" / "plan.json") == searched.plan
+    assert Plan.load(tmp_path / "out" / "front-01.json") == searched.front["front-01"]
+    assert "<!DOCTYPE html>" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What evaluators measure."""
+    seen: list[str] = []
+    loss, evaluate = NetworkEvaluator.loss, NetworkEvaluator.evaluate
+
+    def watched_loss(self: NetworkEvaluator, layers: list[str], scheme: Scheme) -> float:
+        seen.append(f"{layers[0]}={scheme}")
+        return loss(self, layers, scheme)
+
+    def watched_evaluate(self: NetworkEvaluator, schemes: dict[str, Scheme]) -> object:
+        seen.append("all")
+        return evaluate(self, schemes)
+
+    monkeypatch.setattr(NetworkEvaluator, "loss", watched_loss)
+    monkeypatch.setattr(NetworkEvaluator, "evaluate", watched_evaluate)
+    return seen
+
+
+def test_a_second_run_measures_nothing_again_and_has_the_same_plan(
+    found: tuple[Searched, Path], on_edge: Model, samples: list[dict[str, np.ndarray]], measured: list[str]
+) -> None:
+    searched, journal = found
+    settings = Settings(journal=journal, trials=4, loss_samples=8, effort=500, last_effort=2000)
+    again = search(on_edge, samples, Contract("edp", max_drop=10.0), settings)
+    assert measured == []
+    assert again.plan == searched.plan
+    assert again.front == searched.front
+
+
+def test_a_budget_that_is_too_short_says_how_long_it_must_be(
+    on_edge: Model, samples: list[dict[str, np.ndarray]]
+) -> None:
+    with pytest.raises(UserError, match="too short"):
+        search(on_edge, samples, Contract("edp", max_drop=10.0, budget=0.01))
+
+
+def test_energy_is_not_asked_of_a_cpu(samples: list[dict[str, np.ndarray]]) -> None:
+    with pytest.raises(UserError, match="no energies"):
+        search(tersor.load_model(conv_net(), check=False), samples, Contract("energy"))
+
+
+def test_a_plan_for_this_cpu_is_raced_with_int8_and_fp32(samples: list[dict[str, np.ndarray]]) -> None:
+    model = tersor.load_model(conv_net(), check=False)
+    searched = search(model, samples, Contract("latency", max_drop=20.0), Settings(trials=2, loss_samples=8))
+    final = {plan.name: plan.cost.seconds for plan in searched.report.plans if plan.known == "final"}
+    assert {"int8", "fp32"} <= final.keys()
+    assert all(seconds > 0 for seconds in final.values())
+    assert searched.report.kept
