@@ -19,8 +19,8 @@ from tersor.layer import Layer
 from tersor.mapping import Keep, Loop
 from tersor.mapping import Mapping as Loops
 from tersor.scheduler.as_run import as_run, widths
+from tersor.scheduler.journal import Journal
 from tersor.scheduler.machine_space import why_not_run
-from tersor.scheduler.memo import Memo
 from tersor.scheduler.model_version import hardware_digest, model_version
 from tersor.scheduler.points import Point, Points, after_another, pareto, thin
 from tersor.scheme import INT8, W8A32, Scheme
@@ -34,6 +34,7 @@ from tersor.targets.accelerator.nest import Nest
 
 EFFORT = 24_000  # mappings of a shape under a scheme
 THOROUGH = 4  # times as many with the scheme that others begin with
+_KIND = "mappings"  # what the journal calls a result
 
 # Of a layer's name and its scheme as it is run: which zeros it has.
 Zeros = Callable[[str, Scheme], Densities]
@@ -51,11 +52,11 @@ class Costs:
     """What layers take on `hardware`; `zeros` says which of theirs are zero.
 
     About `effort` mappings are tried of each shape under each scheme. The same arguments give the same costs,
-    however many `workers` search and whatever the database `memo` has.
+    however many `workers` search and whatever the `journal` has.
     """
 
     hardware: Hardware
-    memo: Memo = field(default_factory=lambda: Memo("costs"))
+    journal: Journal = field(default_factory=Journal)
     effort: int = EFFORT
     zeros: Zeros = no_zeros
     workers: int | None = None
@@ -64,7 +65,7 @@ class Costs:
     @classmethod
     def kept(cls, hardware: Hardware, path: Path, effort: int = EFFORT, zeros: Zeros = no_zeros) -> Self:
         """Costs that are kept in the file `path`. Raises UserError if it cannot be used."""
-        return cls(hardware, Memo("costs", path), effort, zeros)
+        return cls(hardware, Journal(path), effort, zeros)
 
     def why_not(self, layer: Layer, scheme: Scheme) -> str | None:
         """Say why the machine cannot run `layer` under what it makes of a scheme, or None if it can."""
@@ -93,7 +94,7 @@ class Costs:
             todo = [(task, self._seeds(task)) for task in tasks]
             for number, row in in_workers(work, todo, self.workers):
                 key = self._key(tasks[number])
-                self.memo.put(key, row)
+                self.journal.write(_KIND, key, row)
                 self._known[key] = _points(row)
                 done += 1
                 show(done, of)
@@ -218,7 +219,7 @@ class Costs:
                 chain.append(before)
             steps |= {each: step for step, each in enumerate(reversed(chain))}
         fresh = {self._key(task): task for task in steps if self._key(task) not in self._known}
-        for key, row in self.memo.get(list(fresh)).items():
+        for key, row in self.journal.all_known(_KIND, list(fresh)).items():
             self._known[key] = _points(row)
         missing = [task for key, task in fresh.items() if key not in self._known]
         return [

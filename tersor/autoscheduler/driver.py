@@ -82,6 +82,11 @@ class Settings:
     last_effort: int = MAPPER_EFFORT
     measuring: float = 60.0
 
+    @property
+    def kernels(self) -> Path | None:
+        """Where times of kernels are kept, beside the journal."""
+        return self.journal and self.journal.with_suffix(".kernels")
+
 
 def search(
     model: Model,
@@ -103,12 +108,21 @@ def search(
     cannot have, data that does not fit, and a budget that is too short to compile anything.
     """
     settings = settings or Settings()
-    machine = machine_of(model, settings.journal, settings.effort, settings.last_effort, settings.measuring)
-    machine.check(contract)
+    budget = Budget(contract.budget, started=started)
     given = list(islice(data, settings.calibration_samples))
     evaluated = given if evaluation is None else list(evaluation)
-    budget = Budget(contract.budget, started=started)
-    return _Search(model, machine, contract, settings, budget, progress).run(given, evaluated, labels)
+    with Journal(settings.journal) as journal:
+        machine = machine_of(
+            model,
+            journal.of("costs"),
+            settings.kernels,
+            settings.measuring,
+            settings.effort,
+            settings.last_effort,
+        )
+        machine.check(contract)
+        searching = _Search(model, machine, contract, settings, budget, journal, progress)
+        return searching.run(given, evaluated, labels)
 
 
 @dataclass
@@ -118,6 +132,7 @@ class _Search:
     contract: Contract
     settings: Settings
     budget: Budget
+    file: Journal
     progress: Progress
 
     def run(self, data: Samples, evaluated: Samples, labels: Array | None) -> Searched:
@@ -127,7 +142,7 @@ class _Search:
             statistics = self._calibrated(data)
         with budget.phase("compiling the evaluation"):
             evaluator = self._evaluator(statistics, evaluated, labels)
-        journal = Journal(self.settings.journal, evaluator.digest)
+        journal = self.file.of(evaluator.digest)
         self._go_on(journal)
         reserve = self._reserve(evaluator)
         with budget.phase("measuring layers"):

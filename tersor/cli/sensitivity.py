@@ -72,7 +72,7 @@ def sensitivity(
         imported = load_model(model, shapes, None, host_hardware(None, cores))
         calibrating = load_samples(data, imported.buckets, preprocessing, calibration_samples)
         measured = list(load_samples(data, imported.buckets, preprocessing, samples))
-        journal = None if out is None else out / "cells.jsonl"
+        journal = None if out is None else out / "sensitivity.sqlite"
         found = measure(imported, calibrating, measured, chosen, recipe, journal, show)
     console = Console(width=None if Console().is_terminal else 120)
     console.print(_table(found))

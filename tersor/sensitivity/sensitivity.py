@@ -38,10 +38,10 @@ from tersor.passes.quantization.ranges import affine, ranges, symmetric
 from tersor.plan import SchemeText
 from tersor.planning import model_hash
 from tersor.recipe import Recipe
+from tersor.scheduler.journal import Journal
 from tersor.scheduler.rounded import axis_of, rounded
 from tersor.scheduler.second_order import input_noise, signal, weight_noise
 from tersor.scheme import Scheme
-from tersor.sensitivity.journal import Journal
 from tersor.statistics import Statistics
 
 Array = npt.NDArray[Any]
@@ -109,7 +109,7 @@ def sensitivity(
 
     Weights are rounded to nearest, or by least squares if the recipe's rounding is "mse", and biases
     corrected as it says. What has been measured is kept in the file `journal`, and not measured again. Raises
-    UserError for a model that came quantized, samples that do not fit, and a journal of something else.
+    UserError for a model that came quantized, samples that do not fit, and a file that is no journal.
     """
     if came_quantized(model.mod):
         raise UserError("the model came quantized: give the float model to see what quantizing does to it")
@@ -126,14 +126,14 @@ def sensitivity(
     )
     progress("compiling", 0, None)
     bench = _Bench(model, statistics, recipe, samples)
-    kept = Journal(journal, _digest(model, statistics, recipe, samples))
     cells: list[Cell] = []
-    for index, layer in enumerate(layers):
-        gain = None
-        for scheme in schemes:
-            progress("measuring", len(cells), len(layers) * len(schemes))
-            cell, gain = _measure(bench, kept, layer, scheme, index, gain)
-            cells.append(cell)
+    with Journal(journal, _digest(model, statistics, recipe, samples)) as kept:
+        for index, layer in enumerate(layers):
+            gain = None
+            for scheme in schemes:
+                progress("measuring", len(cells), len(layers) * len(schemes))
+                cell, gain = _measure(bench, kept, layer, scheme, index, gain)
+                cells.append(cell)
     layer_rank, proxy_rank = (
         _correlation(cells, lambda cell: cell.layer_db),
         _correlation(cells, lambda cell: cell.proxy_db),
@@ -149,11 +149,11 @@ def _measure(
         weight = bench.compressed(layer, scheme)
     except UserError as error:
         return Cell(layer.name, scheme, reason=str(error)), gain
-    noise = journal.measured(layer.name, str(scheme), lambda: bench.noise(layer, weight, scheme))
+    noise = journal.remember("noise", f"{layer.name}={scheme}", lambda: bench.noise(layer, weight, scheme))
     local = bench.local_noise(layer, weight, scheme)
     if gain is None and local is not None:
         probe = bench.probe(layer, index)
-        arrived = journal.measured(layer.name, "probe", lambda: bench.noise(layer, probe, Scheme()))
+        arrived = journal.remember("probe", layer.name, lambda: bench.noise(layer, probe, Scheme()))
         gain = arrived / (bench.local_noise(layer, probe, Scheme()) or 1.0)
     return Cell(
         layer.name,

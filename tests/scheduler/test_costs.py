@@ -117,7 +117,7 @@ def test_what_was_searched_is_not_searched_again(tmp_path: Path, monkeypatch: py
     first = Costs.kept(TOY, path, EFFORT)
     heard: list[tuple[int, int]] = []
     first.prepare(asked, lambda done, of: heard.append((done, of)))
-    assert heard[-1][0] == heard[-1][1] == len(first.memo)
+    assert heard[-1][0] == heard[-1][1] == first.journal.count("mappings")
 
     def fail(*given: object) -> None:
         raise AssertionError("searched again")
@@ -140,11 +140,11 @@ def test_another_machine_effort_or_model_is_searched_anew(
     for hardware, effort in ((TOY, EFFORT), (TOY, EFFORT), (TOY, 1000), (replace(TOY, clock=2e9), EFFORT)):
         costs = Costs.kept(hardware, path, effort)
         costs.front(DENSE, INT8)
-        sizes.append(len(costs.memo))
+        sizes.append(costs.journal.count("mappings"))
     monkeypatch.setattr(module, "model_version", lambda: "another")
     costs = Costs.kept(TOY, path, EFFORT)
     costs.front(DENSE, INT8)
-    assert [*sizes, len(costs.memo)] == [1, 1, 2, 3, 4]
+    assert [*sizes, costs.journal.count("mappings")] == [1, 1, 2, 3, 4]
 
 
 def test_costs_do_not_depend_on_what_was_asked_before_or_on_workers() -> None:

@@ -1,6 +1,8 @@
 """The journal keeps every result that was found, through kills, and refuses files that are none."""
 
 import multiprocessing
+import sqlite3
+from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -61,12 +63,75 @@ def test_numbers_come_back_to_the_bit(tmp_path: Path) -> None:
     assert journal.remember("loss", "a", lambda: value) == value
 
 
-@pytest.mark.parametrize("content", [b"\x00" * 8192, b"no database at all, but long enough for a header" * 4])
-def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_many_keys_are_asked_for_at_a_time() -> None:
+    journal = Journal()
+    for number in range(1203):
+        journal.write("mappings", str(number), number)
+    found = journal.all_known("mappings", [str(number) for number in range(1300)])
+    assert found == {str(number): number for number in range(1203)}
+    assert journal.count("mappings") == 1203
+
+
+def test_subjects_of_one_file_are_closed_together(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.of("one").write("loss", "a", 1)
+        assert journal.known("loss", "a") is None
+    assert Journal(path, "one").known("loss", "a") == 1
+    assert [file.name for file in tmp_path.iterdir() if "-" not in file.name] == ["journal.sqlite"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00" * 8192,
+        b"no database at all, but long enough for a header" * 4,
+        b"SQLite format 3\0" + b"\xff" * 4096,
+    ],
+)
+def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="no journal"):
+    with pytest.raises(UserError, match=r"journal.sqlite is no journal \(.*\): remove it, or give another"):
         Journal(path, "of this")
+    assert path.read_bytes() == content
+
+
+def test_so_are_a_table_of_something_else_and_a_value_that_is_torn(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE results (name TEXT)")
+    with pytest.raises(UserError, match=r"other\.sqlite"):
+        Journal(path)
+    journal = Journal(tmp_path / "torn.sqlite")
+    with sqlite3.connect(tmp_path / "torn.sqlite") as database:
+        database.execute("INSERT INTO results VALUES ('', 'loss', 'a', '[1, ', 0)")
+    with pytest.raises(UserError, match=r"torn\.sqlite is no journal"):
+        journal.known("loss", "a")
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.write("loss", "a", 1)
+        journal._file.execute("PRAGMA max_page_count = 4")
+        with pytest.raises(UserError, match="full; make room, or give another place"):
+            journal.write("loss", "b", "x" * 100_000)
+    assert Journal(path).known("loss", "a") == 1
+
+
+def _put_many(path: Path, first: int) -> None:
+    journal = Journal(path)
+    for number in range(first, first + 50):
+        journal.write("loss", str(number), number)
+
+
+def test_two_processes_write_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+        for each in [pool.submit(_put_many, path, 0), pool.submit(_put_many, path, 50)]:
+            each.result()
+    assert Journal(path).count("loss") == 100
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

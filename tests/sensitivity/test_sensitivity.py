@@ -1,5 +1,6 @@
 """Sensitivities are what a network with that one layer changed does, and are measured once."""
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,11 +84,12 @@ def test_only_dense_layers_find_ranges_of_rows(model: Model) -> None:
 def test_a_killed_run_goes_on_to_the_same_result(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = tmp_path / "made" / "cells.jsonl"
+    journal = tmp_path / "made" / "sensitivity.sqlite"
     first = sensitivity(model, SAMPLES, SAMPLES[:1], SCHEMES[:2], journal=journal)
     first.save(tmp_path / "first.json")
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(lines[:4]) + lines[4][:20])  # killed while it wrote the fifth
+    with sqlite3.connect(journal) as file:  # as if it had been killed before the last three
+        last = "SELECT key FROM results WHERE kind = 'noise' ORDER BY key DESC LIMIT 3"
+        file.execute(f"DELETE FROM results WHERE key IN ({last})")
     measured = []
     run = Perturbed.run
     monkeypatch.setattr(
@@ -96,22 +98,20 @@ def test_a_killed_run_goes_on_to_the_same_result(
     )
     again = sensitivity(model, SAMPLES, SAMPLES[:1], SCHEMES[:2], journal=journal)
     again.save(tmp_path / "again.json")
-    assert len(measured) == 1 + len(lines) - 4  # the reference, and what was missing
+    assert len(measured) == 1 + 3  # the reference, and what was missing
     assert (tmp_path / "first.json").read_bytes() == (tmp_path / "again.json").read_bytes()
-    assert sorted(journal.read_text().splitlines()) == sorted(line.strip() for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("no json\n", "holds no sensitivities"),
-        ('{"of": "0", "layer": "a", "scheme": "int8", "noise": 1}\n', "is of another model"),
-    ],
-)
-def test_another_journal_is_refused(model: Model, text: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "cells.jsonl").write_text(text)
-    with pytest.raises(UserError, match=said):
-        sensitivity(model, SAMPLES, SAMPLES[:1], SCHEMES[:1], journal=tmp_path / "cells.jsonl")
+def test_other_samples_are_measured_anew(model: Model, tmp_path: Path) -> None:
+    journal = tmp_path / "sensitivity.sqlite"
+    one, other = (sensitivity(model, SAMPLES, SAMPLES[i:][:1], SCHEMES[:1], journal=journal) for i in (0, 1))
+    assert [cell.snr_db for cell in one.cells] != [cell.snr_db for cell in other.cells]
+
+
+def test_a_file_that_is_no_journal_is_refused(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "cells").write_text("no database at all" * 100)
+    with pytest.raises(UserError, match="cells is no journal"):
+        sensitivity(model, SAMPLES, SAMPLES[:1], SCHEMES[:1], journal=tmp_path / "cells")
 
 
 def test_heat_maps_are_drawn_the_same_each_time(found: Sensitivity, tmp_path: Path) -> None:
