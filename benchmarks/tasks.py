@@ -132,8 +132,8 @@ def tasks(cifar: Path | None, imagenet: Path | None, limit: int | None = None) -
 def _cifar(folder: Path, name: str, limit: int | None) -> Task:
     def images(inputs: Any) -> tuple[list[dict[str, Array]], list[dict[str, Array]], Array]:
         (entry,) = inputs
-        train, _ = _arrays(folder / "train20k.npz", CIFAR_CALIBRATION)
-        test, labels = _arrays(folder / "test.npz", limit)
+        train, _ = cifar_images(folder / "train20k.npz", CIFAR_CALIBRATION)
+        test, labels = cifar_images(folder / "test.npz", limit)
         whole = len(test) // BATCH * BATCH
         return _batches(entry, train), _batches(entry, test[:whole]), labels[:whole]
 
@@ -144,15 +144,13 @@ def _cifar(folder: Path, name: str, limit: int | None) -> Task:
     return Task(name, source, BATCH, images)
 
 
-def _arrays(path: Path, limit: int | None) -> tuple[Array, Array]:
+def cifar_images(path: Path, limit: int | None) -> tuple[Array, Array]:
+    """Images as the networks want them, float32 [n, 3, 32, 32], and their classes, `limit` of them evenly."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    # Images may be sorted by class, so fewer of them are taken evenly.
-    step = max(1, len(images) // limit) if limit else 1
-    images, labels = images[::step][:limit], labels[::step][:limit]
     if limit is not None:  # evenly from the whole, which may be sorted by class
         chosen = np.arange(min(limit, len(labels))) * len(labels) // min(limit, len(labels))
         images, labels = images[chosen], labels[chosen]
