@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import fsum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
+
+from tersor.silence import quiet_stdout
 
 Values = NDArray[np.float64]
 
@@ -162,6 +165,12 @@ def _cheapest(costs: Values, starts: NDArray[np.int_]) -> tuple[int, ...]:
     return _picked(-costs, starts)
 
 
+def _solved(costs: Values, **program: Any) -> Any:
+    """What HiGHS makes of a program with integers, without what it says meanwhile."""
+    with quiet_stdout():
+        return milp(costs, options={"mip_rel_gap": 0.0, "node_limit": _NODES}, **program)
+
+
 class _Program:
     """The integer program of the options that are left, above the least of each row."""
 
@@ -190,12 +199,11 @@ class _Program:
             for row, picks in zip(names, forbidden, strict=True):
                 row[self._starts + np.array(picks)] = 1.0
             constraints.append(LinearConstraint(names, -np.inf, len(self._lengths) - 1))
-        result = milp(
+        result = _solved(
             self._costs / self._unit,
             integrality=np.ones(len(self._costs)),
             bounds=Bounds(0, 1),
             constraints=constraints,
-            options={"mip_rel_gap": 0.0, "node_limit": _NODES},
         )
         if result.x is None:
             return None, self._least, str(result.message)
@@ -217,7 +225,7 @@ def _closest(loads: Sequence[Values], least: Values) -> tuple[int, ...]:
     kept = np.column_stack([np.concatenate(loads).T, -np.ones(least.size), least])
     # One more option that is always taken, so that the limits are numbers of the matrix.
     taken = np.append(np.zeros(options), [0.0, 1.0])
-    result = milp(
+    result = _solved(
         np.append(np.zeros(options), [_SCALE, 0.0]),
         integrality=np.append(np.ones(options), [0, 0]),
         constraints=[
@@ -225,7 +233,6 @@ def _closest(loads: Sequence[Values], least: Values) -> tuple[int, ...]:
             LinearConstraint(taken[None], 1, 1),
             LinearConstraint(kept * _SCALE, -np.inf, 0),
         ],
-        options={"mip_rel_gap": 0.0, "node_limit": _NODES},
     )
     if result.x is None:  # it always has a solution; without one in time, that of the least of all excesses
         return tuple(int(np.argmin(row.sum(axis=1))) for row in loads)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 import tvm
 
+from tersor.blas import on_one_blas_thread
 from tersor.channel_plan import chooses_by_data, goes_by_gradients
 from tersor.compression import canonical, compress, reshape_layers
 from tersor.config import Config
@@ -132,6 +133,7 @@ def load_model(
     return model
 
 
+@on_one_blas_thread
 def compile(
     model: Model | str | Path | onnx.ModelProto | tvm.IRModule,
     data: Samples,

@@ -32,6 +32,7 @@ NOUNS = {
     "rule",
     "saliency",
     "scheme",
+    "silence",
     "sparsity",
     "statistics",
     "units",

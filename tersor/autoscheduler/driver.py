@@ -26,6 +26,7 @@ from tersor.autoscheduler.result import Searched
 from tersor.autoscheduler.story import Story
 from tersor.autoscheduler.timing import race, timed
 from tersor.autoscheduler.trials import Trials
+from tersor.blas import on_one_blas_thread
 from tersor.compiler import Compiled, Progress, compile, silent
 from tersor.error import UserError
 from tersor.evaluation.evaluator import NetworkEvaluator
@@ -88,6 +89,7 @@ class Settings:
         return self.journal and self.journal.with_suffix(".kernels")
 
 
+@on_one_blas_thread
 def search(
     model: Model,
     data: Iterable[Mapping[str, Array]],

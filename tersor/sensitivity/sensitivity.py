@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from tersor import arithmetic
+from tersor.blas import on_one_blas_thread
 from tersor.compiler import Progress, silent
 from tersor.document import write_json
 from tersor.error import UserError
@@ -96,6 +97,7 @@ class Sensitivity:
         write_json(path, self, Sensitivity)
 
 
+@on_one_blas_thread
 def sensitivity(
     model: Model,
     calibration: Iterable[Mapping[str, Array]],
