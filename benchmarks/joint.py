@@ -19,8 +19,8 @@ from tersor.scheduler.strategies.sequential import Sequential
 from tersor.scheduler.strategies.uniform import Uniform
 from tersor.scheduler.trial import Strategy
 from tersor.scheme import INT8
-from tersor.search.accelerator import Accelerator
-from tersor.search_report import Ablation
+from tersor.autoscheduler.accelerator import Accelerator
+from tersor.autoscheduler.report import Ablation
 
 TRIALS = 8
 ENOUGH = 1.3  # times the EDP of what was chosen together, on most

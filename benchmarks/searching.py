@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from subjects import Data, Subject
 
-from tersor.evaluation import NetworkEvaluator
+from tersor.evaluation.evaluator import NetworkEvaluator
 from tersor.hardware import Hardware
 from tersor.network import Network
 from tersor.passes.calibrate import calibrate
@@ -23,16 +23,15 @@ from tersor.scheduler.contract import Contract
 from tersor.scheduler.costs import Costs
 from tersor.scheduler.figures import limits_of, modelled
 from tersor.scheduler.journal import Journal
-from tersor.scheduler.memo import Memo
 from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.trial import Strategy, Trial
 from tersor.scheme import INT8, Scheme
-from tersor.search.accelerator import Accelerator
-from tersor.search.budget import Budget
-from tersor.search.losses import measure_losses
-from tersor.search.plans import key_of
-from tersor.search.trials import Trials, best_first
+from tersor.autoscheduler.accelerator import Accelerator
+from tersor.autoscheduler.budget import Budget
+from tersor.autoscheduler.losses import measure_losses
+from tersor.autoscheduler.plans import key_of
+from tersor.autoscheduler.trials import Trials, best_first
 from tersor.statistics import Statistics
 from tersor.targets.cpu.host.detect import hardware as described
 
@@ -69,7 +68,7 @@ class Searching:
     @cached_property
     def journal(self) -> Journal:
         """What is known of losses and trials."""
-        return Journal(self.folder / f"{self.subject.name}.sqlite", self.evaluator.digest)
+        return self._file.of(self.evaluator.digest)
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -81,7 +80,7 @@ class Searching:
 
     def machine(self, name: str) -> Accelerator:
         """A described machine, whose costs are kept."""
-        costs = Costs(Hardware.load(MACHINES / f"{name}.toml"), self._memo, self.effort)
+        costs = Costs(Hardware.load(MACHINES / f"{name}.toml"), self._file.of("costs"), self.effort)
         return Accelerator(costs, described(self.subject.model.host), self.effort)
 
     def problem(self, machine: Accelerator) -> Problem:
@@ -130,11 +129,11 @@ class Searching:
 
     @cached_property
     def _judge_journal(self) -> Journal:
-        return Journal(self.folder / f"{self.subject.name}.sqlite", self._judge.digest)
+        return self._file.of(self._judge.digest)
 
     @cached_property
-    def _memo(self) -> Memo:
-        return Memo("costs", self.folder / "costs.sqlite")
+    def _file(self) -> Journal:
+        return Journal(self.folder / "search.sqlite")
 
     def _evaluator(self, data: Data) -> NetworkEvaluator:
         show = partial(_say, self.subject.name)

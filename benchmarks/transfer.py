@@ -11,7 +11,7 @@ from tersor.scheduler.machine_problem import policy_cost
 from tersor.scheduler.machine_problem import problem as machine_problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.strategies.exact import Exact
-from tersor.search_report import Transfer
+from tersor.autoscheduler.report import Transfer
 
 MEAN = 1.2  # times the best of its column
 

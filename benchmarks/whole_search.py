@@ -10,8 +10,8 @@ from subjects import Subject
 
 from tersor.hardware import Hardware
 from tersor.scheduler.contract import Contract
-from tersor.search.driver import Settings, search
-from tersor.search.result import Searched
+from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.result import Searched
 
 MINUTES = 5.0
 VALIDATIONS = 10
