@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from rows import Row
 from searching import Judged, Searching, best, mapped_only, of_one_scheme
 
+from tersor.autoscheduler.accelerator import Accelerator
+from tersor.autoscheduler.report import Ablation
 from tersor.cost import Cost
 from tersor.scheduler.contract import Contract
 from tersor.scheduler.problem import Policy, Problem
@@ -19,8 +21,6 @@ from tersor.scheduler.strategies.sequential import Sequential
 from tersor.scheduler.strategies.uniform import Uniform
 from tersor.scheduler.trial import Strategy
 from tersor.scheme import INT8
-from tersor.autoscheduler.accelerator import Accelerator
-from tersor.autoscheduler.report import Ablation
 
 TRIALS = 8
 ENOUGH = 1.3  # times the EDP of what was chosen together, on most

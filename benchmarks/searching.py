@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from subjects import Data, Subject
 
+from tersor.autoscheduler.accelerator import Accelerator
+from tersor.autoscheduler.budget import Budget
+from tersor.autoscheduler.losses import measure_losses
+from tersor.autoscheduler.plans import key_of
+from tersor.autoscheduler.trials import Trials, best_first
 from tersor.evaluation.evaluator import NetworkEvaluator
 from tersor.hardware import Hardware
 from tersor.network import Network
@@ -27,11 +32,6 @@ from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.trial import Strategy, Trial
 from tersor.scheme import INT8, Scheme
-from tersor.autoscheduler.accelerator import Accelerator
-from tersor.autoscheduler.budget import Budget
-from tersor.autoscheduler.losses import measure_losses
-from tersor.autoscheduler.plans import key_of
-from tersor.autoscheduler.trials import Trials, best_first
 from tersor.statistics import Statistics
 from tersor.targets.cpu.host.detect import hardware as described
 

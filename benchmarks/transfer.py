@@ -6,12 +6,12 @@ from joint import TRIALS
 from rows import Row
 from searching import Searching, best
 
+from tersor.autoscheduler.report import Transfer
 from tersor.scheduler.contract import Contract
 from tersor.scheduler.machine_problem import policy_cost
 from tersor.scheduler.machine_problem import problem as machine_problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.strategies.exact import Exact
-from tersor.autoscheduler.report import Transfer
 
 MEAN = 1.2  # times the best of its column
 

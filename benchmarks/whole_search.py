@@ -8,10 +8,10 @@ from rows import Row
 from searching import MACHINES
 from subjects import Subject
 
-from tersor.hardware import Hardware
-from tersor.scheduler.contract import Contract
 from tersor.autoscheduler.driver import Settings, search
 from tersor.autoscheduler.result import Searched
+from tersor.hardware import Hardware
+from tersor.scheduler.contract import Contract
 
 MINUTES = 5.0
 VALIDATIONS = 10
