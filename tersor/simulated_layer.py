@@ -72,7 +72,8 @@ def simulated_layer(
     if isinstance(program, Program):
         assert mapping is not None  # what is on the array has one
         scheme = str(program.scheme)
-        model = predicted(program.layer, program.scheme, mapping, hardware, densities)
+        bits = program.output_bits
+        model = predicted(program.layer, program.scheme, mapping, hardware, densities, bits)
     cycles = float(np.mean([run.cycles for run in runs]))
     peak = model.peak if model else 0.0
     return SimulatedLayer(

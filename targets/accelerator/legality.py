@@ -35,16 +35,24 @@ def why_no_layer(layer: Layer, scheme: Scheme, hardware: Hardware) -> str | None
 
 
 def why_not(
-    layer: Layer, scheme: Scheme, mapping: Mapping, hardware: Hardware, densities: Densities = DENSE
+    layer: Layer,
+    scheme: Scheme,
+    mapping: Mapping,
+    hardware: Hardware,
+    densities: Densities = DENSE,
+    output_bits: int | None = None,
 ) -> str | None:
-    """Say why `hardware` cannot run `layer` under `scheme` as `mapping` says, or None if it can."""
+    """Say why `hardware` cannot run `layer` under `scheme` as `mapping` says, or None if it can.
+
+    `output_bits` as of `element_bits`.
+    """
     reason = (
         why_no_layer(layer, scheme, hardware) or why_misplaced(mapping, hardware) or mapping.why_not(layer)
     )
     if reason:
         return reason
     nest, sizes = Nest.of(mapping, layer, hardware)
-    bits = element_bits(layer, scheme, hardware, density_of(scheme, densities))
+    bits = element_bits(layer, scheme, hardware, density_of(scheme, densities), output_bits)
     needed = needed_bytes(nest, count(nest, sizes), bits)
     for level, memory in enumerate(hardware.memories):
         if needed[level, 0] > memory.size:

@@ -30,16 +30,22 @@ class Residual:
 
 @dataclass(frozen=True)
 class Requantize:
-    """To uint8 codes by a float32 multiplier for each output channel (`arithmetic.requantize`)."""
+    """To uint8 codes by a float32 multiplier for each output channel (`arithmetic.requantize`).
+
+    A code takes `bits` where it is moved and stored, by default as many as one of the layer's input.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     zero_point: int
     bounds: Bounds = UINT8
     residual: Residual | None = None
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         check_codes(self.zero_point, *self.bounds)
+        if self.bits is not None and not max(self.bounds) < 1 << self.bits <= 256:
+            raise ValueError(f"codes up to {max(self.bounds)} of 8 bits or fewer do not take {self.bits}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.scheme import Scheme
-from tersor.targets.accelerator.isa.epilogue import Epilogue, Sums
+from tersor.targets.accelerator.isa.epilogue import Epilogue, Requantize, Sums
 from tersor.targets.accelerator.isa.instruction import Apply, Compute, End, Instruction, Loop, Spread
 from tersor.targets.accelerator.isa.vector import VectorOperator
 
@@ -27,6 +27,11 @@ class Program:
 
     def __post_init__(self) -> None:
         _check_instructions(self.instructions, (Apply,))
+
+    @property
+    def output_bits(self) -> int | None:
+        """Bits of an element of the output, None if they are those of the input."""
+        return self.epilogue.bits if isinstance(self.epilogue, Requantize) else None
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,16 @@ class Region:
         return self.address + self.places * self.pitch
 
 
-def allocate(nest: Nest, sizes: Sizes, scheme: Scheme) -> dict[tuple[Operand, int], Region]:
+def allocate(
+    nest: Nest, sizes: Sizes, scheme: Scheme, output_bits: int | None = None
+) -> dict[tuple[Operand, int], Region]:
     """Give each operand its region in each memory that keeps it, by the memory's level.
 
-    `sizes` [loops, 1] are those of one mapping. A region is as large as the largest tile; sums that may come
-    back before they are complete are as wide as the accumulator. Whether all of it fits,
-    `tersor.targets.accelerator.legality` has said.
+    `sizes` [loops, 1] are those of one mapping, `output_bits` as of `element_bits`. A region is as large as
+    the largest tile; sums that may come back before they are complete are as wide as the accumulator. Whether
+    all of it fits, `tersor.targets.accelerator.legality` has said.
     """
-    bits = element_bits(nest.layer, scheme, nest.hardware, density_of(scheme, DENSE))
+    bits = element_bits(nest.layer, scheme, nest.hardware, density_of(scheme, DENSE), output_bits)
     sized = tile_bytes(nest, count(nest, sizes), bits)
     regions: dict[tuple[Operand, int], Region] = {}
     for level in range(len(nest.hardware.memories)):

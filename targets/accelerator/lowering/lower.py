@@ -24,7 +24,7 @@ from tersor.hardware.memory import OPERANDS
 from tersor.layer import DIMS, INDEXED_BY, Layer, Operand
 from tersor.mapping import Mapping
 from tersor.scheme import Scheme
-from tersor.targets.accelerator.isa.epilogue import Epilogue, Sums
+from tersor.targets.accelerator.isa.epilogue import Epilogue, Requantize, Sums
 from tersor.targets.accelerator.isa.instruction import (
     MOST_TOKENS,
     Compute,
@@ -56,9 +56,10 @@ def lower(
     Raises ValueError with `legality.why_not`'s reason: what the machine does not compute, loops that do not
     cover the layer or are out of place, tiles that do not fit a memory.
     """
-    if reason := why_not(layer, scheme, mapping, hardware):
+    bits = epilogue.bits if isinstance(epilogue, Requantize) else None
+    if reason := why_not(layer, scheme, mapping, hardware, output_bits=bits):
         raise ValueError(reason)
-    instructions = tuple(_Lowering(layer, scheme, mapping, hardware).instructions())
+    instructions = tuple(_Lowering(layer, scheme, mapping, hardware, bits).instructions())
     return Program(hardware.name, digest_of(hardware), layer, scheme, instructions, epilogue)
 
 
@@ -93,12 +94,14 @@ class _Tile:
 class _Lowering:
     """One run of `lower`."""
 
-    def __init__(self, layer: Layer, scheme: Scheme, mapping: Mapping, hardware: Hardware) -> None:
+    def __init__(
+        self, layer: Layer, scheme: Scheme, mapping: Mapping, hardware: Hardware, output_bits: int | None
+    ) -> None:
         self.layer = layer
         self.hardware = hardware
         self.loops = mapping.loops
         self.nest, sizes = Nest.of(mapping, layer, hardware)
-        self.regions = allocate(self.nest, sizes, scheme)
+        self.regions = allocate(self.nest, sizes, scheme, output_bits)
         self.tiles = [self._tile(o, parent, level) for o in OPERANDS for parent, level in self._levels(o)]
 
     def instructions(self) -> Iterator[Instruction]:

@@ -23,6 +23,7 @@ from tersor.layer import Layer
 from tersor.scheme import INT8, Scheme
 from tersor.targets.accelerator.isa import vector
 from tersor.targets.accelerator.isa.epilogue import Epilogue, Requantize, Rescale, Residual
+from tersor.targets.accelerator.offload.code_bits import MOST_BITS, code_bits
 from tersor.targets.accelerator.offload.region import Codes, DecodeStep, StoredWeight, Task
 
 Binding = tuple[Expr, Expr]
@@ -86,6 +87,7 @@ class _Finder:
         self.schemes = schemes
         chains = find_chains_of_weights(graph.mod).values()
         self.chains = {chain.bindings[-1][0]: chain for chain in chains}
+        self.bits = code_bits(graph, schemes, {var: chain.layer for var, chain in self.chains.items()})
         self.names: dict[str, int] = {}
 
     def composites(self) -> Iterator[Composite]:
@@ -122,7 +124,8 @@ class _Finder:
             None if layer.residual is None else reads.number(layer.residual),
         )
         scheme = replace(self.schemes.get(name, INT8), dynamic=False)
-        work = ArrayWork(layer_of_call(name, layer.call, layer.padding), scheme, _epilogue(layer.step))
+        epilogue = self._epilogue(layer.step, layer.result, scheme)
+        work = ArrayWork(layer_of_call(name, layer.call, layer.padding), scheme, epilogue)
         kind = "depthwise" if work.layer.is_depthwise else operator(layer.call).removeprefix("nn.")
         return Composite(kind, work, task, reads.all, inside)
 
@@ -149,7 +152,8 @@ class _Finder:
             C=inner,
             weight_bearing=False,
         )
-        return Composite("product", ArrayWork(layer, INT8, _epilogue(product.step)), task, reads.all, inside)
+        work = ArrayWork(layer, INT8, self._epilogue(product.step, product.result, INT8))
+        return Composite("product", work, task, reads.all, inside)
 
     def _vector(self, var: Expr, value: Expr) -> Composite | None:
         found = _vector_operator(self.graph, value)
@@ -164,6 +168,17 @@ class _Finder:
         task = Task(f"{kind}.{number}", "", reads.number(first), weight=right)
         work = VectorWork(task.layer, applied, _image(shape_of(first)))
         return Composite(kind, work, task, reads.all, inside)
+
+    def _epilogue(self, step: LastStep, result: Expr, scheme: Scheme) -> Epilogue:
+        bits = self.bits.get(result, MOST_BITS)
+        other = None if bits == scheme.input_bits else bits
+        match step:
+            case operators.Requantize(zero_point, bounds, _):
+                return Requantize(zero_point, bounds, bits=other)
+            case operators.RequantizeAdd(multiplier, residual_zero_point, zero_point, bounds, _):
+                return Requantize(zero_point, bounds, Residual(multiplier, residual_zero_point), other)
+            case operators.RescaleAccumulator():
+                return Rescale()
 
     def _bindings(self, interior: tuple[Expr, ...], result: Expr) -> tuple[Binding, ...]:
         return tuple((var, self.graph.definition(var)) for var in (*interior, result))
@@ -199,16 +214,6 @@ def _stored(
         steps.append(DecodeStep(step_document(step), read, names[var]))
     arrays = {names[var]: reads.number(var) for var in chain.constants}
     return StoredWeight(arrays, shape, axis, tuple(steps)) if "values" in arrays else None
-
-
-def _epilogue(step: LastStep) -> Epilogue:
-    match step:
-        case operators.Requantize(zero_point, bounds, _):
-            return Requantize(zero_point, bounds)
-        case operators.RequantizeAdd(multiplier, residual_zero_point, zero_point, bounds, _):
-            return Requantize(zero_point, bounds, Residual(multiplier, residual_zero_point))
-        case operators.RescaleAccumulator():
-            return Rescale()
 
 
 def _vector_operator(graph: Graph, value: Expr) -> tuple[str, vector.VectorOperator] | None:

@@ -14,6 +14,7 @@ from tersor.layer import Layer
 from tersor.loop_tree import why_misplaced
 from tersor.mapping import Mapping as LoopMapping
 from tersor.targets.accelerator.isa.encoding import encode
+from tersor.targets.accelerator.isa.epilogue import Epilogue, Requantize
 from tersor.targets.accelerator.isa.program import AnyProgram
 from tersor.targets.accelerator.lowering.lower import lower
 from tersor.targets.accelerator.lowering.vector import lower_vector
@@ -103,14 +104,17 @@ class _Lowering:
         """Find mappings where none is planned, several at a time."""
         works = [composite.work for composite in composites]
         layers = [work for work in works if isinstance(work, ArrayWork) and not self._planned(work.layer)]
-        self.mapper.search([Task(work.layer, work.scheme) for work in layers], show)
+        tasks = [Task(each.layer, each.scheme, output_bits=_output_bits(each.epilogue)) for each in layers]
+        self.mapper.search(tasks, show)
 
     def lowered(self, composite: Composite) -> OffloadedLayer | str:
         """Give the program of a composite, or why there is none."""
         try:
             match composite.work:
                 case ArrayWork(layer, scheme, epilogue):
-                    mapping = self._planned(layer) or self.mapper.map(layer, scheme).least_edp.mapping
+                    bits = _output_bits(epilogue)
+                    found = self._planned(layer)
+                    mapping = found or self.mapper.map(layer, scheme, output_bits=bits).least_edp.mapping
                     program = lower(layer, scheme, mapping, self.hardware, epilogue)
                     return OffloadedLayer(composite.name, composite.kind, program, mapping, composite.macs)
                 case VectorWork(name, operator, shape):
@@ -122,6 +126,10 @@ class _Lowering:
     def _planned(self, layer: Layer) -> LoopMapping | None:
         planned = self.mappings.get(layer.name, ())
         return next((mapping for mapping in planned if not mapping.why_not(layer)), None)
+
+
+def _output_bits(epilogue: Epilogue) -> int | None:
+    return epilogue.bits if isinstance(epilogue, Requantize) else None
 
 
 def is_accelerator(hardware: Hardware | None) -> bool:

@@ -81,10 +81,18 @@ class Rates:
 
 
 def rates_of(
-    layer: Layer, scheme: Scheme, hardware: Hardware, arithmetic: Arithmetic, densities: dict[str, float]
+    layer: Layer,
+    scheme: Scheme,
+    hardware: Hardware,
+    arithmetic: Arithmetic,
+    densities: dict[str, float],
+    output_bits: int | None = None,
 ) -> Rates:
-    """Give the rates of a machine; `densities` are those of the operands in the outermost memory."""
-    each = np.stack(_element_bits(layer, scheme, hardware, densities))
+    """Give the rates of a machine; `densities` are those of the operands in the outermost memory.
+
+    Without `output_bits` an element of the output is as wide as one of the input.
+    """
+    each = np.stack(_element_bits(layer, scheme, hardware, densities, output_bits or scheme.input_bits))
     speed = [
         [8 * bandwidth / hardware.clock for bandwidth in both]
         for memory in hardware.memories
@@ -112,10 +120,10 @@ def _pass(hardware: Hardware) -> float:
 
 
 def _element_bits(
-    layer: Layer, scheme: Scheme, hardware: Hardware, densities: dict[str, float]
+    layer: Layer, scheme: Scheme, hardware: Hardware, densities: dict[str, float], output_bits: int
 ) -> tuple[Floats, Floats]:
     """Bits of every element, and those that one that is not zero takes more: [memories, streams] each."""
-    plain = {"weight": scheme.weight_bits, "input": scheme.input_bits, "output": scheme.input_bits}
+    plain = {"weight": scheme.weight_bits, "input": scheme.input_bits, "output": output_bits}
     rows = {"weight": layer.C * layer.R * layer.S, "input": layer.C, "output": layer.K}
     operands: tuple[Operand, ...] = ("weight", "input", "output")
     each = np.zeros((len(hardware.memories), len(STREAMS)))

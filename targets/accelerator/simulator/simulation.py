@@ -43,9 +43,8 @@ def simulate(
     decoded = Decoded(program, hardware)
     stored = stored_of(decoded.layer, tensors)
     image = Image(padded_input(decoded.layer, tensors).reshape(-1), np.array([tensors.zero_point]))
-    rates = rates_of(
-        decoded.layer, program.scheme, hardware, arithmetic, _densities(decoded.layer, tensors, image)
-    )
+    densities = _densities(decoded.layer, tensors, image)
+    rates = rates_of(decoded.layer, program.scheme, hardware, arithmetic, densities, program.output_bits)
     memory, clock = memory_of(decoded, rates), clock_of(decoded, rates)
     state = memory.state
     interpreter.hold(decoded.code, memory, stored, image)

@@ -90,7 +90,13 @@ SCHEMES = st.sampled_from(("int8", "fp32", "w4a8+2:4", "ternary-a8", "int8+spars
 EPILOGUES: st.SearchStrategy[Epilogue] = st.one_of(
     st.just(Sums()),
     st.just(Rescale()),
-    st.builds(Requantize, _CODE, _BOUNDS, st.none() | st.builds(Residual, _MULTIPLIER, _CODE)),
+    st.builds(
+        Requantize,
+        _CODE,
+        _BOUNDS,
+        st.none() | st.builds(Residual, _MULTIPLIER, _CODE),
+        st.none() | st.just(8),
+    ),
 )
 _WINDOW = st.tuples(_COUNT, _COUNT)
 OPERATORS: st.SearchStrategy[VectorOperator] = st.one_of(

@@ -41,7 +41,7 @@ def _multiplied(program: Program, tensors: Any) -> Array:
     match epilogue:
         case Requantize(zero_point, bounds, None):
             return arithmetic.requantize(sums, multiplier, zero_point, bounds, axis)
-        case Requantize(zero_point, bounds, residual):
+        case Requantize(zero_point, bounds, residual, _):
             assert residual is not None
             other, scale = tensors.residual.reshape(sums.shape), residual.multiplier
             return arithmetic.requantize_add(

@@ -21,6 +21,7 @@ from tests.targets.accelerator.simulator.layer_cases import input_shape, stored,
 WEIGHTS = (
     "int8", "int8", "w6a8", "w5a8", "w4a8", "w4a8", "w3a8", "w2a8", "w2a8",
     "ternary-a8", "binary-a8", "codebook3-a8", "pot4-a8", "w4g16a8",
+    "int4", "int4", "w2a4", "w8a4", "w4a6", "w3a2",
 )  # fmt: skip
 SPARSITIES = ("", "", "2:4", "1:4", "4:8", "2:8", "sparse50", "sparse90", "block2x4-50", "block4x2-75")
 Step = operators.Requantize | operators.RequantizeAdd | operators.RescaleAccumulator
@@ -81,6 +82,7 @@ class RandomLayer:
         if isinstance(self.step, operators.RequantizeAdd):
             shapes.append(self.output_shape)
         found = [rng.integers(0, 256, each).astype(np.uint8) for each in shapes]
+        found[0] >>= 8 - self.scheme.input_bits
         found[0][rng.random(found[0].shape) < rng.choice([0, 0.5])] = self.zero_point
         return found
 
@@ -225,7 +227,11 @@ def _any_layer(random: Random, name: str, inputs: int, outputs: int) -> Layer:
 def _with_numbers(random: Random, layer: Layer, scheme: Scheme, codes_out: bool = False) -> RandomLayer:
     scheme = _fitting(layer, scheme) if layer.weight_bearing else Scheme.parse("int8")
     points = [random.choice((0, 255, random.randint(1, 254))) for _ in range(4)]
+    points[0] >>= 8 - scheme.input_bits
     bounds = random.choice(((0, 255), (min(points[1], 200), 255), (10, 190)))
+    if codes_out:  # for a layer of the same scheme
+        points[1] >>= 8 - scheme.input_bits
+        bounds = (0, 2**scheme.input_bits - 1)
     axis = 1 if len(_output(layer)) != 3 else 2
     kind = "requantize" if codes_out else random.choice(("requantize", "requantize", "residual", "rescale"))
     step: Step = operators.Requantize(points[1], bounds, axis)

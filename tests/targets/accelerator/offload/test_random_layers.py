@@ -3,7 +3,8 @@
     integer graph  ->  composite  ->  why_not  ->  mapping  ->  program as bytes in a library  ->  simulator
 
 Layers are convolutions of all strides, paddings, dilations and groups, dense ones and products of two
-activations, weights of 1 to 8 bits in all stored forms with and without patterns, a low rank among them.
+activations, weights of 1 to 8 bits in all stored forms with and without patterns, inputs of 2 to 8 bits,
+a low rank among them.
 Machines have one to four memories, and what does not fit stays on the CPU and is not counted.
 """
 

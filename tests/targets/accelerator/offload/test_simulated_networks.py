@@ -14,17 +14,22 @@ import pytest
 import tersor
 from tersor.compiler import calibrated_plan, load_model, silent
 from tersor.compression import canonical, compress
+from tersor.config import Config
 from tersor.hardware import Hardware
 from tersor.lowering import build
 from tersor.model import Model
+from tersor.rule import Rule
 from tersor.runner import Runner
+from tersor.scheme import INT8, Scheme
+from tersor.targets.accelerator.isa.program import Program
 from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.offload.execution import listening
 from tersor.targets.accelerator.offload.offload import Offloaded, offload
 from tersor.targets.cpu.lowering import lower
+from tests import relax_modules
 from tests.models import mlp, mobile_net, random_inputs, residual_net
 from tests.numpy_network import run_in_numpy
-from tests.relax_modules import Array, attention_net
+from tests.relax_modules import Array, attention_net, samples
 from tests.targets.accelerator.offload.networks import IMAGES, TOKENS, image_net
 from tests.targets.cpu.lowered_networks import HOST
 
@@ -54,7 +59,11 @@ def mobile() -> tuple[Model, Data]:
     return load_model(mobile_net(), check=False), [random_inputs(mobile_net(), seed) for seed in range(2)]
 
 
-def simulated(model: Model, data: Data, text: str) -> Offloaded:
+def load_relax() -> Model:
+    return Model("residual", canonical(relax_modules.residual_net()), HOST)
+
+
+def simulated(model: Model, data: Data, text: str | Config) -> Offloaded:
     """Compare a network in a scheme on the machine with the same on the CPU alone and in numpy."""
     plan, statistics = calibrated_plan(model, data, list(data), text, len(data), silent)
     integer = compress(model.mod, plan, statistics)
@@ -89,13 +98,32 @@ def simulated(model: Model, data: Data, text: str) -> Offloaded:
         (dense, "int8"),
         (dense, "w4a8"),
         (residual, "int8"),
+        (residual, "int4"),
         (mobile, "int8"),
+        (mobile, "w2a4"),
     ],
 )
 def test_the_machine_gives_the_bits_of_the_cpu_and_of_numpy(
     network: Callable[[], tuple[Model, Data]], text: str
 ) -> None:
     assert simulated(*network(), text).share == 1.0
+
+
+def test_layers_of_a_mixed_plan_read_and_write_what_their_neighbours_do() -> None:
+    """The first layer reads 8 bits and writes 4; what the last but one writes, an average reads in 8."""
+    rules = (Rule(INT8, kind="first"), Rule(Scheme.parse("w2a4"), "c*"), Rule(INT8, kind="last"))
+    network = load_relax(), [{"x": image} for image in samples(1, 8, 10, 10, count=2)]
+    offloaded = simulated(*network, Config(scheme="int4", rules=rules))
+    assert offloaded.share == 1.0
+    programs = {each.name: each.program for each in offloaded.layers if isinstance(each.program, Program)}
+    assert {name: (str(each.scheme), each.output_bits) for name, each in programs.items()} == {
+        "a.weight": ("int8", 4),
+        "b.weight": ("int4", None),
+        "c.weight": ("w2a4", None),
+        "d.weight": ("int4", None),
+        "down.weight": ("int4", 8),
+        "fc.weight": ("int8", None),
+    }
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from tersor.scheme import INT8, Scheme
 from tersor.targets.accelerator.isa.epilogue import Requantize, Rescale, Residual
 from tersor.targets.accelerator.lowering.lower import lower
 from tersor.targets.accelerator.simulator.simulation import simulate
+from tersor.targets.accelerator.simulator.tables import OUTPUT, PARTIAL
 from tests.targets.accelerator.simulator.layer_cases import expected_sums, run, tensors
 
 EDGE = Hardware.load(Path(__file__).parents[4] / "targets" / "machines" / "edge.toml")
@@ -97,6 +98,21 @@ def test_epilogues_are_arithmetics_to_the_last_bit() -> None:
     floats = run(CONV, MAPPING, EDGE, given, epilogue=Rescale())
     np.testing.assert_array_equal(floats.output, arithmetic.rescale_accumulator(sums, multiplier))
     assert [each.output.dtype for each in (plain, floats)] == [np.uint8, np.float32]
+
+
+def test_codes_of_fewer_bits_are_moved_as_such() -> None:
+    """Into the outermost memory, by all that sends them on; what is read stays as it is."""
+    given = replace(tensors(CONV, 3), multiplier=np.full(24, 1e-3, np.float32))
+    wide, narrow, same = (
+        run(CONV, MAPPING, EDGE, given, epilogue=Requantize(3, (0, 15), bits=bits)) for bits in (None, 4, 8)
+    )
+    np.testing.assert_array_equal(narrow.output, wide.output)
+    assert narrow.write_bits[0, OUTPUT] == wide.write_bits[0, OUTPUT] / 2 == 4 * wide.output.size
+    np.testing.assert_array_equal(narrow.write_bits[0, PARTIAL], wide.write_bits[0, PARTIAL])
+    np.testing.assert_array_equal(narrow.read_bits[0], wide.read_bits[0])
+    np.testing.assert_array_equal(same.write_bits, wide.write_bits)
+    with pytest.raises(ValueError, match="codes up to 255 of 8 bits or fewer do not take 4"):
+        Requantize(3, (0, 255), bits=4)
 
 
 def test_sums_far_beyond_the_codes_saturate() -> None:
