@@ -22,7 +22,9 @@ from tersor.autoscheduler.losses import Losses, measure_losses
 from tersor.autoscheduler.machine import Machine
 from tersor.autoscheduler.machines import machine_of
 from tersor.autoscheduler.plans import Origin
+from tersor.autoscheduler.report import SpotCheck
 from tersor.autoscheduler.result import Searched
+from tersor.autoscheduler.spot_check import spot_check
 from tersor.autoscheduler.story import Story
 from tersor.autoscheduler.timing import race, timed
 from tersor.autoscheduler.trials import Trials
@@ -59,6 +61,7 @@ Samples = Sequence[Mapping[str, Array]]
 # What compiling a plan takes, in times of what was like it: compiling the evaluation, calibrating once.
 _COMPILING = 2.0
 _CALIBRATING = 3.0
+_SIMULATING = 5e-8  # s of a MAC: the simulator makes 20 to 150 million in a second
 _LOSSES = 0.5  # of the time that is not put aside, for losses at most
 
 
@@ -169,8 +172,11 @@ class _Search:
         story = Story(self._network, origin, self.contract, problem, trials, tried, losses, self._spaces)
         with budget.phase("compiling plans"):
             finalists = self._settled(story, data, evaluated, labels, journal, reserve)
+        with budget.phase("simulating"):
+            check = self._spot_check(finalists[-1], data[0])
         return story.told(
             finalists,
+            check,
             self.model.name,
             self.settings.strategy.name,
             self.settings.seed,
@@ -300,6 +306,13 @@ class _Search:
             lambda done, of: self.progress("finding better mappings", done, of),
         )
         return Candidate(name, found.policy, story.plan(found.policy), found.cost)
+
+    def _spot_check(self, chosen: Finalist, sample: Mapping[str, Array]) -> SpotCheck | None:
+        """Simulate the chosen network on an accelerator, if there is time for it."""
+        if self.model.accelerator is None or not self.budget.has(_SIMULATING * self._network.macs):
+            return None
+        layers = {name for choice in chosen.policy.values() for name in choice.mappings}
+        return spot_check(chosen.compiled.runner, sample, layers, self.model.accelerator, self.progress)
 
     # What is the same in all phases
 

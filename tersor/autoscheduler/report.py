@@ -172,6 +172,20 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class SpotCheck:
+    """What the layers of the chosen plan took when they were simulated on one sample, in s and pJ.
+
+    `others` are the seconds of what the machine runs between layers, which no plan changes.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    seconds: float
+    energy: float
+    others: float = 0.0
+
+
+@dataclass(frozen=True)
 class Spent:
     """A part of the search's time."""
 
@@ -229,6 +243,7 @@ class SearchReport:
     ablations: tuple[Ablation, ...] = ()
     transfers: tuple[Transfer, ...] = ()
     listing: str = ""
+    spot_check: SpotCheck | None = None
 
     def __post_init__(self) -> None:
         _check_different("plans", (plan.name for plan in self.plans))

@@ -16,6 +16,7 @@ from tersor.autoscheduler.report import (
     SearchedLayer,
     SearchReport,
     Spent,
+    SpotCheck,
 )
 from tersor.autoscheduler.result import Searched
 from tersor.autoscheduler.trials import Trials, best_first
@@ -92,6 +93,7 @@ class Story:
     def told(
         self,
         finalists: Sequence[Finalist],
+        check: SpotCheck | None,
         model: str,
         strategy: str,
         seed: int,
@@ -131,6 +133,7 @@ class Story:
             self._evaluations(strategy),
             spent,
             listing=to_json(chosen.compiled.plan, Plan),
+            spot_check=check,
         )
         named = {name: self.plan(policy) for name, policy in front.items()}
         return Searched(chosen.compiled, named, report)

@@ -54,6 +54,13 @@ def test_the_plan_that_is_chosen_keeps_the_contract_and_beats_int8(found: tuple[
     assert report.certificate.gap <= 0.01
 
 
+def test_simulating_the_plan_takes_what_was_predicted(found: tuple[Searched, Path]) -> None:
+    report = found[0].report
+    assert report.spot_check is not None
+    assert report.spot_check.seconds == pytest.approx(report.choice.cost.seconds, rel=0.2)
+    assert report.spot_check.energy == pytest.approx(report.choice.cost.energy, rel=0.2)
+
+
 def test_the_plans_of_the_front_are_plans_of_this_model(found: tuple[Searched, Path]) -> None:
     searched = found[0]
     assert len(searched.front) >= 10

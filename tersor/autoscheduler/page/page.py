@@ -13,7 +13,7 @@ from tersor.autoscheduler.page.heat_table import heat_table, refusals
 from tersor.autoscheduler.page.layer_table import layer_table, scheme_counts
 from tersor.autoscheduler.page.markup import Markup, element, paragraph, section
 from tersor.autoscheduler.page.plan_tables import ablation_table, given, plans_table, transfer_table
-from tersor.autoscheduler.page.summary import certified, contract_table, figures, verdict
+from tersor.autoscheduler.page.summary import certified, checked, contract_table, figures, verdict
 from tersor.autoscheduler.page.time_tables import evaluation_table, spent_table
 from tersor.autoscheduler.report import SearchReport
 from tersor.error import UserError
@@ -67,7 +67,13 @@ def _parts(report: SearchReport) -> list[Markup]:
     listing = _folded("The chosen plan as text", report.listing) if report.listing else Markup()
     return [
         section(
-            "contract", "Contract", verdict(report), figures(report), contract_table(report), certificate
+            "contract",
+            "Contract",
+            verdict(report),
+            figures(report),
+            contract_table(report),
+            certificate,
+            checked(report),
         ),
         section("front", "Plans", _fronts(report), plans_table(report)),
         section("layers", "Layers of the chosen plan", scheme_counts(report), layer_table(report)),

@@ -74,6 +74,19 @@ def _bound_row(use: BoundUse, binds: bool) -> tuple[str, tuple[Cell | str, ...]]
     )
 
 
+def checked(report: SearchReport) -> Markup:
+    """Say what simulating the chosen plan took, beside what was predicted."""
+    if (check := report.spot_check) is None:
+        return Markup()
+    predicted = report.choice.cost
+    says = f"Simulated on a sample, its layers take {amount('latency', check.seconds)} and "
+    says += f"{amount('energy', check.energy)}; predicted were {amount('latency', predicted.seconds)} and "
+    says += f"{amount('energy', predicted.energy)}."
+    if check.others:
+        says += f" What runs between them takes another {amount('latency', check.others)}."
+    return paragraph(element("b", "Simulation. "), says)
+
+
 def certified(certificate: Certificate) -> Markup:
     """Say what is proved of the choice on the additive model."""
     taken, name = amount(certificate.quantity, certificate.value), NAMES[certificate.quantity]
