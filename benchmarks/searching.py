@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from subjects import Data, Subject
+from subjects import Subject
 
 from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.budget import Budget
@@ -63,7 +63,16 @@ class Searching:
     @cached_property
     def evaluator(self) -> NetworkEvaluator:
         """What tries plans."""
-        return self._evaluator(self.subject.tried)
+        subject = self.subject
+        return NetworkEvaluator(
+            subject.model,
+            self._statistics,
+            Recipe(),
+            subject.tried.samples,
+            subject.tried.labels,
+            subject.losses,
+            partial(_say, subject.name),
+        )
 
     @cached_property
     def journal(self) -> Journal:
@@ -125,7 +134,7 @@ class Searching:
 
     @cached_property
     def _judge(self) -> NetworkEvaluator:
-        return self._evaluator(self.subject.judged)
+        return self.evaluator.on(self.subject.judged.samples, self.subject.judged.labels)
 
     @cached_property
     def _judge_journal(self) -> Journal:
@@ -134,18 +143,6 @@ class Searching:
     @cached_property
     def _file(self) -> Journal:
         return Journal(self.folder / "search.sqlite")
-
-    def _evaluator(self, data: Data) -> NetworkEvaluator:
-        show = partial(_say, self.subject.name)
-        return NetworkEvaluator(
-            self.subject.model,
-            self._statistics,
-            Recipe(),
-            data.samples,
-            data.labels,
-            self.subject.losses,
-            show,
-        )
 
     @cached_property
     def _statistics(self) -> Statistics:

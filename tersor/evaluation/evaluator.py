@@ -9,9 +9,10 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ class NetworkEvaluator:
         if came_quantized(model.mod):
             raise UserError("the model came quantized: give the float model to choose its schemes")
         self._check_samples(model, samples)
-        self._model, self._statistics, self._recipe, self._samples = model, statistics, recipe, samples
+        self._model, self._statistics, self._recipe = model, statistics, recipe
         self._progress = progress
         self._numbers = Reconstruction(model.mod, statistics, recipe)
         self.layers = tuple(layer.name for layer in extract(model.mod).layers)
@@ -82,14 +83,18 @@ class NetworkEvaluator:
         progress("compiling", 0, None)
         self._network = Perturbed(model, self._all.keys())
         self.compile_seconds = time.monotonic() - start
-        self._expected = self._run_float()
-        self.reference = np.concatenate([_classes(outputs[0]) for outputs in self._expected])
-        self.labels = self._checked(labels)
-        ends = np.cumsum([_rows(outputs[0]) for outputs in self._expected])
-        asked = len(self.reference) if loss_samples is None else loss_samples
-        if asked < 1:
-            raise UserError(f"a loss needs at least 1 sample, got {asked}")
-        self._loss_batches = int(np.searchsorted(ends, min(asked, len(self.reference)))) + 1
+        self._take(samples, labels, loss_samples)
+
+    def on(self, samples: Samples, labels: Array | None = None, loss_samples: int | None = None) -> Self:
+        """Give one that measures the same network on other samples; nothing is compiled again.
+
+        Raises UserError for samples or labels that do not fit.
+        """
+        self._check_samples(self._model, samples)
+        other = copy(self)
+        vars(other).pop("digest", None)
+        other._take(samples, labels, loss_samples)
+        return other
 
     @cached_property
     def digest(self) -> str:
@@ -146,6 +151,19 @@ class NetworkEvaluator:
         """Give all outputs of a network whose layers have these schemes, by batch."""
         self._set(schemes, self._read_grids(schemes))
         return [self._run(index) for index in range(len(self._samples))]
+
+    def _take(self, samples: Samples, labels: Array | None, loss_samples: int | None) -> None:
+        """Take these samples to measure on, and run float on them."""
+        self._samples = samples
+        self._set({}, {})
+        self._expected = self._run_float()
+        self.reference = np.concatenate([_classes(outputs[0]) for outputs in self._expected])
+        self.labels = self._checked(labels)
+        ends = np.cumsum([_rows(outputs[0]) for outputs in self._expected])
+        asked = len(self.reference) if loss_samples is None else loss_samples
+        if asked < 1:
+            raise UserError(f"a loss needs at least 1 sample, got {asked}")
+        self._loss_batches = int(np.searchsorted(ends, min(asked, len(self.reference)))) + 1
 
     # What is set
 

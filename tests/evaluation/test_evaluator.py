@@ -165,6 +165,20 @@ def test_a_drop_is_of_accuracy_with_labels_and_of_agreement_without(dense: Bench
     assert judged.loss(judged.layers, W4A8) != evaluator.loss(judged.layers, W4A8)  # of one batch, not of two
 
 
+def test_other_samples_are_measured_as_by_an_evaluator_of_their_own(dense: Bench) -> None:
+    schemes = dict.fromkeys(dense.evaluator.layers, W4A8)
+    before = dense.evaluator.evaluate(schemes)
+    others = dense.samples[1:]
+    labels = np.zeros(16, int)
+    alone = NetworkEvaluator(dense.model, dense.statistics, dense.recipe, others, labels)
+    shared = dense.evaluator.on(others, labels)
+    assert shared.digest == alone.digest != dense.evaluator.digest
+    assert shared.evaluate(schemes) == alone.evaluate(schemes) != before
+    assert dense.evaluator.evaluate(schemes) == before
+    with pytest.raises(UserError, match="no samples"):
+        dense.evaluator.on([])
+
+
 def test_what_does_not_fit_is_refused(dense: Bench) -> None:
     made = dense.model, dense.statistics
     samples = dense.samples
