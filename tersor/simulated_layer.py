@@ -20,11 +20,11 @@ class SimulatedLayer:
 
     `kind` is conv2d, depthwise, matmul, product, or an operator of the vector unit, which has no `scheme`,
     makes no products (`macs`, `peak` in MAC per cycle and `utilisation` are 0) and is not `predicted`.
-    `stalls` are cycles by reason: a tile that is waited for (`input@buffer`), `fill`, `imbalance`, or a port
-    that the units read from (`buffer port`). `at_work` gives the cycles of `compute` at full speed and those
-    of each memory's busier port, on the mean of its instances. `energy_by` gives the pJ of `compute` and of
-    each memory, `bytes` what each memory reads and writes. `listing` is the program, `events` are those that
-    were kept of the first run, in cycles.
+    `stalls` are cycles by reason: a tile that is waited for (`input@buffer`), `fill`, `imbalance`, a port
+    that the units read from (`buffer port`) or a bus (`buffer weight bus`). `at_work` gives the cycles of
+    `compute` at full speed and those of each memory's busier port, on the mean of its instances. `energy_by`
+    gives the pJ of `compute` and of each memory, `bytes` what each memory reads and writes. `listing` is the
+    program, `events` are those that were kept of the first run, in cycles.
     """
 
     name: str

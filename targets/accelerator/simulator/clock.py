@@ -15,6 +15,7 @@ Sums that leave a memory with two places do so meanwhile: they are settled when 
 
 from tersor.targets.accelerator.simulator.jit import inner
 from tersor.targets.accelerator.simulator.tables import (
+    BUS,
     DEADLOCK,
     DONE,
     FAILED,
@@ -102,6 +103,14 @@ def moves_bits(kind, bits, what, level, levels, ports):
     if bits > 0:
         port = levels[level, what]
         ports[kind, port] += bits / ports[SPEED, 2 * level + what]
+
+
+@inner
+def carries_bits(kind, bits, stream, level, levels, ports):
+    """Add bits of a stream that pass between a memory and what lies inside, if its bus has a limit."""
+    port = levels[level, BUS + stream]
+    if port >= 0 and bits > 0:
+        ports[kind, port] += bits / ports[SPEED, port]
 
 
 @inner

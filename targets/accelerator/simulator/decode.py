@@ -24,6 +24,7 @@ from tersor.targets.accelerator.isa.instruction import (
 )
 from tersor.targets.accelerator.isa.program import Program
 from tersor.targets.accelerator.simulator import tables
+from tersor.targets.accelerator.simulator.rates import buses_of
 from tersor.targets.accelerator.simulator.sharing import Spreading, Taking, coordinates, offsets
 from tersor.targets.accelerator.simulator.tables import Code, Ints
 from tersor.targets.accelerator.simulator.tensors import touched_size
@@ -207,10 +208,13 @@ class Decoded:
         return move
 
     def _levels(self) -> Ints:
-        found = np.zeros((len(self.hardware.memories), 3), np.int64)
+        found = np.zeros((len(self.hardware.memories), tables.LEVEL_COLUMNS), np.int64)
         for level, memory in enumerate(self.hardware.memories):
             shared = memory.bandwidth is not None
-            found[level] = 2 * level, 2 * level + (not shared), self._is_whole(level)
+            found[level, : tables.BUS] = 2 * level, 2 * level + (not shared), self._is_whole(level)
+        found[:, tables.BUS :] = -1
+        for number, (level, stream, _) in enumerate(buses_of(self.hardware), start=2 * len(found)):
+            found[level, tables.BUS + stream] = number
         return found
 
     def _is_whole(self, level: int) -> bool:

@@ -4,6 +4,7 @@ from tersor.targets.accelerator.simulator import products, zeros
 from tersor.targets.accelerator.simulator.clock import (
     ahead,
     begin_step,
+    carries_bits,
     end_steps,
     give_free,
     give_full,
@@ -207,10 +208,14 @@ def _compute(here, skips, program, memory, clock):
     else:
         products.step(complete, program, memory)
     bits = memory.bits
-    moves_bits(GROUP, bits[WEIGHT], READ, tiles[state[UNIT_TILE + WEIGHT], LEVEL], levels, ports)
-    moves_bits(GROUP, bits[INPUT], READ, tiles[state[UNIT_TILE + INPUT], LEVEL], levels, ports)
+    for operand in (WEIGHT, INPUT):
+        at = tiles[state[UNIT_TILE + operand], LEVEL]
+        moves_bits(GROUP, bits[operand], READ, at, levels, ports)
+        carries_bits(GROUP, bits[operand], operand, at, levels, ports)
     moves_bits(GROUP, bits[OUTPUT], READ, level, levels, ports)
+    carries_bits(GROUP, bits[OUTPUT], PARTIAL, level, levels, ports)
     moves_bits(GROUP, bits[PARTIAL], WRITE, level, levels, ports)
+    carries_bits(GROUP, bits[PARTIAL], OUTPUT, level, levels, ports)
     if not skips:
         end_steps(clock.now[CYCLE], clock)
 
@@ -239,6 +244,7 @@ def _load(here, program, memory, clock):
         state[PENDING_FILL] = 1
     bits = given * memory.each[0, outer, stream] + nonzero_given * memory.each[1, outer, stream]
     moves_bits(NEED, bits, READ, outer, program.levels, clock.ports)
+    carries_bits(NEED, bits, stream, outer, program.levels, clock.ports)
     bits = taken * memory.each[0, inner, stream] + nonzero_taken * memory.each[1, inner, stream]
     moves_bits(NEED, bits, WRITE, inner, program.levels, clock.ports)
     begin = ahead(clock.ports[RELEASE], clock.ports, clock.now)
@@ -280,6 +286,7 @@ def _store(here, program, memory, clock):
         state[MOVED + 2] * memory.each[0, outer, OUTPUT] + state[MOVED + 3] * memory.each[0, outer, PARTIAL]
     )
     moves_bits(NEED, bits, WRITE, outer, program.levels, clock.ports)
+    carries_bits(NEED, bits, OUTPUT, outer, program.levels, clock.ports)
     leave(here, tile, clock.tokens[tile, MEANWHILE] == 1, code, clock)
 
 

@@ -1,6 +1,7 @@
 """Rates: bits that elements take in each memory, the speed of its ports, and how fast units multiply."""
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from tersor.formats.size import stored_bytes
 from tersor.hardware import Compute, Hardware, Memory
 from tersor.layer import Layer, Operand
 from tersor.scheme import Scheme
-from tersor.targets.accelerator.simulator.tables import OUTPUT, PARTIAL, STREAMS, WEIGHT, Floats
+from tersor.targets.accelerator.simulator.tables import INPUT, OUTPUT, PARTIAL, STREAMS, WEIGHT, Floats
 from tersor.weight_format import Integer
 
 
@@ -65,10 +66,10 @@ class Rates:
     """What things take.
 
     `each` are bits of every element and those that one that is not zero adds, [2, memories, streams]; `speed`
-    bits in a cycle, [memories, read or write]; `cycle` the cycles of a step, `fill` those of a pass that
-    shifts what is `stationary` through the array. `looks` says whether zeros of weights and of inputs are
-    looked at, whether they are skipped, and whether any of that, or of what zeros take, matters. Of the
-    additions the part `made` is made.
+    bits in a cycle, of [memories, read or write] and then of `buses_of`; `cycle` the cycles of a step, `fill`
+    those of a pass that shifts what is `stationary` through the array. `looks` says whether zeros of weights
+    and of inputs are looked at, whether they are skipped, and whether any of that, or of what zeros take,
+    matters. Of the additions the part `made` is made.
     """
 
     each: Floats
@@ -102,13 +103,24 @@ def rates_of(
     looks += [factor in arithmetic.skips for factor in ("weight", "input")]
     return Rates(
         each,
-        np.array(speed),
+        np.array([*np.ravel(speed), *(width for _, _, width in buses_of(hardware))]),
         1 / arithmetic.rate,
         _pass(hardware),
         hardware.datapath.stationary if hardware.datapath else None,
         (*looks, any(looks) or bool(each[1].any())),
         arithmetic.made,
     )
+
+
+def buses_of(hardware: Hardware) -> list[tuple[int, int, float]]:
+    """The buses that have a limit: level, stream (`partial` comes back inwards), and bits in a cycle."""
+    found: list[tuple[int, int, float]] = []
+    for level, memory in enumerate(hardware.memories):
+        streams = (("weight", WEIGHT), ("input", INPUT), ("output", OUTPUT), ("output", PARTIAL))
+        for operand, stream in streams:
+            if (width := memory.buses.of(operand)) < inf:
+                found.append((level, int(stream), width))
+    return found
 
 
 def _pass(hardware: Hardware) -> float:

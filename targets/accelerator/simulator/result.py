@@ -10,7 +10,7 @@ from tersor.hardware import Hardware
 from tersor.layer import Operand
 from tersor.targets.accelerator.simulator import tables
 from tersor.targets.accelerator.simulator.decode import Decoded
-from tersor.targets.accelerator.simulator.rates import Arithmetic, Rates
+from tersor.targets.accelerator.simulator.rates import Arithmetic, Rates, buses_of
 from tersor.targets.accelerator.simulator.tables import Clock, Memory
 
 
@@ -34,8 +34,9 @@ class Simulated:
     """One run of a program.
 
     `cycles` are those of `steps` at full speed and of all `stalls`: for tiles (`input@buffer`), `fill`,
-    `imbalance` and ports (`buffer port`). Accesses are of all memories of a level, [memories, streams] with
-    the streams weight, input, output, partial; `busiest_*` of the first of them. Energies are in pJ.
+    `imbalance`, ports (`buffer port`) and buses (`buffer weight bus`; `partial` are sums that come back).
+    Accesses are of all memories of a level, [memories, streams] with the streams weight, input, output,
+    partial; `busiest_*` of the first of them. Energies are in pJ.
     """
 
     output: NDArray[Any]
@@ -106,6 +107,10 @@ def _stalls(decoded: Decoded, hardware: Hardware, clock: Clock) -> dict[str, flo
     names = [f"{operand}@{hardware.memories[level].name}" for operand, level in decoded.keys]
     names += ["fill", "imbalance"]
     names += [f"{memory.name} {port}" for memory in hardware.memories for port in ("port", "write port")]
+    names += [
+        f"{hardware.memories[level].name} {tables.STREAMS[stream]} bus"
+        for level, stream, _ in buses_of(hardware)
+    ]
     return {name: float(cycles) for name, cycles in zip(names, clock.stalls, strict=True) if cycles > 0}
 
 

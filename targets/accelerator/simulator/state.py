@@ -65,8 +65,8 @@ def _state(decoded: Decoded, rates: Rates) -> Ints:
 def clock_of(decoded: Decoded, rates: Rates) -> Clock:
     """Time 0: all places are free."""
     tiles, memories = decoded.tiles, decoded.hardware.memories
-    ports = np.zeros((tables.PORT_ROWS, 2 * len(memories)))
-    ports[tables.SPEED] = rates.speed.reshape(-1)
+    ports = np.zeros((tables.PORT_ROWS, len(rates.speed)))
+    ports[tables.SPEED] = rates.speed
     tokens = np.zeros((len(tiles), tables.TOKEN_COLUMNS), np.int64)
     watched = [tiles[place - 1][tables.LEVEL] == 0 for place in range(len(tiles))]
     for token, tile, is_watched in zip(tokens, tiles, watched, strict=True):

@@ -51,9 +51,10 @@ PARENT, OFFSET, ROW_COLUMNS = map(np.int64, (8, 9, 10))
 TILE, SOURCE, SLIDES, RESTORE, FIRST_MEMBER, GROUPS, GROUP_SIZE, FIRST_GROUP = map(np.int64, range(8))
 EXTENT, COVER, KNOWN, WHERE, MOVE_COLUMNS = map(np.int64, (8, 16, 24, 35, 99))
 
-# Columns of `Code.levels`: the port for reads, that for writes (the same if they share it), and whether no
-# two memories of a level sum up parts of the same outputs.
-WHOLE = np.int64(2)
+# Columns of `Code.levels`: the port for reads, that for writes (the same if they share it), whether no two
+# memories of a level sum up parts of the same outputs, and of each stream the bus inwards (of outputs: those
+# that come from inside), -1 where it has no limit of its own.
+WHOLE, BUS, LEVEL_COLUMNS = map(np.int64, (2, 3, 7))
 
 # Columns of `Code.units`: coordinates, and what to add to a step's slot of each operand.
 UNIT_SLOT, UNIT_COLUMNS = map(np.int64, (8, 11))
@@ -77,8 +78,8 @@ LOOKS = np.int64(77)  # at zeros of weights, of inputs; skips those; whether any
 WAY, OLDEST, STATE_SIZE = map(np.int64, (82, 83, 84))  # the list of active units in use, and the last made
 
 # Rows of `Clock.ports` (see `clock`): cycles of the units; where transfers are, and cycles idle before; what
-# the transfer at hand needs and what the steps at hand do; bits in a cycle of [memories, READ or WRITE]; the
-# event that releases the transfer at hand, two rows; that transfer, kept aside.
+# the transfer at hand needs and what the steps at hand do; bits in a cycle of [memories, READ or WRITE], then
+# of buses; the event that releases the transfer at hand, two rows; that transfer, kept aside.
 UNITS, DONE, IDLE, NEED, GROUP, SPEED, KEPT_NEED = map(np.int64, range(7))
 RELEASE, KEPT_RELEASE, PORT_ROWS = map(np.int64, (7, 9, 11))
 # Places in `Clock.now`: the end of the last step, cycles of a step and of a pass, how many events there are.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tersor.hardware import Compute, Datapath, Hardware, Memory
+from tersor.hardware.memory import Buses
 from tersor.layer import Layer
 from tersor.loop_tree import parse_tree
 from tests.targets.accelerator.simulator.layer_cases import expected_sums, run, tensors
@@ -46,3 +47,28 @@ def test_a_skipping_unit_takes_a_cycle_for_each_effectual_product() -> None:
     np.testing.assert_array_equal(ran.output, expected_sums(layer, given))
     gated = replace(unit, datapath=Datapath(gates=("weight", "input")))
     assert run(layer, mapping, gated, given).cycles == layer.macs
+
+
+def test_what_a_bus_carries_is_waited_for_as_if_it_were_a_port() -> None:
+    """4 tiles of 8 weights and a scale come over a bus of 4 bits a cycle, each for 40 cycles of steps."""
+    layer = Layer("fc", "matmul", N=5, K=4, C=8)
+    mapping = parse_tree("""\
+dram: weight, input, output
+  for K in 4
+    buffer: weight
+      for N in 5
+        for C in 8
+""")
+    taken = {}
+    for buses in (Buses(), Buses(weight=4), Buses(input=4), Buses(output=64)):
+        memories = (Memory("dram", 1 << 30, 1e30, buses=buses), Memory("buffer", 1 << 20, 1e30))
+        machine = Hardware("toy", 1e9, (Compute("int8", 1),), memories, datapath=Datapath())
+        ran = run(layer, mapping, machine, tensors(layer, 0))
+        taken[buses] = ran.cycles, ran.stalls
+    (free, _), (weights, stalls), (inputs, waits), (sums, _) = taken.values()
+    assert free == pytest.approx(4 * 40)
+    assert weights == pytest.approx(4 * (24 + 40))
+    assert stalls["weight@buffer"] == pytest.approx(4 * 24)
+    assert inputs == pytest.approx(2 * 4 * 40), "the units read 8 bits for each product"
+    assert waits["dram input bus"] == pytest.approx(4 * 40)
+    assert sums == pytest.approx(free), "sums of 32 bits leave and come back on wires of their own"

@@ -1,10 +1,10 @@
 """Cycles of executed programs against those that the analytic model expects.
 
 The cases are broad: weights of 2 to 8 bits and inputs of 4 to 16, loops that divide the layer or do not, up
-to four memories with one place for the tiles of an operand or two, one port or two, busy for up to twice the
-cycles of the array's steps, windows that slide and axes that share. Both go by the same rules, each with code
-of its own: one moves all elements, one instruction after the other, and the other one those iterations that
-differ. In most cases they are the same but for rounding.
+to four memories with one place for the tiles of an operand or two, one port or two and buses, busy for up to
+twice the cycles of the array's steps, windows that slide and axes that share. Both go by the same rules, each
+with code of its own: one moves all elements, one instruction after the other, and the other one those
+iterations that differ. In most cases they are the same but for rounding.
 
 Sums over all that moves, `model.evaluate`, are how the mapper ranks mappings. They say nothing of the order
 of transfers, and are the further off the busier the ports are, and the more so where tiles are ragged.

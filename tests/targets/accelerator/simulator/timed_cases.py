@@ -5,6 +5,7 @@ from math import ceil, prod
 from random import Random
 
 from tersor.hardware import Axis, Compute, Datapath, Hardware, Memory
+from tersor.hardware.memory import Buses
 from tersor.layer import DIMS, Dim, Layer, Operand
 from tersor.mapping import Keep, Loop, Mapping
 from tersor.scheme import Scheme
@@ -31,8 +32,8 @@ def timed_case(seed: int, least: int = 10_000, most: int = 1_000_000, busiest: f
     """The case of a seed: two to four memories, each with one place for a tile or two, up to three axes.
 
     The ports of each memory are busy for between an eighth of `busiest` and `busiest` times the cycles that
-    the array takes; a memory has one for all, or one for reads and one for writes. Half of the mappings have
-    loops that do not divide the layer.
+    the array takes; a memory has one for all, or one for reads and one for writes. So are the buses that a
+    third of the memories have. Half of the mappings have loops that do not divide the layer.
     """
     random = Random(seed)
     layer = _layer(random, least, most)
@@ -128,8 +129,11 @@ def _balanced(
     random: Random, layer: Layer, hardware: Hardware, mapping: Mapping, scheme: Scheme, busiest: float
 ) -> Hardware:
     found = evaluate(*Nest.of(mapping, layer, hardware), scheme)
-    reads = found.traffic.busiest_reads.sum(axis=(1, 2)) / found.latency.compute[0]
-    writes = found.traffic.busiest_writes.sum(axis=(1, 2)) / found.latency.compute[0]
+    moved = found.traffic.busiest_reads[..., 0] / found.latency.compute[0]
+    reads, writes = (
+        moved.sum(axis=1),
+        found.traffic.busiest_writes.sum(axis=(1, 2)) / found.latency.compute[0],
+    )
     memories: list[Memory] = []
     for memory, read, written in zip(hardware.memories, reads, writes, strict=True):
         share = busiest * 2 ** random.uniform(-3, 0)
@@ -139,4 +143,17 @@ def _balanced(
         else:
             ports = {"read_ports": max(read / share, 0.125), "write_ports": max(written / share, 0.125)}
             memories.append(replace(memory, bandwidth=None, word=1, **ports))
+    for level, memory in enumerate(memories):
+        if random.random() < 1 / 3:
+            memories[level] = replace(memory, buses=_buses(random, moved[level].tolist(), busiest))
     return replace(hardware, memories=tuple(memories))
+
+
+def _buses(random: Random, moved: list[float], busiest: float) -> Buses:
+    """Buses of some operands, as busy as ports are with what they move in a cycle of the array."""
+    widths: dict[Operand, float] = {
+        operand: max(bits / (busiest * 2 ** random.uniform(-3, 0)), 0.125)
+        for operand, bits in zip(OPERANDS, (*moved[:2], moved[2] + moved[3]), strict=True)
+        if random.random() < 0.6
+    }
+    return Buses(**widths)
