@@ -145,7 +145,10 @@ def _uniform(layer: Layer, request: str, described: Hardware, weights: Mapping[s
 
 
 def _settled(plan: Plan, mod: tvm.IRModule) -> Plan:
-    """Give inputs of fewer bits as many as their tensors have, which their widest readers ask for."""
+    """Give inputs of fewer bits as many as their tensors have, which their widest readers ask for.
+
+    Mappings of such layers go: their tiles were of fewer bits.
+    """
     tensors = Tensors(Graph(mod), {name: layer.scheme for name, layer in plan.layers.items()})
     layers = dict(plan.layers)
     for name, layer in plan.layers.items():
@@ -153,9 +156,7 @@ def _settled(plan: Plan, mod: tvm.IRModule) -> Plan:
         if scheme != layer.scheme:
             assert width is not None  # something wider has asked
             reason = f"no {layer.scheme}: its input has {width.bits} bits, for {width.reader}"
-            layers[name] = replace(
-                layer, scheme=scheme, reason="; ".join(filter(None, (layer.reason, reason)))
-            )
+            layers[name] = LayerPlan(scheme, reason="; ".join(filter(None, (layer.reason, reason))))
     return replace(plan, layers=layers)
 
 

@@ -9,6 +9,7 @@ import tersor
 from tersor.compression import compress
 from tersor.config import Config
 from tersor.error import UserError
+from tersor.mapping import Loop, Mapping
 from tersor.plan import LayerPlan
 from tersor.planning import model_hash, plan_for
 from tersor.rule import Rule
@@ -78,5 +79,7 @@ def test_a_layer_whose_input_another_reads_in_more_bits_gets_as_many() -> None:
     assert plan.layers["c.weight"].reason == "no int4: its input has 8 bits, for down.weight"
     assert plan.layers["a.weight"] == LayerPlan(Scheme.parse("int4"))
     assert plan_for(plan, mod, host, None) == plan
-    written = replace(plan, layers={**plan.layers, "c.weight": LayerPlan(Scheme.parse("int4"))})
+    mapping = Mapping((Loop("K", 12, "dram"),))
+    narrow = LayerPlan(Scheme.parse("int4"), (mapping,))
+    written = replace(plan, layers={**plan.layers, "c.weight": narrow})
     assert plan_for(written, mod, host, None) == plan
