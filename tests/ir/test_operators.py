@@ -15,6 +15,7 @@ from tersor.ir.operators import (
     Add,
     AveragePool,
     Dequantize,
+    FakeQuantize,
     GatherRows,
     Operator,
     Product,
@@ -109,6 +110,27 @@ def last_axis(acc: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(acc.transpose(0, 2, 3, 1))
 
 
+def on_grid(x: np.ndarray, scale: float, zero: int, most: int) -> np.ndarray:
+    return A.dequantize(A.quantize(x, scale, zero, (0, most)), scale, zero)
+
+
+def fake_case(
+    step: np.ndarray, control: tuple[int, int, int], expected: Callable[[np.ndarray], np.ndarray]
+) -> Case:
+    """A fake quantizer whose steps are along axis 1."""
+    return case(FakeQuantize(1), lambda x, *_: expected(x), floats(), step, np.array(control, np.float32))
+
+
+def by_channels(x: np.ndarray) -> np.ndarray:
+    return np.stack([on_grid(x[:, i], float(step), 9, 15) for i, step in enumerate(TIES + 1)], axis=1)
+
+
+def by_rows(x: np.ndarray, *rest: np.ndarray) -> np.ndarray:
+    scale = A.row_scale(x)
+    return (A.quantize_rows(x, scale).astype(np.float32) - A.SYMMETRIC_ZERO) * scale
+
+
+X = floats()
 CASES = {
     "quantize": case(Quantize(0.5, 131), lambda x: A.quantize(x, 0.5, 131), floats()),
     "quantize drawn": case(Quantize(0.0371, 0), lambda x: A.quantize(x, 0.0371, 0), floats()),
@@ -116,6 +138,13 @@ CASES = {
         Quantize(3.3e5, 255), lambda x: A.quantize(x, 3.3e5, 255), np.float32(1e6) * floats()
     ),
     "quantize to 4 bits": case(Quantize(0.1, 7, (0, 15)), lambda x: A.quantize(x, 0.1, 7, (0, 15)), floats()),
+    "fake_quantize": fake_case(np.float32([0.5]), (131, 255, 1), lambda x: on_grid(x, 0.5, 131, 255)),
+    "fake_quantize to 4 bits": fake_case(np.float32([0.1]), (7, 15, 1), lambda x: on_grid(x, 0.1, 7, 15)),
+    "fake_quantize off": fake_case(np.float32([0.5]), (131, 255, 0), lambda x: x),
+    "fake_quantize channels": fake_case(TIES + 1, (9, 15, 1), by_channels),
+    "fake_quantize rows": case(
+        FakeQuantize(1), by_rows, X, np.float32([1.0]), np.float32([128, 255, 2]), A.row_scale(X)
+    ),
     "dequantize": case(Dequantize(0.0371, 200), lambda x: A.dequantize(x, 0.0371, 200), codes()),
     "requantize ties": requantize_case(TIES, 3, (0, 255)),
     "requantize": requantize_case(DRAWN, 128, (0, 255)),
