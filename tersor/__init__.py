@@ -1,28 +1,35 @@
 """Tersor: the compressing compiler for Apache TVM."""
 
+from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.result import Searched
 from tersor.compiler import Compiled, Model, compile, load_model
 from tersor.config import Config
 from tersor.error import UserError
 from tersor.frontend import import_model
 from tersor.hardware import Hardware
-from tersor.lowering import pipeline
 from tersor.plan import Plan
+from tersor.relax_pipeline import pipeline
 from tersor.report import Report
+from tersor.scheduler.contract import Contract
 from tersor.scheme import Scheme
 from tersor.statistics import Statistics
 
 __all__ = [
     "Compiled",
     "Config",
+    "Contract",
     "Hardware",
     "Model",
     "Plan",
     "Report",
     "Scheme",
+    "Searched",
+    "Settings",
     "Statistics",
     "UserError",
     "compile",
     "import_model",
     "load_model",
     "pipeline",
+    "search",
 ]

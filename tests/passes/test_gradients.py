@@ -8,12 +8,12 @@ import onnx
 import pytest
 from tvm import relax
 
+from tersor.compression import canonical
 from tersor.error import UserError
 from tersor.formats.matrix import matrix_of
 from tersor.frontend import import_model
 from tersor.frontend.verification import run_plainly
 from tersor.ir.graph import replace_weights, weights_of
-from tersor.lowering import canonical
 from tersor.passes.extract import extract
 from tersor.passes.gradients import with_gradients
 from tersor.passes.saliencies import SaliencyObserver, weight_gradient

@@ -20,6 +20,11 @@ _UNITS: dict[Quantity, tuple[str, float]] = {  # and what a number of the quanti
 }
 
 
+def name_of(quantity: Quantity, has_labels: bool) -> str:
+    """What a quantity is called: without labels it is agreement with fp32 that is lost, not accuracy."""
+    return "agreement lost" if quantity == "drop" and not has_labels else NAMES[quantity]
+
+
 def amount(quantity: Quantity, value: float) -> str:
     """Write a quantity with its unit: 1.25 ms, 30.1 µJ, 12 kB, 0.42 points."""
     if quantity == "drop":
@@ -67,7 +72,7 @@ def ratio_decibels(loss: float) -> str:
 
 def percent(share: float) -> str:
     """Write a part of a whole."""
-    return f"{100 * share:.{2 if abs(share) < 0.01 else 1}f} %"
+    return "0 %" if share == 0 else f"{100 * share:.{2 if abs(share) < 0.01 else 1}f} %"
 
 
 def compared(value: float, other: float, name: str) -> str:

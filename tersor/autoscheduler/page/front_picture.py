@@ -5,7 +5,7 @@ A filled mark was measured, a hollow one predicted. The line joins the plans tha
 
 from typing import Any
 
-from tersor.autoscheduler.page.amounts import NAMES, amount, scaled
+from tersor.autoscheduler.page.amounts import NAMES, amount, name_of, scaled
 from tersor.autoscheduler.page.markup import Markup
 from tersor.autoscheduler.report import RatedPlan, SearchReport
 from tersor.drawing import figure, inline_svg
@@ -29,7 +29,9 @@ def front_picture(report: SearchReport, quantity: Quantity) -> Markup:
     plans = [plan for plan in report.plans if plan.of(quantity)]
     with figure(3.7, 2.8) as drawn:
         axes = drawn.add_subplot()
+        lost = name_of("drop", report.has_labels)
         _axes(axes, [plan.of(quantity) for plan in plans], quantity)
+        axes.set_ylabel(f"{lost}, points", color=INK)
         steps = pareto(plans, quantity)
         across, up = [plan.of(quantity) for plan in steps], [plan.drop for plan in steps]
         axes.step(across, up, where="post", color=FRONT, linewidth=1.2, zorder=2)
@@ -39,11 +41,13 @@ def front_picture(report: SearchReport, quantity: Quantity) -> Markup:
             titles[f"plan{place}"] = (
                 f"{plan.name}: {amount(quantity, plan.of(quantity))}, {amount('drop', plan.drop)}"
             )
+        if not any(plan.drop for plan in plans):  # else what is drawn is half below zero
+            axes.set_ylim(-0.04, 1.0)
         for plan in plans:  # now that the axes have their limits
             if plan.baseline or plan.name == report.chosen:
                 _name(axes, plan, quantity, plan.name == report.chosen)
         _bounds(axes, report, quantity)
-        label = f"{NAMES[quantity]} of {len(plans)} plans against {NAMES['drop']}"
+        label = f"{NAMES[quantity]} of {len(plans)} plans against {lost}"
         return Markup(inline_svg(drawn, f"front-{quantity}", label, COLOURS, titles))
 
 
@@ -57,15 +61,15 @@ def pareto(plans: list[RatedPlan], quantity: Quantity) -> list[RatedPlan]:
 
 
 def _axes(axes: Any, values: list[float], quantity: Quantity) -> None:
-    if max(values) > LOGARITHMIC * min(values):
+    ratio = max(values) / min(values)
+    if ratio > LOGARITHMIC:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(_ticks())
+        axes.xaxis.set_major_locator(_ticks(ratio))
         axes.xaxis.set_minor_locator(_no_ticks())
     else:
         axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(lambda value, _: _tick(quantity, value))
     axes.set_xlabel(NAMES[quantity], color=INK)
-    axes.set_ylabel(f"{NAMES['drop']}, points", color=INK)
     axes.tick_params(colors=INK, length=0)
     axes.grid(True, color=LINE, linewidth=0.5)
     axes.set_axisbelow(True)
@@ -80,10 +84,11 @@ def _tick(quantity: Quantity, value: float) -> str:
     return f"{number:.5g} {unit}"
 
 
-def _ticks() -> Any:
+def _ticks(ratio: float) -> Any:
+    """The fewer in a decade, the more decades there are, so that what is written has room."""
     from matplotlib.ticker import LogLocator
 
-    return LogLocator(subs=(1.0, 2.0, 5.0))
+    return LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 20 else (1.0, 3.0) if ratio < 150 else (1.0,))
 
 
 def _no_ticks() -> Any:

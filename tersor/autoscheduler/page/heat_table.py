@@ -19,7 +19,7 @@ def heat_table(report: SearchReport) -> Markup:
     if not measured:
         return Markup()
     cells = {(cell.layer, str(cell.scheme)): cell for cell in report.cells}
-    schemes = list(dict.fromkeys(str(cell.scheme) for cell in report.cells))
+    schemes = list(dict.fromkeys(str(cell.scheme) for cell in measured))
     names = list(dict.fromkeys(cell.layer for cell in report.cells))
     chosen = {layer.name: str(layer.scheme) for layer in report.layers}
     ratios = [ratio for cell in measured if (ratio := decibels(cell.loss or 0.0)) is not None]
@@ -30,7 +30,8 @@ def heat_table(report: SearchReport) -> Markup:
         rows.append(("", [Cell(code(name)), *row]))
     says = (
         "Signal-to-noise ratio at the worst output, in dB, with this layer alone compressed: higher is "
-        "better. The chosen scheme is framed; a hatched cell was refused."
+        "better. The chosen scheme is framed; a hatched cell was refused. Schemes that no layer can have are "
+        "left out."
     )
     return Markup.of(paragraph(says), _scale(top), table(("layer", *schemes), rows, "heat"))
 

@@ -67,7 +67,8 @@ def _row(
 
 def _name(layer: SearchedLayer) -> Cell:
     notes = [element("small", f"shares its weight with {layer.tied_to}")] if layer.tied_to else []
-    notes += [element("small", layer.reason)] if layer.reason else []
+    if layer.reason:
+        notes.append(element("details", element("summary", "why"), element("small", layer.reason)))
     if layer.mapping:
         notes.append(element("details", element("summary", "loops"), element("pre", layer.mapping)))
     return Cell(Markup.of(code(layer.name), *notes))

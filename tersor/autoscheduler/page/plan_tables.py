@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tersor.autoscheduler.page.amounts import NAMES, amount, compared, count_of, known_amount
+from tersor.autoscheduler.page.amounts import NAMES, amount, compared, count_of, known_amount, name_of
 from tersor.autoscheduler.page.markup import Cell, Markup, bar, element, paragraph, table
 from tersor.autoscheduler.report import Ablation, Known, RatedPlan, SearchReport, Transfer
 from tersor.cost import Cost
@@ -21,7 +21,13 @@ def plans_table(report: SearchReport) -> Markup:
     quantities = given(report, [plan.cost for plan in report.plans])
     plans = sorted(report.plans, key=lambda plan: (plan.drop, plan.of(report.contract.minimize)))
     rows = [(_kind(report, plan), _plan_row(report, plan, quantities)) for plan in plans]
-    names = ("plan", *(NAMES[each] for each in quantities), NAMES["drop"], "how it is known", "contract")
+    names = (
+        "plan",
+        *(NAMES[each] for each in quantities),
+        name_of("drop", report.has_labels),
+        "how it is known",
+        "contract",
+    )
     return table(names, rows)
 
 
@@ -45,7 +51,8 @@ def ablation_table(report: SearchReport) -> Markup:
         ("chosen" if each is best else "", _ablation_row(each, best, goal, most, others))
         for each in report.ablations
     ]
-    return table(("search over", NAMES[goal], "", *(NAMES[each] for each in others), "evaluations"), rows)
+    named = {each: name_of(each, report.has_labels) for each in (goal, *others)}
+    return table(("search over", named[goal], "", *(named[each] for each in others), "evaluations"), rows)
 
 
 def transfer_table(report: SearchReport) -> Markup:
@@ -59,8 +66,9 @@ def transfer_table(report: SearchReport) -> Markup:
     rows = [("", (one, *(_transfer_cell(found, one, other, goal) for other in across))) for one in down]
     return Markup.of(
         paragraph(
-            f"{NAMES[goal].capitalize()} of plans that were searched for one machine and run on another. A "
-            "widened layer has a format that the machine lacks, and runs in the next wider one."
+            f"{name_of(goal, report.has_labels).capitalize()} of plans that were searched for one machine "
+            "and run on another. A widened layer has a format that the machine lacks, and runs in the next "
+            "wider one."
         ),
         table(("searched for", *(f"on {name}" for name in across)), rows, "matrix"),
     )  # fmt: skip
@@ -72,7 +80,9 @@ def _kind(report: SearchReport, plan: RatedPlan) -> str:
 
 def _plan_row(report: SearchReport, plan: RatedPlan, quantities: Sequence[Quantity]) -> list[Cell | str]:
     broken = report.contract.broken(plan.cost, plan.drop)
-    kept = "kept" if not broken else f"breaks {', '.join(NAMES[each] for each in broken)}"
+    kept = (
+        "kept" if not broken else f"breaks {', '.join(name_of(each, report.has_labels) for each in broken)}"
+    )
     mark = {"chosen": "★ ", "baseline": "◆ "}.get(_kind(report, plan), "")
     return [
         f"{mark}{plan.name}",

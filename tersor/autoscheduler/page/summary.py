@@ -1,8 +1,8 @@
 """Summary: what was asked for, what was found, and what is proved of it: the first part of the page."""
 
-from tersor.autoscheduler.page.amounts import NAMES, amount, compared, many, percent
+from tersor.autoscheduler.page.amounts import NAMES, amount, compared, many, name_of, percent
 from tersor.autoscheduler.page.markup import Cell, Markup, bar, element, paragraph, table
-from tersor.autoscheduler.report import BoundUse, Certificate, SearchReport
+from tersor.autoscheduler.report import BoundUse, Certificate, RatedPlan, SearchReport
 from tersor.scheduler.contract import Quantity
 
 SHOWN: tuple[Quantity, ...] = ("latency", "energy", "edp", "size", "drop")
@@ -10,31 +10,32 @@ SHOWN: tuple[Quantity, ...] = ("latency", "energy", "edp", "size", "drop")
 
 def verdict(report: SearchReport) -> Markup:
     """Say in a sentence whether the contract is kept, and which bound stands in the way."""
-    what = f"Least {NAMES[report.contract.minimize]}"
+    what = f"Least {name_of(report.contract.minimize, report.has_labels)}"
     if not report.bounds:
         return paragraph(f"{what}; nothing was bounded.", class_="verdict kept")
     worst = next(each for each in report.bounds if each.quantity == report.binding)
+    bound = name_of(worst.quantity, report.has_labels)
     if report.kept:
-        says = f"Every bound is kept. {what}; the tightest bound is that on {NAMES[worst.quantity]}, "
+        says = f"Every bound is kept. {what}; the tightest bound is that on {bound}, "
         return paragraph(says, f"{percent(worst.share)} used.", class_="verdict kept")
     says = (
         f"No plan that was found keeps the contract; this is the closest. It breaks the bound on "
-        f"{NAMES[worst.quantity]}: {amount(worst.quantity, worst.taken)} instead of at most "
+        f"{bound}: {amount(worst.quantity, worst.taken)} instead of at most "
         f"{amount(worst.quantity, worst.limit)}."
     )
     return paragraph(says, class_="verdict broken")
 
 
 def figures(report: SearchReport) -> Markup:
-    """The chosen plan's quantities, each beside the first baseline's."""
-    choice, baseline = report.choice, report.baseline
+    """The chosen plan's quantities, each beside the first baseline's, or beside fp32's if it is that one."""
+    choice, baseline = report.choice, _beside(report)
     tiles = []
     for quantity in SHOWN:
         value = choice.of(quantity)
         if not value and quantity != "drop":
             continue
         beside = ""
-        if baseline and baseline.name != choice.name:
+        if baseline:
             if quantity == "drop":
                 beside = f"{baseline.name}: {amount('drop', baseline.drop)}"
             else:
@@ -43,7 +44,11 @@ def figures(report: SearchReport) -> Markup:
         tiles.append(
             element(
                 "div",
-                element("dt", NAMES[quantity], *([element("b", "minimised")] if is_goal else [])),
+                element(
+                    "dt",
+                    name_of(quantity, report.has_labels),
+                    *([element("b", "minimised")] if is_goal else []),
+                ),
                 element("dd", amount(quantity, value)),
                 element("dd", beside, class_="beside"),
                 class_="tile goal" if is_goal else "tile",
@@ -52,20 +57,28 @@ def figures(report: SearchReport) -> Markup:
     return element("dl", *tiles, class_="tiles")
 
 
+def _beside(report: SearchReport) -> RatedPlan | None:
+    others = [plan for plan in report.plans if plan.baseline or plan.name == "fp32"]
+    return next((plan for plan in others if plan.name != report.chosen), None)
+
+
 def contract_table(report: SearchReport) -> Markup:
     """The bounds, what is taken of each, and whether it is kept."""
-    rows = [_bound_row(each, each.quantity == report.binding) for each in report.bounds]
+    rows = [
+        _bound_row(each, name_of(each.quantity, report.has_labels), each.quantity == report.binding)
+        for each in report.bounds
+    ]
     return table(("bound", "at most", "taken", "used", ""), rows) if rows else Markup()
 
 
-def _bound_row(use: BoundUse, binds: bool) -> tuple[str, tuple[Cell | str, ...]]:
+def _bound_row(use: BoundUse, name: str, binds: bool) -> tuple[str, tuple[Cell | str, ...]]:
     kept = use.excess is None
     words = "kept" if kept else f"broken, {use.excess:.3g} times" if use.limit else "broken"
     shown = Markup.of(percent(use.share), " ", bar(use.share, colour="good" if kept else "bad"))
     return (
         "binding" if binds else "",
         (
-            NAMES[use.quantity],
+            name,
             Cell(amount(use.quantity, use.limit), use.limit),
             Cell(amount(use.quantity, use.taken), use.taken),
             Cell(shown, use.share, "barred"),

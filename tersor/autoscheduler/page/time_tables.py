@@ -6,6 +6,7 @@ from tersor.autoscheduler.page.amounts import (
     count_of,
     duration,
     known_amount,
+    name_of,
     percent,
     ratio_decibels,
 )
@@ -33,7 +34,7 @@ def evaluation_table(report: SearchReport) -> Markup:
         "ran",
         "took",
         *shown,
-        NAMES["drop"],
+        name_of("drop", report.has_labels),
         "signal to noise, predicted",
         "measured",
         "contract",
@@ -77,7 +78,9 @@ def _kind(report: SearchReport, each: Evaluation) -> str:
 
 def _row(report: SearchReport, each: Evaluation, turn: int, end: float) -> list[Cell | str]:
     broken = report.contract.broken(each.cost, each.drop)
-    kept = "kept" if not broken else f"breaks {', '.join(NAMES[name] for name in broken)}"
+    kept = (
+        "kept" if not broken else f"breaks {', '.join(name_of(each, report.has_labels) for each in broken)}"
+    )
     goal, begin = report.contract.minimize, max(each.at - each.seconds, 0.0)
     before = element("span", class_="before", style=f"width:{100 * begin / (end or 1.0):.1f}%")
     when = Markup.of(duration(begin), " ", bar(0.0, before, _slot(each.seconds / (end or 1.0))))

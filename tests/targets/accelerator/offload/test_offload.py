@@ -19,10 +19,11 @@ from tersor.hardware import Hardware
 from tersor.ir.graph import Graph, operator
 from tersor.ir.untyped import relax, tvm
 from tersor.linking import export_library
-from tersor.lowering import build, pipeline
+from tersor.lowering import build
 from tersor.mapping import Keep, Loop, Mapping
 from tersor.model import Model
 from tersor.plan import Plan
+from tersor.relax_pipeline import pipeline
 from tersor.scheme import INT8, Scheme
 from tersor.statistics import Statistics
 from tersor.targets.accelerator.isa.program import Program
@@ -181,6 +182,10 @@ with execution.listening(lambda name, done: heard.append([name, done.cycles])):
     np.save(sys.argv[3], machine["main"](x).numpy())
 print(json.dumps(heard))
 """
+TERSOR_ALONE = """
+import tersor
+print(*machine["main"](x).numpy().shape)
+"""
 WITHOUT_TERSOR = """
 try:
     machine["main"](x)
@@ -205,6 +210,7 @@ def test_a_saved_library_runs_in_a_new_process_that_imports_tersor(tmp_path: Pat
         (expected,) = execute(lowered, IMAGES[1])
     assert [tuple(each) for each in json.loads(run(WITH_TERSOR))] == heard
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+    assert run(TERSOR_ALONE).split() == [str(extent) for extent in expected.shape]
     assert (
         run(WITHOUT_TERSOR)
         .strip()
