@@ -56,13 +56,21 @@ def compared(
 ) -> tuple[Problem, dict[str, Found]]:
     """Search in each way; by name."""
     problem = searching.problem(machine)
-    ways: list[Strategy] = [Exact(name="joint"), Sequential(searching.network), Uniform()]
-    found = {way.name: _searched(searching, machine, contract, problem, way, trials) for way in ways}
-    fixed = {"int8": of_one_scheme(problem, INT8, contract), "mapping only": mapped_only(problem, contract)}
-    for name, policy in fixed.items():
+    found: dict[str, Found] = {}
+
+    def search(way: Strategy) -> None:
+        found[way.name] = _searched(searching, machine, contract, problem, way, trials)
+
+    def measure(name: str, policy: Policy) -> None:
         trial = searching.trials(machine, problem).measure(policy)
         judged = searching.judged(problem.schemes(policy))
         found[name] = Found(name, policy, trial.cost, trial.measured.drop, 1, judged)
+
+    search(Exact(name="joint"))
+    search(Sequential(searching.network))
+    measure("int8", of_one_scheme(problem, INT8, contract))
+    measure("mapping only", mapped_only(problem, contract))
+    search(Uniform())
     return problem, found
 
 

@@ -42,11 +42,11 @@ from tersor.targets.cpu.host.detect import detect
 
 # Samples by network: what one takes differs ten times.
 SIZES = {
-    "resnet20": Sizes(calibration=128, losses=64, tried=1024, judged=4000),
+    "resnet20": Sizes(calibration=128, losses=64, tried=1024, judged=2000),
     "minilm-l3": Sizes(calibration=64, losses=16, tried=384, judged=384),
     "efficientnet-lite0": Sizes(calibration=64, losses=8, tried=128, judged=800),
 }
-EFFORT = 8000  # mappings of a shape under a scheme
+EFFORT = 4000  # mappings of a shape under a scheme
 DROP = 0.5  # points
 HELD_OUT = ("resnet18", "efficientnet-lite0", "minilm-l3-s32", "minilm-l3-s128")
 
