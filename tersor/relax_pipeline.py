@@ -58,6 +58,7 @@ def pipeline(
     Raises UserError for a contract without samples, samples without a contract and, when run, if the request
     needs activation ranges and `statistics` is missing.
     """
+    given: list[Mapping[str, Array]] = []
     if isinstance(request, Contract):
         if samples is None:
             raise UserError("a contract is kept on data: pass samples=..., arrays by input name")
@@ -98,7 +99,7 @@ def _searched(
 ) -> tuple[Plan, Statistics]:
     """Search as if nothing was being compiled: the passes of what it compiles are not those of the user."""
     with tvm.transform.PassContext():
-        found = search(model, samples, contract, settings, labels=labels)
+        found = search(model, samples, contract, settings, evaluation=samples, labels=labels)
     if not found.report.kept:
         warnings.warn(f"no plan keeps the bound on {found.report.binding}: this is the closest", stacklevel=2)
     return found.plan, found.compiled.statistics

@@ -25,7 +25,7 @@ EDGE = Path(__file__).parents[1] / "targets" / "machines" / "edge.toml"
 
 # %%
 CONTRACT = tersor.Contract("edp", max_drop=2.0)
-SETTINGS = tersor.Settings(trials=5, loss_samples=16, effort=500, last_effort=2000)
+SETTINGS = tersor.Settings(trials=4, loss_samples=16, effort=300, last_effort=600)
 
 
 # %%
