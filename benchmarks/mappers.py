@@ -43,8 +43,8 @@ from tersor.loop_tree import parse_tree, write_tree
 from tersor.mapping import Mapping
 from tersor.scheme import INT8
 from tersor.targets.accelerator.legality import why_not
-from tersor.targets.accelerator.mapper.mapper import Mapper
-from tersor.targets.accelerator.model import evaluate
+from tersor.targets.accelerator.mapper.mapper import Mapper, Task
+from tersor.targets.accelerator.model import evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
 
 MACHINE = Path(__file__).parent / "tpu_like.toml"
@@ -94,14 +94,14 @@ class Offers:
 
 
 def ours(layer: Layer, mappers: Sequence[Mapper], zigzag: ZigZag) -> Offers:
-    """The fronts of our mappers."""
+    """The fronts of our mappers, by what mappings are ranked by."""
     start = process_time()
-    found = [each for mapper in mappers for each in mapper.map(layer).front]
+    found = [mapping for mapper in mappers for mapping, _, _ in mapper.rank(Task(layer))]
     seconds = process_time() - start
-    scores = [zigzag.score(layer, to_zigzag(each.mapping, layer, zigzag.hardware)) for each in found]
+    scores = [zigzag.score(layer, to_zigzag(each, layer, zigzag.hardware)) for each in found]
     return Offers(
         tuple(
-            Offer(each.mapping, Figures(each.cycles, each.energy), Figures(score.cycles, score.energy))
+            Offer(each, _in_ours(layer, each, zigzag.hardware), Figures(score.cycles, score.energy))
             for each, score in zip(found, scores, strict=True)
         ),
         seconds,
@@ -165,8 +165,7 @@ def _front(layer: Layer, found: Iterable[tuple[Score, ZigZagMapping]], hardware:
 
 def _in_ours(layer: Layer, mapping: Mapping, hardware: Hardware) -> Figures:
     nest, sizes = Nest.of(mapping, layer, hardware)
-    found = evaluate(nest, sizes, INT8)
-    return Figures(float(found.cycles[0]), float(found.energy[0]))
+    return Figures(scheduled(nest, sizes, INT8).cycles, float(evaluate(nest, sizes, INT8).energy[0]))
 
 
 def rows_of(found: dict[str, tuple[Offers, Offers]]) -> list[Row]:

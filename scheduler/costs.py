@@ -4,6 +4,9 @@ Equal shapes are searched once, on all cores, and what was found stays in a data
 is searched well with the scheme that uniform int8 is there. With any other it is searched shortly, beside the
 mappings of one that asks for more: int4+2:4 begins with those of int4, and that with those of w4a8. So fewer
 bits or products take more only where they really do.
+
+Of all these the few are chosen by sums over what moves (`model.evaluate`), and cost what their transfers take
+one by one (`model.scheduled`).
 """
 
 import hashlib
@@ -29,7 +32,7 @@ from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.legality import fits
 from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.mapper.workers import in_workers
-from tersor.targets.accelerator.model import evaluate
+from tersor.targets.accelerator.model import evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
 
 EFFORT = 24_000  # mappings of a shape under a scheme
@@ -136,7 +139,7 @@ class Costs:
         bits = [None] * (len(parts) - 1) + [output_bits]
         total = Point(0.0, 0.0)
         for part, task, wide in zip(parts, tasks, bits, strict=True):
-            found = _evaluated(self.hardware, task._replace(output_bits=wide), mappings[part.name])
+            found = _rated(self.hardware, task._replace(output_bits=wide), mappings[part.name])
             if found is None:
                 raise ValueError(f"the tiles of {part.name}'s mapping do not fit {self.hardware.name}")
             steps = part.N if part.recurrent else 1
@@ -247,12 +250,12 @@ def _search(hardware: Hardware, effort: int, work: tuple[Task, Sequence[Loops] |
     task, seeds = work
     tries = effort * THOROUGH if seeds is None else effort
     try:
-        front = Mapper(hardware, tries, exhaustive=tries).map(*task).front
+        ranked = Mapper(hardware, tries, exhaustive=tries).rank(task)
     except ValueError:
-        front = ()
-    points = [Point(each.cycles, each.energy, {"": each.mapping}) for each in front]
+        ranked = ()
+    points = [Point(cycles, energy, {"": mapping}) for mapping, cycles, energy in ranked]
     for loops in seeds or ():
-        if found := _evaluated(hardware, task, loops):
+        if found := _ranked(hardware, task, loops):
             points.append(Point(*found, {"": loops}))
     if not points:
         return []
@@ -262,14 +265,23 @@ def _search(hardware: Hardware, effort: int, work: tuple[Task, Sequence[Loops] |
     row: Row = []
     for point in thin(pareto(points)):
         loops = point.mappings[""]
-        by_bits = {each: _evaluated(hardware, task._replace(output_bits=each), loops) for each in bits}
+        by_bits = {each: _rated(hardware, task._replace(output_bits=each), loops) for each in bits}
         taken = {str(each): found for each, found in by_bits.items() if found}
         row.append((str(loops), ", ".join(map(str, loops.keep)), taken))
     return row
 
 
-def _evaluated(hardware: Hardware, task: Task, mapping: Loops) -> tuple[float, float] | None:
-    """Cycles and pJ of one mapping, None if its tiles do not fit."""
+def _rated(hardware: Hardware, task: Task, mapping: Loops) -> tuple[float, float] | None:
+    """Cycles and pJ of one mapping, its transfers made one by one; None if its tiles do not fit."""
+    if found := _ranked(hardware, task, mapping):
+        nest, sizes = Nest.of(mapping, task.layer.at_once, hardware)
+        timed = scheduled(nest, sizes, task.scheme, task.densities, task.output_bits)
+        return timed.cycles, found[1]
+    return None
+
+
+def _ranked(hardware: Hardware, task: Task, mapping: Loops) -> tuple[float, float] | None:
+    """Cycles and pJ by which mappings are ranked, None if its tiles do not fit."""
     nest, sizes = Nest.of(mapping, task.layer.at_once, hardware)
     found = evaluate(nest, sizes, task.scheme, task.densities, task.output_bits)
     if not fits(nest, found.needed)[0]:

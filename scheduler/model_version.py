@@ -13,10 +13,10 @@ NOUNS = ("layer.py", "scheme.py", "factor.py", "sparsity.py", "weight_format.py"
 
 @cache
 def model_version() -> str:
-    """The digest of the analytic model's, the mapper's and their nouns' source: another one, other costs."""
+    """The digest of the source of model, schedule, mapper and their nouns: another one, other costs."""
     home, model = Path(layer.__file__).parent, Path(accelerator.__file__).parent
     files = [home / name for name in NOUNS]
-    for folder in (home / "hardware", home / "formats", model, model / "mapper"):
+    for folder in (home / "hardware", home / "formats", model, model / "mapper", model / "schedule"):
         files += sorted(folder.glob("*.py"))
     files += [Path(__file__).with_name(name) for name in ("costs.py", "points.py")]
     digest = hashlib.sha256()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.loop_tree import write_tree
@@ -13,6 +15,7 @@ from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.mapper.mapper import Mapped, Mapper
 from tersor.targets.accelerator.model import arithmetic_of, evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
+from tersor.targets.accelerator.schedule.schedule import Schedule
 
 Goal = Literal["latency", "energy", "edp"]
 
@@ -71,13 +74,10 @@ def map_layer(
         "energy": found.least_energy,
         "edp": found.least_edp,
     }
-    mapping = chosen[goal].mapping
-    alone = predicted(one, scheme, mapping, mapper.hardware, densities, output_bits)
-    best, bound = {
-        "latency": (alone.cycles, found.bound.cycles),
-        "energy": (alone.energy, found.bound.energy),
-        "edp": (alone.cycles * alone.energy, found.bound.edp),
-    }[goal]
+    best = chosen[goal]
+    timed = Schedule(best.cycles, np.array(best.waits))
+    alone = predicted(one, scheme, best.mapping, mapper.hardware, densities, output_bits, timed)
+    gap = {"latency": found.latency_gap, "energy": found.energy_gap, "edp": found.edp_gap}[goal]
     return replace(
         alone,
         macs=layer.macs,
@@ -86,7 +86,7 @@ def map_layer(
         energy_by={name: energy * steps for name, energy in alone.energy_by.items()},
         waits={name: cycles * steps for name, cycles in alone.waits.items()},
         bytes={name: count * steps for name, count in alone.bytes.items()},
-        gap=0.0 if found.exact else best / bound - 1,
+        gap=gap,
         exact=found.exact,
     )
 
@@ -98,14 +98,17 @@ def predicted(
     hardware: Hardware,
     densities: Densities = DENSE,
     output_bits: int | None = None,
+    timed: Schedule | None = None,
 ) -> MappedLayer:
     """Say what the model predicts of one mapping of `layer`; how good it is among others is not known.
+
+    Its cycles are looked up in `timed` if they are known.
 
     Raises ValueError with the reason why the machine cannot run the layer.
     """
     nest, sizes = Nest.of(mapping, layer, hardware)
     cost = evaluate(nest, sizes, scheme, densities, output_bits)
-    timed = scheduled(nest, sizes, scheme, densities, output_bits)
+    timed = timed or scheduled(nest, sizes, scheme, densities, output_bits)
     names = [memory.name for memory in hardware.memories]
     energies = cost.memory_energy[..., 0].sum(axis=1)
     moved = (cost.traffic.reads + cost.traffic.writes)[..., 0].sum(axis=1) / 8

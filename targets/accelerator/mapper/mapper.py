@@ -12,7 +12,7 @@ from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.legality import why_no_layer
 from tersor.targets.accelerator.mapper.beam import Beam
 from tersor.targets.accelerator.mapper.bound import Bound, bound
-from tersor.targets.accelerator.mapper.front import Point
+from tersor.targets.accelerator.mapper.rating import Rated, rate
 from tersor.targets.accelerator.mapper.search import Search, work
 from tersor.targets.accelerator.mapper.space import Space
 from tersor.targets.accelerator.mapper.workers import in_workers
@@ -36,11 +36,17 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Mapped:
-    """A mapping with its energy in pJ and the cycles by which it was ranked, those of `model.evaluate`."""
+    """A mapping with its cycles and its energy in pJ.
+
+    The cycles are those of `model.scheduled`, in `waits` of which the array waits for each memory, and by
+    `ranked`, those of `model.evaluate`, it was found.
+    """
 
     mapping: Mapping
     cycles: float
     energy: float
+    waits: tuple[float, ...]
+    ranked: float
 
     @property
     def edp(self) -> float:
@@ -52,9 +58,11 @@ class Mapped:
 class Found:
     """What the mapper found for a layer.
 
-    `front` are the mappings that no other one beats in both cycles and energy, the fastest first. If `exact`,
-    these are the best of all mappings of the space; else no mapping at all is below `bound`. `evaluated` says
-    how many mappings were tried.
+    `front` are mappings none of which beats another one in both cycles and energy, the fastest first: the
+    best by the sums that mappings are ranked by, with their own cycles (`rating`). If `exact`, all mappings
+    of the space were ranked; no mapping at all is below `bound`. `evaluated` says how many were ranked. A gap
+    is how much of the cycles, the energy or their product may be too much, as a fraction of the bound; 0 if
+    exact, though by sums that are the same another mapping may be faster.
     """
 
     front: tuple[Mapped, ...]
@@ -147,7 +155,33 @@ class Mapper:
             self._known[fresh[number]] = found
             show(done, len(fresh))
 
+    def rank(self, task: Task) -> tuple[tuple[Mapping, float, float], ...]:
+        """The front by the sums that mappings are ranked by, unrated: mappings, cycles and pJ.
+
+        It is empty if none fits. Raises ValueError with `why_no_layer`'s reason.
+        """
+        if reason := why_no_layer(task.layer, task.scheme, self.hardware):
+            raise ValueError(reason)
+        search, _ = self._ranked(task)
+        found = []
+        for point in search.front.points:
+            nest, sizes = search.mapping(point)
+            found.append((nest.mapping(sizes[:, 0]), point.cycles, point.energy))
+        return tuple(found)
+
     def _search(self, task: Task) -> Found | None:
+        search, exact = self._ranked(task)
+        if not search.front.points:
+            return None
+        return Found(
+            tuple(_mapped(search, each) for each in rate(search.front.points, search.schedule)),
+            exact,
+            bound(task.layer, task.scheme, self.hardware, task.densities, task.output_bits),
+            search.evaluated,
+        )
+
+    def _ranked(self, task: Task) -> tuple[Search, bool]:
+        """The search, done, and whether it was of all mappings."""
         layer, scheme, densities, output_bits = task
         space = Space(layer, self.hardware, self.ragged)
         exact = work(space) <= self.exhaustive
@@ -157,17 +191,10 @@ class Mapper:
             search.enumerate()
         else:
             Beam(search, self.effort).run()
-        if not search.front.points:
-            return None
-        return Found(
-            tuple(_mapped(search, point) for point in search.front.points),
-            exact,
-            bound(layer, scheme, self.hardware, densities, output_bits),
-            search.evaluated,
-        )
+        return search, exact
 
 
-def _mapped(search: Search, point: Point) -> Mapped:
-    nest, rows = search.space.nest(point.frame)
-    sizes = search.choices.sizes(point.digits[:, None])[rows, 0]
-    return Mapped(nest.mapping(sizes), point.cycles, point.energy)
+def _mapped(search: Search, rated: Rated) -> Mapped:
+    nest, sizes = search.mapping(rated.point)
+    waits = tuple(rated.schedule.waits.tolist())
+    return Mapped(nest.mapping(sizes[:, 0]), rated.cycles, rated.point.energy, waits, rated.point.cycles)

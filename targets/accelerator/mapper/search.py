@@ -12,9 +12,11 @@ from tersor.targets.accelerator.density import Densities
 from tersor.targets.accelerator.legality import fits, least_bytes
 from tersor.targets.accelerator.mapper.choices import Choices, Digits
 from tersor.targets.accelerator.mapper.frame import count_of
-from tersor.targets.accelerator.mapper.front import Frame, Front
+from tersor.targets.accelerator.mapper.front import Frame, Front, Point
 from tersor.targets.accelerator.mapper.space import Space
-from tersor.targets.accelerator.model import evaluate
+from tersor.targets.accelerator.model import evaluate, scheduled
+from tersor.targets.accelerator.nest import Nest, Sizes
+from tersor.targets.accelerator.schedule.schedule import Schedule
 from tersor.targets.accelerator.tiles import Array
 
 CHUNK = 2048  # mappings evaluated at once: their arrays stay in a core's cache
@@ -63,6 +65,16 @@ class Search:
         legal = np.isfinite(cycles)
         self.front.add(frame, digits[:, legal], cycles[legal], energy[legal])
         return cycles, energy
+
+    def mapping(self, point: Point) -> tuple[Nest, Sizes]:
+        """The nest of a point and its sizes [loops, 1]."""
+        nest, rows = self.space.nest(point.frame)
+        return nest, self.choices.sizes(point.digits[:, None])[rows]
+
+    def schedule(self, point: Point) -> Schedule:
+        """The cycles of a point from its transfers one by one."""
+        nest, sizes = self.mapping(point)
+        return scheduled(nest, sizes, self.scheme, self.densities, self.output_bits)
 
 
 def work(space: Space) -> int:

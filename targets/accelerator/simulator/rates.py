@@ -116,7 +116,9 @@ def buses_of(hardware: Hardware) -> list[tuple[int, int, float]]:
     """The buses that have a limit: level, stream (`partial` comes back inwards), and bits in a cycle."""
     found: list[tuple[int, int, float]] = []
     for level, memory in enumerate(hardware.memories):
-        streams = (("weight", WEIGHT), ("input", INPUT), ("output", OUTPUT), ("output", PARTIAL))
+        streams: list[tuple[Operand, np.int64]] = [
+            ("weight", WEIGHT), ("input", INPUT), ("output", OUTPUT), ("output", PARTIAL),
+        ]  # fmt: skip
         for operand, stream in streams:
             if (width := memory.buses.of(operand)) < inf:
                 found.append((level, int(stream), width))

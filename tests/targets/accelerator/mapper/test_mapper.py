@@ -12,7 +12,7 @@ from tersor.loop_tree import parse_tree, write_tree
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.accelerator.legality import why_no_layer, why_not
 from tersor.targets.accelerator.mapper.mapper import Found, Mapper, Task
-from tersor.targets.accelerator.model import evaluate
+from tersor.targets.accelerator.model import evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
 from tests.targets.accelerator.mapper.every_mapping import best_of_all, small_space
 
@@ -27,12 +27,19 @@ def found() -> Found:
     return Mapper(EDGE).map(LAYER)
 
 
+def least_ranked(layer: Layer, mapper: Mapper) -> tuple[float, float, float]:
+    """The least cycles, pJ and their product, by the sums that mappings are ranked by."""
+    front = mapper.rank(Task(layer))
+    cycles, energy = [each[1] for each in front], [each[2] for each in front]
+    return min(cycles), min(energy), min(c * e for c, e in zip(cycles, energy, strict=True))
+
+
 def assert_best_of_all(seed: int) -> None:
     layer, hardware = small_space(seed)
-    exact = Mapper(hardware, exhaustive=10**8).map(layer)
+    mapper = Mapper(hardware, exhaustive=10**8)
+    assert least_ranked(layer, mapper) == pytest.approx(best_of_all(layer, hardware), rel=1e-12), seed
+    exact = mapper.map(layer)
     assert exact.exact
-    figures = (exact.fastest.cycles, exact.least_energy.energy, exact.least_edp.edp)
-    assert figures == pytest.approx(best_of_all(layer, hardware), rel=1e-12), seed
     assert exact.bound.cycles <= exact.fastest.cycles * (1 + 1e-12), seed
     assert exact.bound.energy <= exact.least_energy.energy * (1 + 1e-12), seed
     assert exact.bound.edp <= exact.least_edp.edp * (1 + 1e-12), seed
@@ -52,18 +59,19 @@ def test_more_small_spaces_give_the_best_of_all_mappings(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(1, 10))
 def test_the_beam_comes_close_to_the_best_of_all(seed: int) -> None:
     layer, hardware = small_space(seed)
-    best, beam = Mapper(hardware, exhaustive=10**8).map(layer), Mapper(hardware, exhaustive=0).map(layer)
-    assert best.exact
-    assert not beam.exact
-    assert 1 <= beam.fastest.cycles / best.fastest.cycles <= 1.05
-    assert 1 <= beam.least_energy.energy / best.least_energy.energy <= 1.05
+    beam = Mapper(hardware, exhaustive=0)
+    best = least_ranked(layer, Mapper(hardware, exhaustive=10**8))
+    assert not beam.map(layer).exact
+    for ours, least in zip(least_ranked(layer, beam)[:2], best[:2], strict=True):
+        assert 1 <= ours / least <= 1.05
 
 
 def test_mappings_are_legal_cost_what_is_said_and_print(found: Found) -> None:
     for each in found.front:
         assert why_not(LAYER, INT8, each.mapping, EDGE) is None
         cost = evaluate(*Nest.of(each.mapping, LAYER, EDGE), INT8)
-        assert cost.cycles[0] == pytest.approx(each.cycles)
+        assert cost.cycles[0] == pytest.approx(each.ranked)
+        assert scheduled(*Nest.of(each.mapping, LAYER, EDGE), INT8).cycles == pytest.approx(each.cycles)
         assert cost.energy[0] == pytest.approx(each.energy)
         assert parse_tree(write_tree(each.mapping, EDGE)) == each.mapping
 
@@ -79,7 +87,7 @@ def test_the_front_trades_time_for_energy(found: Found) -> None:
 def test_a_gap_to_the_bound_is_said_where_not_all_was_tried(found: Found) -> None:
     assert not found.exact
     assert found.latency_gap == found.fastest.cycles / found.bound.cycles - 1
-    assert 0 <= found.latency_gap <= 0.05, "256 units, 16 of the rows for C, 16 of the columns for K"
+    assert 0 <= found.latency_gap <= 0.06, "256 units, 16 of the rows for C, 16 of the columns for K"
     assert 0 <= found.energy_gap <= 0.1
     assert found.edp_gap == found.least_edp.edp / found.bound.edp - 1
     assert 0 <= found.edp_gap <= 0.2
@@ -123,7 +131,8 @@ def test_a_systolic_array_keeps_its_weights_in_place() -> None:
     fast = replace(array, memories=(replace(array.memories[0], bandwidth=1e12), *array.memories[1:]))
     found = Mapper(fast, effort=20_000).map(Layer("product", "matmul", N=320, K=64, C=64))
     passes = 4 * (320 + 31 + 31 + 32)  # each with its skew and its load
-    assert passes < found.fastest.cycles <= 1.25 * passes, "the first tiles are waited for"
+    assert passes < found.fastest.ranked <= 1.35 * passes, "the first tiles are waited for"
+    assert passes < found.fastest.cycles <= 1.35 * passes
 
 
 def test_what_cannot_be_mapped_has_its_reason() -> None:
