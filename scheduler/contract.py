@@ -1,6 +1,7 @@
 """Contract: what a user asks of a search: bounds on what a plan may take, and one quantity to make least."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, get_args
 
 from tersor.cost import Cost
@@ -30,10 +31,12 @@ class Contract:
         if self.minimize not in QUANTITIES:
             raise ValueError(f"minimize one of {', '.join(QUANTITIES)}, got {self.minimize!r}")
         for name, value in self.bounds().items():
-            if not value >= 0 or (name != "drop" and value == 0):
-                raise ValueError(f"a bound on {name} is above 0, got {value:g}")
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError(f"a budget is above 0 s, got {self.budget:g}")
+            if name == "drop" and not 0 <= value < inf:
+                raise ValueError(f"a bound on the drop is a number of points, 0 or more, got {value:g}")
+            if name != "drop" and not 0 < value < inf:
+                raise ValueError(f"a bound on the {name} is a number above 0, got {value:g}")
+        if self.budget is not None and not 0 < self.budget < inf:
+            raise ValueError(f"a budget is a number of seconds above 0, got {self.budget:g}")
         if self.minimize == "drop" and not self.bounds().keys() - {"drop"}:
             raise ValueError(
                 "the least drop is that of the plan that compresses nothing: bound latency, energy or size"

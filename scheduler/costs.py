@@ -11,6 +11,7 @@ one by one (`model.scheduled`).
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -87,7 +88,8 @@ class Costs:
     ) -> None:
         """Search what is not known yet, on all cores, before `front` asks for it one by one.
 
-        What the machine cannot run is left out. `show` hears how many searches are done.
+        What the machine cannot run is left out. `show` hears how many searches are done; what it raises ends
+        them, and those that are done are kept.
         """
         missing = self._missing(task for each in asked for task in self._tasks(*each))
         done, of = 0, sum(map(len, missing))
@@ -95,12 +97,13 @@ class Costs:
         work = partial(_search, self.hardware, self.effort)
         for tasks in missing:
             todo = [(task, self._seeds(task)) for task in tasks]
-            for number, row in in_workers(work, todo, self.workers):
-                key = self._key(tasks[number])
-                self.journal.write(_KIND, key, row)
-                self._known[key] = _points(row)
-                done += 1
-                show(done, of)
+            with closing(in_workers(work, todo, self.workers)) as results:
+                for number, row in results:
+                    key = self._key(tasks[number])
+                    self.journal.write(_KIND, key, row)
+                    self._known[key] = _points(row)
+                    done += 1
+                    show(done, of)
 
     def front(self, layer: Layer, scheme: Scheme, output_bits: int | None = None) -> Points:
         """The mappings of a layer under a scheme that matter (`thin`), in cycles and pJ, the fastest first.

@@ -7,6 +7,28 @@ from contextlib import contextmanager
 from tersor.autoscheduler.report import Spent
 
 
+class TimeUp(Exception):
+    """Raised to end what there is no more time for."""
+
+
+def until(left: Callable[[], float], show: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """Make a `show` that raises `TimeUp` when another step would take more than the time that is left.
+
+    A step is taken to be as long as the longest so far, and one on each core may just have begun.
+    """
+    before, longest = left(), 0.0
+
+    def shown(done: int, of: int) -> None:
+        nonlocal before, longest
+        now = left()
+        before, longest = now, max(longest, before - now)
+        if done < of and now < 2 * longest:
+            raise TimeUp
+        show(done, of)
+
+    return shown
+
+
 class Budget:
     """A number of seconds, None for as many as it takes; `started` is when it began, by the clock `now`."""
 

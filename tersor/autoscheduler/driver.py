@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tersor.autoscheduler.budget import Budget
+from tersor.autoscheduler.budget import Budget, TimeUp, until
 from tersor.autoscheduler.finalists import Candidate, Finalist, finalist, settle
 from tersor.autoscheduler.losses import Losses, measure_losses
-from tersor.autoscheduler.machine import Machine
-from tersor.autoscheduler.machines import machine_of
+from tersor.autoscheduler.machine import Machine, Rated, Show
+from tersor.autoscheduler.machines import check_contract, machine_of
 from tersor.autoscheduler.plans import Origin
 from tersor.autoscheduler.report import SpotCheck
+from tersor.autoscheduler.reserve import Reserve
 from tersor.autoscheduler.result import Searched
 from tersor.autoscheduler.spot_check import spot_check
 from tersor.autoscheduler.story import Story
@@ -58,11 +59,10 @@ from tersor.targets.accelerator.mapper.mapper import EFFORT as MAPPER_EFFORT
 Array = npt.NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
 
-# What compiling a plan takes, in times of what was like it: compiling the evaluation, calibrating once.
-_COMPILING = 2.0
-_CALIBRATING = 3.0
+# Of the time that is not put aside, what losses and then, of what is left, mappings may take at most.
+_LOSSES = 0.5
+_MAPPINGS = 0.5
 _SIMULATING = 5e-8  # s of a MAC: the simulator makes 20 to 150 million in a second
-_LOSSES = 0.5  # of the time that is not put aside, for losses at most
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def search(
     """
     settings = settings or Settings()
     budget = Budget(contract.budget, started=started)
+    check_contract(contract, model.accelerator)
     given = list(islice(data, settings.calibration_samples))
     evaluated = given if evaluation is None else list(evaluation)
     with Journal(settings.journal) as journal:
@@ -125,7 +126,6 @@ def search(
             settings.effort,
             settings.last_effort,
         )
-        machine.check(contract)
         searching = _Search(model, machine, contract, settings, budget, journal, progress)
         return searching.run(given, evaluated, labels)
 
@@ -150,10 +150,11 @@ class _Search:
         journal = self.file.of(evaluator.digest)
         self._go_on(journal)
         reserve = self._reserve(evaluator)
+        self.progress = self._noted(journal)
         with budget.phase("measuring layers"):
             losses = self._losses(evaluator, journal, reserve)
         with budget.phase("finding mappings"):
-            problem = self._problem(losses)
+            problem = self._problem(losses, journal, reserve)
         with budget.phase("trying plans"):
             trials = Trials(problem, evaluator, journal, partial(self.machine.cost, self._network, problem))
             tried = trials.run(
@@ -162,7 +163,7 @@ class _Search:
                 [self._baseline(problem)],
                 self.settings.trials,
                 budget,
-                reserve,
+                reserve.all,
                 self._name,
                 self.progress,
             )
@@ -173,7 +174,7 @@ class _Search:
         with budget.phase("compiling plans"):
             finalists = self._settled(story, data, evaluated, labels, journal, reserve)
         with budget.phase("simulating"):
-            check = self._spot_check(finalists[-1], data[0])
+            check = self._spot_check(finalists[-1], data[0], reserve)
         return story.told(
             finalists,
             check,
@@ -208,37 +209,66 @@ class _Search:
 
     def _go_on(self, journal: Journal) -> None:
         """Count the time of a run under the same contract that did not come to its end."""
-        if journal.known("end of trials", self._name) is None:
+        if journal.known("chosen", self._name) is None:
             self.budget.go_on(journal.known("clock", self._name) or 0.0)
 
-    def _reserve(self, evaluator: NetworkEvaluator) -> float:
-        """Seconds to compile a plan and to compare it with fp32, by what was like it so far.
+    def _noted(self, journal: Journal) -> Progress:
+        """Show progress, and take down the time that is spent: it counts if the run is killed."""
+        shown, noted = self.progress, 0.0
 
-        Raises UserError if they are not left.
-        """
+        def show(what: str, done: int, of: int | None) -> None:
+            nonlocal noted
+            spent = self.budget.spent
+            if spent - noted >= 1.0:
+                journal.write("clock", self._name, spent)
+                noted = spent
+            shown(what, done, of)
+
+        return show
+
+    def _reserve(self, evaluator: NetworkEvaluator) -> "Reserve":
+        """The time to compile plans. Raises UserError if that for one is not left."""
         budget = self.budget
-        reserve = _COMPILING * evaluator.compile_seconds + _CALIBRATING * budget.of("calibrating")
-        if not budget.has(reserve):
-            least = budget.spent + reserve
+        reserve = Reserve.by(
+            evaluator.compile_seconds,
+            budget.of("calibrating"),
+            budget.of("compiling the evaluation") - evaluator.compile_seconds,
+            on_cpu=self.model.accelerator is None,
+        )
+        if not budget.has(reserve.least):
+            least = budget.spent + reserve.all
             raise UserError(
                 f"a budget of {self.contract.budget:.0f} s is too short to compile a plan: "
-                f"give {1.2 * least:.0f} s or more"
+                f"give {1.1 * least:.0f} s or more"
             )
         return reserve
 
-    def _losses(self, evaluator: NetworkEvaluator, journal: Journal, reserve: float) -> Losses:
-        free = self.budget.left - reserve
-        kept = reserve + (1 - _LOSSES) * free if free < float("inf") else reserve
+    def _losses(self, evaluator: NetworkEvaluator, journal: Journal, reserve: Reserve) -> Losses:
+        kept = self._end(reserve, _LOSSES)
         schemes = {name: self._spaces[name].legal for name in self._groups}
         return measure_losses(
             evaluator, self._groups, schemes, journal, self.budget, kept, self._name, self.progress
         )
 
-    def _problem(self, losses: Losses) -> Problem:
+    def _problem(self, losses: Losses, journal: Journal, reserve: Reserve) -> Problem:
         schemes = {name: tuple(row) for name, row in losses.known.items() if row}
-        return self.machine.problem(
-            self._network, schemes, losses.known, lambda done, of: self.progress("finding mappings", done, of)
+        show = partial(self._show, "finding mappings")
+        end = self._end(reserve, _MAPPINGS)
+        found = journal.remember(
+            "settled",
+            self._name,
+            lambda: self.machine.settle(self._network, schemes, show, lambda: self.budget.left - end),
         )
+        self.machine = self.machine.settled(found)
+        return self.machine.problem(self._network, schemes, losses.known, show)
+
+    def _end(self, reserve: Reserve, share: float) -> float:
+        """Seconds that are to be left after this share of the time that is not put aside."""
+        free = max(0.0, self.budget.left - reserve.all)
+        return reserve.all + (1 - share) * free if free < float("inf") else reserve.all
+
+    def _show(self, what: str, done: int, of: int) -> None:
+        self.progress(what, done, of)
 
     def _baseline(self, problem: Problem) -> Policy:
         """Uniform int8, or what is next to it, with the best mappings for the contract."""
@@ -252,7 +282,7 @@ class _Search:
         evaluated: Samples,
         labels: Array | None,
         journal: Journal,
-        reserve: float,
+        reserve: Reserve,
     ) -> list[Finalist]:
         """Compile the best plans, the one to be emitted last.
 
@@ -272,44 +302,65 @@ class _Search:
                 race=False,
             )
 
+        candidate = partial(self._candidate, story, journal, reserve)
         known, raced = journal.known("chosen", self._name), journal.known("race", self._name)
         if known is not None:
-            candidates = (self._candidate(story, *each) for each in story.all() if each[0] == known)
+            candidates = (candidate(*each) for each in story.all() if each[0] == known)
             finalists = [finalist(each, compiled) for each in candidates]
             return finalists if raced is None else timed(finalists, raced["seconds"])
-        candidates = (self._candidate(story, *each) for each in story.best_first())
-        finalists = settle(candidates, self.contract, compiled, self.budget, reserve)
+        best = (candidate(*each) for each in story.best_first())
+        finalists = settle(best, self.contract, compiled, self.budget, reserve.all)
         if self.model.accelerator is None:
-            finalists = self._raced(finalists, story, compiled, journal)
+            others = (candidate(*each) for each in story.baselines())
+            finalists = self._raced(finalists, others, compiled, journal, reserve)
         journal.write("chosen", self._name, finalists[-1].name)
         return finalists
 
     def _raced(
-        self, finalists: list[Finalist], story: Story, compiled: Callable[[Plan], Compiled], journal: Journal
+        self,
+        finalists: list[Finalist],
+        others: Iterable[Candidate],
+        compiled: Callable[[Plan], Compiled],
+        journal: Journal,
+        reserve: Reserve,
     ) -> list[Finalist]:
-        """Race the best finalist with uniform int8 and fp32, and give it, or what beats it, last."""
-        there = {each.name for each in finalists}
-        others = [self._candidate(story, *each) for each in story.baselines() if each[0] not in there]
-        entered = [*reversed(finalists), *(finalist(each, compiled) for each in others)]
+        """Race the best finalist with uniform int8 and fp32, and give it, or what beats it, last.
+
+        The others are left out if the budget has no time left for them.
+        """
+        entered = [*reversed(finalists)]
+        for each in others:
+            if each.name not in {finalist.name for finalist in finalists} and self.budget.has(reserve.least):
+                entered.append(finalist(each, compiled))
         self.progress("racing", 0, None)
         raced = race(entered, self.contract, Stopwatch.for_cores(self.model.host.cores))
         journal.write("race", self._name, raced)
         return sorted(timed(entered, raced["seconds"]), key=lambda each: each.name == raced["won"])
 
-    def _candidate(self, story: Story, name: str, policy: Policy) -> Candidate:
-        """Give a policy as a plan, with the best mappings that more effort finds."""
-        found = self.machine.refined(
-            self._network,
-            story.problem,
-            policy,
-            self.contract,
-            lambda done, of: self.progress("finding better mappings", done, of),
-        )
-        return Candidate(name, found.policy, story.plan(found.policy), found.cost)
+    def _candidate(
+        self, story: Story, journal: Journal, reserve: Reserve, name: str, policy: Policy
+    ) -> Candidate:
+        """Give a policy as a plan, with the best mappings that more effort finds if there is time for it."""
+        show: Show = partial(self._show, "finding better mappings")
+        key = f"{self._name} {name}"
+        known = journal.known("refined", key)
+        if known is None:
+            show = until(lambda: self.budget.left - reserve.all, show)
+        rated = Rated(policy, self.machine.cost(self._network, story.problem, policy))
+        if known is not False:
+            try:
+                rated = self.machine.refined(self._network, story.problem, policy, self.contract, show)
+                journal.write("refined", key, True)
+            except TimeUp:
+                journal.write("refined", key, False)
+        return Candidate(name, rated.policy, story.plan(rated.policy), rated.cost)
 
-    def _spot_check(self, chosen: Finalist, sample: Mapping[str, Array]) -> SpotCheck | None:
+    def _spot_check(
+        self, chosen: Finalist, sample: Mapping[str, Array], reserve: Reserve
+    ) -> SpotCheck | None:
         """Simulate the chosen network on an accelerator, if there is time for it."""
-        if self.model.accelerator is None or not self.budget.has(_SIMULATING * self._network.macs):
+        needed = _SIMULATING * self._network.macs + reserve.writing
+        if self.model.accelerator is None or not self.budget.has(needed):
             return None
         layers = {name for choice in chosen.policy.values() for name in choice.mappings}
         return spot_check(chosen.compiled.runner, sample, layers, self.model.accelerator, self.progress)
@@ -337,7 +388,8 @@ class _Search:
 
     @cached_property
     def _name(self) -> str:
-        """What the journal calls a run: a digest of all that it decides by."""
+        """What the journal calls a run: a digest of all that it decides by, before it settles anything."""
         settings = self.settings
-        said = repr((self.machine.digest, self.contract, settings.strategy, settings.trials, settings.seed))
+        limits = settings.trials, settings.seed, settings.last_effort
+        said = repr((self.machine.digest, self.contract, settings.strategy, *limits))
         return hashlib.sha256(said.encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from tersor.cost import Cost
 from tersor.layer import Layer
@@ -13,6 +13,7 @@ from tersor.scheduler.space import Space
 from tersor.scheme import Scheme
 
 Show = Callable[[int, int], None]
+Left = Callable[[], float]  # s
 Schemes = Mapping[str, Sequence[Scheme]]  # by the first layer of each group
 Losses = Mapping[str, Mapping[Scheme, float]]
 
@@ -38,12 +39,19 @@ class Machine(Protocol):
         """A text that differs where costs differ."""
         ...
 
-    def check(self, contract: Contract) -> None:
-        """Raise UserError for what this machine cannot say or bound."""
-        ...
-
     def space(self, layer: Layer) -> Space:
         """The schemes of a layer that the compiler can carry out for it, that which changes least first."""
+        ...
+
+    def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> Any:
+        """Find out what takes time, as much of it as there are seconds left.
+
+        What this came to, as JSON: `settled` with it makes the same decisions at another time.
+        """
+        ...
+
+    def settled(self, found: Any) -> "Machine":
+        """The machine that goes by what `settle` gave."""
         ...
 
     def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
@@ -57,7 +65,7 @@ class Machine(Protocol):
     def refined(
         self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
     ) -> "Rated":
-        """The same schemes with the best mappings that more effort finds."""
+        """The same schemes with the best mappings that more effort finds; what `show` raises ends it."""
         ...
 
 

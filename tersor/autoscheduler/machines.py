@@ -6,12 +6,27 @@ from pathlib import Path
 from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.machine import Machine
 from tersor.autoscheduler.this_cpu import ThisCpu
+from tersor.error import UserError
+from tersor.hardware import Hardware
 from tersor.model import Model
 from tersor.passes.extract import extract
+from tersor.scheduler.contract import Contract
 from tersor.scheduler.costs import Costs
 from tersor.scheduler.journal import Journal
+from tersor.scheduler.machine_problem import check_energy
 from tersor.targets.cpu.host.detect import hardware
 from tersor.tuning.cpu_cost import CpuCosts
+
+
+def check_contract(contract: Contract, accelerator: Hardware | None) -> None:
+    """Raise UserError for a contract about energy where none is known: on the CPU, and on some machines."""
+    if accelerator is not None:
+        check_energy(contract, accelerator)
+    elif contract.minimize in ("energy", "edp") or contract.max_energy is not None:
+        raise UserError(
+            "of this CPU no energies are known: ask for latency, size or drop, or give an accelerator "
+            "as --hardware"
+        )
 
 
 def machine_of(

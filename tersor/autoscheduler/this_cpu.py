@@ -3,12 +3,13 @@
 What a tensor costs that changes between codes and floats is not among the costs of layers: the race sees it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-from tersor.autoscheduler.machine import Losses, Rated, Schemes, Show
+from tersor.autoscheduler.machine import Left, Losses, Rated, Schemes, Show
 from tersor.cost import Cost
-from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.network import Network
@@ -27,12 +28,14 @@ W4A8 = Scheme(weight=Integer(4), input=Integer(8))  # decoded when it loads: sma
 class ThisCpu:
     """The host; without `measured` its analytic model says what a layer takes under a scheme.
 
-    For `measuring` seconds kernels are measured that are not known yet, those of the network first.
+    For `measuring` seconds kernels are measured that are not known yet, those of the network first; `seconds`
+    of layers by name and scheme are what came of it.
     """
 
     hardware: Hardware
     measured: CpuCosts | None = None
     measuring: float = 0.0
+    seconds: Mapping[str, Mapping[str, float]] | None = None
 
     @property
     def name(self) -> str:
@@ -44,14 +47,6 @@ class ThisCpu:
         """A text that differs where costs differ."""
         return f"{self.hardware!r} {self.measured is not None} {self.measuring}"
 
-    def check(self, contract: Contract) -> None:
-        """Raise UserError for a contract about energy."""
-        if contract.minimize in ("energy", "edp") or contract.max_energy is not None:
-            raise UserError(
-                "of this CPU no energies are known: ask for latency, size or drop, or give an accelerator "
-                "as --hardware"
-            )
-
     def space(self, layer: Layer) -> Space:
         """The schemes that have kernels here."""
         schemes = list(candidates(layer))
@@ -59,10 +54,26 @@ class ThisCpu:
             schemes.append(W4A8)
         return explore(layer, partial(why_not, hardware=self.hardware), schemes)
 
+    def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> Any:
+        """Measure kernels, and give the seconds of layers under their schemes; None if all is modelled."""
+        if not self.measured:
+            return None
+        self.measured.train(min(self.measuring, left()), lambda _, done, of: show(done, of or 0))
+        layers = {name: [name] for name in schemes} | {
+            group[0]: list(group) for group in network.tied if group[0] in schemes
+        }
+        return {
+            name: {str(scheme): self.measured.seconds(network[name], scheme) for scheme in schemes[first]}
+            for first, group in layers.items()
+            for name in group
+        }
+
+    def settled(self, found: Any) -> "ThisCpu":
+        """With the times that were found."""
+        return replace(self, seconds=found)
+
     def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
         """One choice for each scheme: which mapping is the best one the target knows."""
-        if self.measured:
-            self.measured.train(self.measuring, lambda _, done, of: show(done, of or 0))
         tied = {group[0]: group for group in network.tied}
         groups = {name: tied.get(name, (name,)) for name in schemes}
         choices = {
@@ -85,6 +96,8 @@ class ThisCpu:
         return Rated(policy, problem.cost(policy))
 
     def _of_group(self, network: Network, group: tuple[str, ...], scheme: Scheme) -> Cost:
-        estimated = self.measured.estimate if self.measured else partial(estimate, hardware=self.hardware)
-        costs = [estimated(network[name], scheme) for name in group]
+        costs = [estimate(network[name], scheme, self.hardware) for name in group]
+        if self.seconds is not None:
+            times = [self.seconds[name][str(scheme)] for name in group]
+            costs = [replace(cost, seconds=time) for cost, time in zip(costs, times, strict=True)]
         return replace(sum(costs[1:], start=costs[0]), size=costs[0].size)

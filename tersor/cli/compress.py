@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.result import Searched
 from tersor.buckets import Buckets
 from tersor.cli.contract import (
@@ -16,15 +16,18 @@ from tersor.cli.contract import (
     MaxEnergy,
     MaxLatency,
     MaxSize,
+    Effort,
     Minimize,
     Search,
     Seed,
     TimeBudget,
+    accelerator_of,
     check_alone,
+    check_searched,
     contract_of,
     found_words,
     process_began,
-    strategy_of,
+    settings_of,
 )
 from tersor.cli.options import (
     Batch,
@@ -50,7 +53,6 @@ from tersor.preprocessing import Preprocessing
 from tersor.preset import preset as preset_config
 from tersor.recipe import Calibration, Criterion, Rounding
 from tersor.replace import check_writable
-from tersor.targets.accelerator.offload.offload import is_accelerator
 from tersor.targets.cpu.host.detect import detect, hardware
 
 Objective = Literal["seconds", "size"]  # of a CPU no energies are known
@@ -160,8 +162,9 @@ def compress(
     max_size: MaxSize = None,
     minimize: Minimize = None,
     budget: TimeBudget = None,
-    strategy: Search = "exact",
-    seed: Seed = 0,
+    strategy: Search = None,
+    seed: Seed = None,
+    effort: Effort = None,
     resize: Resize = None,
     crop: Crop = None,
     mean: Mean = "0",
@@ -185,18 +188,18 @@ def compress(
         "repair": repair,
     }
     request = request_of(plan, scheme, min_snr, objective, algorithms, preset, rules)
-    accelerator = None if machine is None else Hardware.load(machine)
-    contract = contract_of(
-        max_drop, max_latency, max_energy, max_size, minimize, budget, is_accelerator(accelerator)
-    )
-    if contract is not None:
+    accelerator = accelerator_of(machine)
+    if accelerator is not None and (isa or cores):
+        raise UserError("--hardware says what runs the network: leave out --isa and --cores")
+    contract = contract_of(max_drop, max_latency, max_energy, max_size, minimize, budget, accelerator)
+    if contract is None:
+        check_searched(strategy=strategy, seed=seed, effort=effort)
+    else:
         check_alone(
             plan=plan, scheme=scheme, preset=preset, rules=rules, min_snr=min_snr, objective=objective
         )
     preprocessing = parse_preprocessing(resize, crop, mean, std, layout)
     shapes, batches = parse_shapes(shape), parse_batch(batch)
-    if accelerator is not None and (isa or cores):
-        raise UserError("--hardware says what runs the network: leave out --isa and --cores")
     host = accelerator or host_hardware(isa, cores)
     check_writable(out)
     with progress_bar() as show:
@@ -210,13 +213,7 @@ def compress(
                 imported,
                 samples,
                 contract,
-                Settings(
-                    strategy_of(strategy, seed),
-                    request.recipe,
-                    samples.count,
-                    journal=out / JOURNAL,
-                    seed=seed,
-                ),
+                settings_of(strategy, seed, effort, request.recipe, samples.count, out / JOURNAL),
                 evaluation=evaluation,
                 labels=evaluation.labels,
                 started=began,

@@ -2,18 +2,26 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from tersor.autoscheduler.page.amounts import amount
 from tersor.autoscheduler.report import SearchReport
+from tersor.autoscheduler.driver import Settings
+from tersor.autoscheduler.machines import check_contract
 from tersor.error import UserError
+from tersor.hardware import Hardware
+from tersor.recipe import Recipe
 from tersor.scheduler.contract import Contract, Quantity
+from tersor.scheduler.costs import EFFORT
 from tersor.scheduler.strategies.evolution import Evolution
 from tersor.scheduler.strategies.exact import Exact
 from tersor.scheduler.strategies.random_search import RandomSearch
 from tersor.scheduler.trial import Strategy
+from tersor.targets.accelerator.offload.offload import is_accelerator
 from tersor.units import parse_bytes, parse_duration, parse_energy
 
 Value = TypeVar("Value")
@@ -39,8 +47,16 @@ Minimize = Annotated[
 TimeBudget = Annotated[
     str | None, typer.Option(metavar="TIME", help="How long to search and compile: 5min, 90s.")
 ]
-Search = Annotated[StrategyName, typer.Option(help="How plans to be tried are found.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of searches by chance.")]
+Search = Annotated[
+    StrategyName | None, typer.Option(help="How plans to be tried are found (default: exact).")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of searches by chance (default: 0).")]
+Effort = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help=f"Mappings to try of a layer's shape under a scheme on an accelerator (default: {EFFORT})."
+    ),
+]
 
 
 def contract_of(
@@ -50,14 +66,17 @@ def contract_of(
     max_size: str | None,
     minimize: Quantity | None,
     budget: str | None,
-    on_accelerator: bool,
+    accelerator: Hardware | None,
 ) -> Contract | None:
-    """Read a contract; None if nothing of one is given. Raises UserError naming the option."""
+    """Read a contract; None if nothing of one is given.
+
+    Raises UserError naming the option, and for a contract that the machine cannot have.
+    """
     if all(each is None for each in (max_drop, max_latency, max_energy, max_size, minimize, budget)):
         return None
     try:
-        return Contract(
-            minimize or ("edp" if on_accelerator else "latency"),
+        contract = Contract(
+            minimize or ("latency" if accelerator is None else "edp"),
             max_drop,
             _read("--max-latency", max_latency, parse_duration),
             _read("--max-energy", max_energy, parse_energy),
@@ -66,10 +85,32 @@ def contract_of(
         )
     except ValueError as error:
         raise UserError(f"the contract: {error}") from error
+    check_contract(contract, accelerator)
+    return contract
 
 
-def strategy_of(name: StrategyName, seed: int) -> Strategy:
-    """Give a strategy by its name."""
+def settings_of(
+    strategy: StrategyName | None,
+    seed: int | None,
+    effort: int | None,
+    recipe: Recipe,
+    calibration_samples: int,
+    journal: Path,
+) -> Settings:
+    """Give the settings of a search, by default its own."""
+    settings = Settings(
+        _strategy(strategy or "exact", seed or 0),
+        recipe,
+        calibration_samples,
+        journal=journal,
+        seed=seed or 0,
+    )
+    if effort is None:
+        return settings
+    return replace(settings, effort=effort, last_effort=effort * settings.last_effort // settings.effort)
+
+
+def _strategy(name: StrategyName, seed: int) -> Strategy:
     match name:
         case "exact":
             return Exact()
@@ -77,6 +118,26 @@ def strategy_of(name: StrategyName, seed: int) -> Strategy:
             return Evolution(seed)
         case "random":
             return RandomSearch(seed)
+
+
+def accelerator_of(machine: Path | None) -> Hardware | None:
+    """Read an accelerator's description. Raises UserError for one of a CPU."""
+    if machine is None:
+        return None
+    hardware = Hardware.load(machine)
+    if not is_accelerator(hardware):
+        raise UserError(
+            f"{machine} describes no accelerator, it has no [datapath]: add one, or leave out --hardware to "
+            "compile for this CPU"
+        )
+    return hardware
+
+
+def check_searched(**options: object) -> None:
+    """Refuse options that are of a search alone where there is none. Raises UserError naming the first."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"--{name} is of a search: give a contract too, as --max-drop 0.5")
 
 
 def check_alone(**others: object) -> None:

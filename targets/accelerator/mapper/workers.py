@@ -5,7 +5,7 @@ Forked processes have every module at once; started anew, each would first impor
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import current_process, get_context
@@ -17,11 +17,11 @@ Result = TypeVar("Result")
 
 def in_workers(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None = None
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result], None, None]:
     """Each task's number with its result, as they are done; `workers` are one for each core if not given.
 
     What no process gives, as none can be started or one ends early, is worked out here. Raises what
-    `function` raises.
+    `function` raises. Closed before its end, it waits only for what has been begun.
     """
     workers = min(workers or _cores(), len(tasks))
     left = set(range(len(tasks)))
@@ -29,10 +29,13 @@ def in_workers(
         try:
             with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
                 numbers = {pool.submit(function, task): number for number, task in enumerate(tasks)}
-                for future in as_completed(numbers):
-                    result = future.result()
-                    left.remove(numbers[future])
-                    yield numbers[future], result
+                try:
+                    for future in as_completed(numbers):
+                        result = future.result()
+                        left.remove(numbers[future])
+                        yield numbers[future], result
+                finally:
+                    pool.shutdown(cancel_futures=True)
         except (OSError, BrokenProcessPool):  # no room for processes; what is left is done here
             pass
     for number in sorted(left):
