@@ -220,7 +220,8 @@ class SearchReport:
 
     `plans` are those of the front, the baselines and the chosen one, each once; `cells` are layer by layer in
     the network's order; `evaluations` and `spent` are in the order of time; `listing` is the chosen plan as
-    text. What does not apply is empty.
+    text; `unreachable` says which bound no plan can keep, and how much is the least. What does not apply is
+    empty.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -244,6 +245,7 @@ class SearchReport:
     transfers: tuple[Transfer, ...] = ()
     listing: str = ""
     spot_check: SpotCheck | None = None
+    unreachable: str = ""
 
     def __post_init__(self) -> None:
         _check_different("plans", (plan.name for plan in self.plans))

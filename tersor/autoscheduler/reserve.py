@@ -20,7 +20,7 @@ _BASELINES = 2
 
 @dataclass(frozen=True)
 class Reserve:
-    """Seconds: the `least` for one plan, `all` for what is compiled if there is time, `writing` at the end."""
+    """Seconds: the `least` for one plan, `all` for those compiled if there is time, `writing` at the end."""
 
     least: float
     all: float

@@ -28,7 +28,7 @@ from tersor.scheduler.contract import Contract, Quantity
 from tersor.scheduler.figures import Limits, figure_of, limits_of, modelled
 from tersor.scheduler.front import front
 from tersor.scheduler.problem import Policy, Problem
-from tersor.scheduler.search import find, reachable, solve
+from tersor.scheduler.search import find, infeasibility, reachable, solve
 from tersor.scheduler.space import Space
 from tersor.scheduler.trial import Trial
 from tersor.scheme import FP32
@@ -134,6 +134,7 @@ class Story:
             spent,
             listing=to_json(chosen.compiled.plan, Plan),
             spot_check=check,
+            unreachable=infeasibility(self.problem, limits_of(self.contract)) or "",
         )
         named = {name: self.plan(policy) for name, policy in front.items()}
         return Searched(chosen.compiled, named, report)

@@ -1,8 +1,10 @@
 """Trials: policies that a strategy proposes, measured one after the other within the budget."""
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from tersor.autoscheduler.budget import Budget
+from tersor.autoscheduler.page.amounts import amount
 from tersor.autoscheduler.plans import key_of
 from tersor.compiler import Progress
 from tersor.cost import Cost
@@ -83,10 +85,25 @@ def taken(trial: Trial, contract: Contract) -> float:
 
 
 def _shown(trials: Sequence[Trial], contract: Contract, budget: Budget) -> str:
-    kept = [trial for trial in trials if trial.keeps(contract)]
-    best = min((taken(trial, contract) for trial in kept), default=None)
-    said = "trying plans" if best is None else f"trying plans, best {contract.minimize} {best:.4g}"
-    return said if budget.left == float("inf") else f"{said}, {max(0, budget.left):.0f} s left"
+    """Say how far the search is: the best plan so far, how many none of the others beats, the time left."""
+    said = ["trying plans"]
+    kept = [taken(trial, contract) for trial in trials if trial.keeps(contract)]
+    if kept:
+        said.append(f"best {contract.minimize} {amount(contract.minimize, min(kept))}")
+    if trials:
+        said.append(f"front of {_undominated(trials, contract)}")
+    if budget.left < inf:
+        said.append(f"{max(0, budget.left):.0f} s left")
+    return ", ".join(said)
+
+
+def _undominated(trials: Sequence[Trial], contract: Contract) -> int:
+    """How many trials none of the others beats both in what they take and in what they lose."""
+    points = [(taken(trial, contract), trial.measured.drop) for trial in trials]
+    return sum(
+        not any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in points)
+        for point in points
+    )
 
 
 def _plain(measured: Measured) -> dict[str, float]:

@@ -12,11 +12,11 @@ from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.result import Searched
 from tersor.buckets import Buckets
 from tersor.cli.contract import (
+    Effort,
     MaxDrop,
     MaxEnergy,
     MaxLatency,
     MaxSize,
-    Effort,
     Minimize,
     Search,
     Seed,

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from tersor.autoscheduler.page.amounts import amount
-from tersor.autoscheduler.report import SearchReport
 from tersor.autoscheduler.driver import Settings
 from tersor.autoscheduler.machines import check_contract
+from tersor.autoscheduler.page.amounts import amount
+from tersor.autoscheduler.report import SearchReport
 from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.recipe import Recipe
@@ -54,7 +54,8 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Of searches by chance (de
 Effort = Annotated[
     int | None,
     typer.Option(
-        min=1, help=f"Mappings to try of a layer's shape under a scheme on an accelerator (default: {EFFORT})."
+        min=1,
+        help=f"Mappings tried of each shape under a scheme, on an accelerator (default: {EFFORT}).",
     ),
 ]
 
@@ -163,6 +164,8 @@ def found_words(report: SearchReport) -> list[str]:
             said.append(
                 f"no plan was found that keeps the {use.quantity} at or below {limit}: this is the closest"
             )
+    if report.unreachable:
+        said.append(report.unreachable)
     plans = [plan.name for plan in report.plans if plan.name.startswith("front")]
     said.append(
         f"{len(plans)} other plans, for --plan: {plans[0]}.json to {plans[-1]}.json; all of it: report.html"
