@@ -1,5 +1,6 @@
 """tersor compress with a contract: what contradicts itself or cannot be had is said in one sentence."""
 
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -113,13 +114,16 @@ def inputs(tmp_path: Path) -> None:
 SEARCH = ("--hardware", EDGE, "--effort", "100", "--calibration-samples", "8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inputs")
 def test_the_closest_plan_is_written_where_a_bound_cannot_be_kept(compress: Call, tmp_path: Path) -> None:
     code, out, err = compress(*SEARCH, "--max-latency", "1ns", "--max-drop", "50")
     assert (code, err) == (1, "")
     words = " ".join(out.split())
-    assert "no plan was found that keeps the latency at or below 1 ns: this is the closest" in words
-    assert "no plan keeps the latency at or below 1e-09 s: the least possible is" in words
+    assert "no plan was found that keeps the latency at or below 1.00 ns: this is the closest" in words
+    assert re.search(
+        "no plan keeps the latency at or below 1[.0-9]*e-09 s: the least possible is [0-9]", words
+    )
     assert {"plan.json", "model.so", "front-01.json"} <= {file.name for file in (tmp_path / "out").iterdir()}
     code, out, err = compress(*SEARCH, "--max-drop", "50", "--budget", "10ms")
     assert (code, out) == (2, "")

@@ -63,6 +63,7 @@ Samples = Sequence[Mapping[str, Array]]
 _LOSSES = 0.5
 _MAPPINGS = 0.5
 _SIMULATING = 5e-8  # s of a MAC: the simulator makes 20 to 150 million in a second
+_STARTING = 60.0  # s: when it runs for the first time after it was installed, it is compiled itself
 
 
 @dataclass(frozen=True)
@@ -359,7 +360,7 @@ class _Search:
         self, chosen: Finalist, sample: Mapping[str, Array], reserve: Reserve
     ) -> SpotCheck | None:
         """Simulate the chosen network on an accelerator, if there is time for it."""
-        needed = _SIMULATING * self._network.macs + reserve.writing
+        needed = _STARTING + _SIMULATING * self._network.macs + reserve.writing
         if self.model.accelerator is None or not self.budget.has(needed):
             return None
         layers = {name for choice in chosen.policy.values() for name in choice.mappings}

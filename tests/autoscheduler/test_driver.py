@@ -115,6 +115,35 @@ def test_a_second_run_measures_nothing_again_and_has_the_same_plan(
     assert again.front == searched.front
 
 
+def test_a_run_that_breaks_off_goes_on_without_what_it_measured(
+    found: tuple[Searched, Path],
+    on_edge: Model,
+    samples: list[dict[str, np.ndarray]],
+    measured: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(
+        journal=tmp_path / "search.sqlite", trials=4, loss_samples=8, effort=500, last_effort=2000
+    )
+    loss = NetworkEvaluator.loss
+
+    def broken(self: NetworkEvaluator, layers: list[str], scheme: Scheme) -> float:
+        if len(measured) == 5:
+            raise RuntimeError("killed")
+        return loss(self, layers, scheme)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NetworkEvaluator, "loss", broken)
+        with pytest.raises(RuntimeError, match="killed"):
+            search(on_edge, samples, Contract("edp", max_drop=10.0), settings)
+    again = search(on_edge, samples, Contract("edp", max_drop=10.0), settings)
+    assert again.plan == found[0].plan
+    assert again.front == found[0].front
+    losses = [each for each in measured if each != "all"]
+    assert len(losses) == len(set(losses)), "measured twice"
+
+
 def test_a_budget_that_is_too_short_says_how_long_it_must_be(
     on_edge: Model, samples: list[dict[str, np.ndarray]]
 ) -> None:

@@ -89,6 +89,7 @@ def survives(folder: Path, whole: tuple[dict[str, bytes], float], kills: int, se
     assert [one[kind] for kind in lasting] == [other[kind] for kind in lasting]
 
 
+@pytest.mark.slow
 def test_two_kills_change_nothing(folder: Path, whole: tuple[dict[str, bytes], float]) -> None:
     survives(folder, whole, kills=2, seed=0)
 
@@ -98,6 +99,7 @@ def test_twenty_kills_change_nothing(folder: Path, whole: tuple[dict[str, bytes]
     survives(folder, whole, kills=20, seed=1)
 
 
+@pytest.mark.slow
 def test_the_same_search_elsewhere_has_the_same_bytes(
     folder: Path, whole: tuple[dict[str, bytes], float]
 ) -> None:
