@@ -291,7 +291,13 @@ def test_a_wrong_result_is_named() -> None:
 def test_without_torch_the_extra_is_named() -> None:
     code = """
         import sys
-        sys.modules["torch"] = None
+
+        class NoTorch:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] == "torch":
+                    raise ModuleNotFoundError(name)
+
+        sys.meta_path.insert(0, NoTorch())
         import tersor
         try:
             tersor.import_model(object(), example_inputs=())
