@@ -44,6 +44,11 @@ class Ring:
         """What of it matters."""
         return self.free, *(self.needs[(self.last + i) % PLACES] for i in range(self.leaving))
 
+    @property
+    def turns(self) -> tuple[int, int, int, int]:
+        """Which place is the first to be free, and of those to leave, and how many are."""
+        return self.first, self.free, self.last, self.leaving
+
     def rows(self) -> list[int]:
         """The events that count, without that of being full."""
         free = [FREE + (self.first + i) % PLACES for i in range(self.free)]
@@ -69,6 +74,18 @@ class Ledger:
         """Cycles that each port has had for transfers."""
         return self.now - self.units
 
+    @property
+    def every_event(self) -> Array:
+        """The events of all tiles, one tile's after the other's: [tiles * EVENTS, 2, ports]."""
+        return self.events.reshape(-1, *self.events.shape[2:])
+
+    def present(self) -> Array:
+        """The present as an event."""
+        found = np.empty_like(self._release)
+        np.subtract(self.now, self.units, out=found[0])
+        found[1] = self.idle
+        return found
+
     def catch_up(self) -> None:
         """Let idle cycles up to the present have passed."""
         base = self.base
@@ -92,7 +109,7 @@ class Ledger:
     def give_back(self, tile: int) -> None:
         """Let the place of a tile be free from now on."""
         self.catch_up()
-        self._free(tile, self._present())
+        self._free(tile, self.present())
 
     def store(self, tile: int, parent: int | None, inner: int | None, needs: Needs, meanwhile: bool) -> None:
         """Send sums on that steps have made, or that arrived from `inner` tiles.
@@ -112,7 +129,7 @@ class Ledger:
         place = (ring.last + ring.leaving) % PLACES
         ring.leaving += 1
         ring.needs[place] = needs
-        self.events[tile, LEAVING + place] = np.maximum(self._present(), self._release)
+        self.events[tile, LEAVING + place] = np.maximum(self.present(), self._release)
         if not meanwhile:
             self.settle(tile)
 
@@ -163,9 +180,6 @@ class Ledger:
     def _ahead(self, times: Array) -> float:
         """Cycles until an event, if the units wait for it; negative if it has happened."""
         return float((times - self.base).max())
-
-    def _present(self) -> Array:
-        return np.stack([self.base, self.idle])
 
     def _wait(self, event: Array) -> None:
         """Hold the transfer at hand back until an event."""

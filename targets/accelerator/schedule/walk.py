@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tersor.targets.accelerator.schedule.ledger import FULL, NOISE, Ledger, Ring
+from tersor.targets.accelerator.schedule.ledger import EVENTS, FULL, NOISE, Ledger, Ring
 from tersor.targets.accelerator.schedule.moves import Moves, Spot
 from tersor.targets.accelerator.tiles import Array
 
@@ -29,7 +30,7 @@ class _Done:
     now: float
     units: Array
     idle: Array  # [ports]
-    outer: list[Array]  # the events that count of tiles from outside
+    outer: Array  # the events that count of tiles from outside
     inner: Array  # events of its own tiles, relative to the ports' times and idle cycles
     behind: Array  # how far transfers are ahead of the present [ports]
     rings: list[Ring]
@@ -53,6 +54,7 @@ class Walk:
         self._pending = False
         self._bodies = [_Body(moves, place) for place in range(moves.innermost_place + 1)]
         self._known: dict[State, _Done] = {}
+        self._rows: dict[tuple[object, ...], tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
         whole = moves.steps(Spot(moves.left, again=True)).cycles
         self._unit = max(whole, NOISE)
         self._walked = 0
@@ -120,12 +122,13 @@ class Walk:
             before = _Mark(ledger)
             self._body(place, spot)
             ledger.catch_up()
-            base = np.stack([ledger.base, ledger.idle])
+            base = ledger.present()
+            _, outer = self._counting(place)
             self._known[state] = _Done(
                 ledger.now - before.now,
                 ledger.units - before.units,
                 ledger.idle - before.idle,
-                [ledger.events[each] - before.events[each] for each in self._outer(body)],
+                ledger.every_event[outer] - before.events.reshape(ledger.every_event.shape)[outer],
                 ledger.events[body.inner] - base,
                 ledger.done - ledger.base,
                 [ledger.rings[number].copy() for number in body.inner],
@@ -138,12 +141,11 @@ class Walk:
         ledger.units += done.units
         ledger.stalls += done.stalls
         ledger.waiting += done.waiting
-        for each, change in zip(self._outer(body), done.outer, strict=True):
-            ledger.events[each] += change
+        ledger.every_event[self._counting(place)[1]] += done.outer
         base = ledger.base
         ledger.idle[body.ports] += done.idle[body.ports]
         ledger.done[body.ports] = (base + done.behind)[body.ports]
-        ledger.events[body.inner] = done.inner + np.stack([base, ledger.idle])
+        ledger.events[body.inner] = done.inner + ledger.present()
         for number, ring in zip(body.inner, done.rings, strict=True):
             ledger.rings[number] = ring.copy()
         self._pending = done.pending
@@ -152,7 +154,7 @@ class Walk:
     def _jump(self, place: int, mark: "_Mark", times: int) -> None:
         """Go on as since a mark, so many times."""
         ledger, body = self.ledger, self._bodies[place]
-        before = np.stack([ledger.base, ledger.idle])
+        before = ledger.present()
         ledger.now += times * (ledger.now - mark.now)
         ledger.units += times * (ledger.units - mark.units)
         ledger.stalls += times * (ledger.stalls - mark.stalls)
@@ -160,7 +162,7 @@ class Walk:
         ports = body.ports
         ledger.idle[ports] += times * (ledger.idle - mark.idle)[ports]
         ledger.done[ports] += (ledger.base - before[0])[ports]
-        ledger.events[body.inner] += np.stack([ledger.base, ledger.idle]) - before
+        ledger.events[body.inner] += ledger.present() - before
         outer = ledger.events[body.outer, :, 1]
         ledger.events[body.outer, :, 1] = outer + times * (outer - mark.events[body.outer, :, 1])
         ledger.catch_up()
@@ -169,24 +171,31 @@ class Walk:
     def _care(self) -> tuple[float, int, float]:
         return next(each for each in CARE if self._walked < each[0])
 
-    def _outer(self, body: "_Body") -> list[tuple[int, list[int]]]:
-        """The events that count of tiles from outside of a body."""
-        return [(number, [FULL, *self.ledger.rings[number].rows()]) for number in body.outer]
+    def _counting(self, place: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The events that count of a body's own tiles, without that of being full, and of those outside."""
+        body, rings = self._bodies[place], self.ledger.rings
+        key = (place, *(ring.turns for ring in rings))
+        if key not in self._rows:
+            inner = [number * EVENTS + row for number in body.inner for row in rings[number].rows()]
+            outer = [number * EVENTS + row for number in body.outer for row in (FULL, *rings[number].rows())]
+            self._rows[key] = np.array(inner, np.intp), np.array(outer, np.intp)
+        return self._rows[key]
 
     def _state(self, place: int, spot: Spot) -> State:
         """What a body depends on."""
         ledger, body = self.ledger, self._bodies[place]
+        present, base = ledger.present(), ledger.base
         rings = tuple(ledger.rings[number].state() for number in body.inner)
-        relative = ledger.events - np.stack([ledger.base, ledger.idle])
-        relative[:, :, 1, body.unused] = 0.0
-        inner = [relative[number, ledger.rings[number].rows()] for number in body.inner]
-        outer = [relative[each] for each in self._outer(body)]
-        parts = [(ledger.done - ledger.base)[body.ports]]
-        if inner:
-            own = np.concatenate(inner)
+        inner, outer = self._counting(place)
+        parts = [(ledger.done - base)[body.ports]]
+        if inner.size:
+            own = ledger.every_event[inner] - present
+            own[:, 1, body.unused] = 0.0
             parts.append(own.reshape(-1))
-            if outer:
-                parts.append(np.maximum(np.concatenate(outer), own.min(axis=0)).reshape(-1))
+            if outer.size:
+                others = ledger.every_event[outer] - present
+                others[:, 1, body.unused] = 0.0
+                parts.append(np.maximum(others, own.min(axis=0)).reshape(-1))
         counts = tuple((ledger.rings[number].free, ledger.rings[number].leaving) for number in body.outer)
         numbers = np.rint(np.concatenate(parts) / (self._care[2] * self._unit)).astype(np.int64).tobytes()
         return place, spot, rings, counts, self._pending, numbers
