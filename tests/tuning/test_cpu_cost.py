@@ -148,8 +148,8 @@ def test_nothing_is_needed_to_begin_with() -> None:
 
 
 def test_what_the_cpu_cannot_run_is_refused(trained: CpuCosts) -> None:
-    with pytest.raises(ValueError, match="kernels read inputs of 8 bits"):
-        trained.seconds(DENSE, Scheme.parse("int4"))
+    with pytest.raises(ValueError, match="weights of at most 8 bits"):
+        trained.seconds(DENSE, Scheme.parse("w16a8"))
 
 
 def test_a_conversion_is_counted_by_itself(trained: CpuCosts) -> None:
