@@ -5,8 +5,8 @@ is searched well with the scheme that uniform int8 is there. With any other it i
 mappings of one that asks for more: int4+2:4 begins with those of int4, and that with those of w4a8. So fewer
 bits or products take more only where they really do.
 
-Of all these the few are chosen by sums over what moves (`model.evaluate`), and cost what their transfers take
-one by one (`model.scheduled`).
+Of all these the few are chosen by sums over what moves (`model.evaluate`). They alone are timed transfer by
+transfer (`model.scheduled`), which takes far longer, and only with outputs as wide as is asked for.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tersor.formats.size import stored_bytes
 from tersor.hardware import Hardware
@@ -38,12 +38,30 @@ from tersor.targets.accelerator.nest import Nest
 
 EFFORT = 24_000  # mappings of a shape under a scheme
 THOROUGH = 4  # times as many with the scheme that others begin with
-_KIND = "mappings"  # what the journal calls a result
+_FOUND, _TAKEN = "mappings", "taken"  # what the journal calls the results of a search, and their costs
 
 # Of a layer's name and its scheme as it is run: which zeros it has.
 Zeros = Callable[[str, Scheme], Densities]
 Asked = tuple[Layer, Scheme, int | None]  # the last are bits of what reads the output, None: as the input
-Row = list[tuple[str, str, dict[str, tuple[float, float]]]]  # loops, keeps; cycles and pJ by bits of output
+Taken = tuple[float, float] | None  # cycles and pJ of a mapping; None if its tiles do not fit
+
+
+class _Part(NamedTuple):
+    """A layer of those that a factor makes, how it is searched, and the bits of its output."""
+
+    layer: Layer
+    task: Task
+    output_bits: int
+
+    @property
+    def as_read(self) -> Task:
+        """The task with outputs as wide as they are, not as they are searched with."""
+        return self.task._replace(output_bits=self.output_bits)
+
+    def point(self, taken: tuple[float, float], mapping: Loops) -> Point:
+        """What all rows of it take, if one takes so much."""
+        steps = self.layer.N if self.layer.recurrent else 1
+        return Point(taken[0] * steps, taken[1] * steps, {self.layer.name: mapping})
 
 
 def no_zeros(name: str, scheme: Scheme) -> Densities:
@@ -64,7 +82,8 @@ class Costs:
     effort: int = EFFORT
     zeros: Zeros = no_zeros
     workers: int | None = None
-    _known: dict[str, dict[int, Points]] = field(default_factory=dict, repr=False)
+    _found: dict[Task, tuple[Loops, ...]] = field(default_factory=dict, repr=False)
+    _taken: dict[tuple[Task, Loops], Taken] = field(default_factory=dict, repr=False)
 
     @classmethod
     def kept(cls, hardware: Hardware, path: Path, effort: int = EFFORT, zeros: Zeros = no_zeros) -> Self:
@@ -91,19 +110,28 @@ class Costs:
         What the machine cannot run is left out. `show` hears how many searches are done; what it raises ends
         them, and those that are done are kept.
         """
-        missing = self._missing(task for each in asked for task in self._tasks(*each))
-        done, of = 0, sum(map(len, missing))
+        parts = list(dict.fromkeys(part for each in asked for part in self._parts(*each)))
+        steps = self._missing(part.task for part in parts)
+        unrated = self._unrated(parts)
+        done, of = 0, sum(map(len, steps)) + len(unrated)
         show(done, of)
-        work = partial(_search, self.hardware, self.effort)
-        for tasks in missing:
-            todo = [(task, self._seeds(task)) for task in tasks]
-            with closing(in_workers(work, todo, self.workers)) as results:
-                for number, row in results:
-                    key = self._key(tasks[number])
-                    self.journal.write(_KIND, key, row)
-                    self._known[key] = _points(row)
+        for tasks in steps:
+            work = [(task, self._seeds(task)) for task in tasks]
+            with closing(
+                in_workers(partial(_search, self.hardware, self.effort), work, self.workers)
+            ) as each:
+                for number, found in each:
+                    self._found[tasks[number]] = found
+                    self.journal.write(_FOUND, self._key(tasks[number]), list(map(_text, found)))
                     done += 1
                     show(done, of)
+        work = [(part.as_read, self._found[part.task]) for part in unrated]
+        with closing(in_workers(partial(_rate, self.hardware), work, self.workers)) as each:
+            for number, taken in each:
+                self._remember(unrated[number], taken)
+                self.journal.write(_TAKEN, self._key_of_taken(unrated[number]), taken)
+                done += 1
+                show(done, of)
 
     def front(self, layer: Layer, scheme: Scheme, output_bits: int | None = None) -> Points:
         """The mappings of a layer under a scheme that matter (`thin`), in cycles and pJ, the fastest first.
@@ -113,17 +141,11 @@ class Costs:
         """
         if reason := self.why_not(layer, scheme):
             raise ValueError(reason)
-        running = self.running(layer, scheme)
         if layer.operator == "gather":
-            cost = roofline.estimate(layer, running, self.hardware)
+            cost = roofline.estimate(layer, self.running(layer, scheme), self.hardware)
             return (Point(cost.seconds * self.hardware.clock, cost.energy),)
-        parts = layer.factored(running.factor) if running.factor else (layer,)
         self.prepare([(layer, scheme, output_bits)])
-        tasks = self._tasks(layer, scheme, output_bits)
-        bits = [running.input_bits] * (len(parts) - 1) + [output_bits or running.input_bits]
-        return after_another(
-            [self._of_part(part, task, wide) for part, task, wide in zip(parts, tasks, bits, strict=True)]
-        )
+        return after_another([self._of_part(part) for part in self._parts(layer, scheme, output_bits)])
 
     def of_mappings(
         self, layer: Layer, scheme: Scheme, mappings: Mapping[str, Loops], output_bits: int | None = None
@@ -134,45 +156,44 @@ class Costs:
         """
         if reason := self.why_not(layer, scheme):
             raise ValueError(reason)
-        running = self.running(layer, scheme)
         if layer.operator == "gather":
             return self.front(layer, scheme)[0]
-        parts = layer.factored(running.factor) if running.factor else (layer,)
-        tasks = self._tasks(layer, scheme, output_bits)
-        bits = [None] * (len(parts) - 1) + [output_bits]
         total = Point(0.0, 0.0)
-        for part, task, wide in zip(parts, tasks, bits, strict=True):
-            found = _rated(self.hardware, task._replace(output_bits=wide), mappings[part.name])
-            if found is None:
-                raise ValueError(f"the tiles of {part.name}'s mapping do not fit {self.hardware.name}")
-            steps = part.N if part.recurrent else 1
-            total += Point(found[0] * steps, found[1] * steps, {part.name: mappings[part.name]})
+        for part in self._parts(layer, scheme, output_bits):
+            mapping = mappings[part.layer.name]
+            key = part.as_read, mapping
+            if key not in self._taken:
+                self._taken[key] = _rated(self.hardware, *key)
+            taken = self._taken[key]
+            if taken is None:
+                raise ValueError(f"the tiles of {part.layer.name}'s mapping do not fit {self.hardware.name}")
+            total += part.point(taken, mapping)
         return total
 
     def size(self, layer: Layer, scheme: Scheme) -> int:
         """Bytes of the layer's constants as the machine stores them."""
         return stored_bytes(layer, self.running(layer, scheme))
 
-    def _of_part(self, part: Layer, task: Task, output_bits: int) -> Points:
-        found = self._known[self._key(task)].get(output_bits)
+    def _of_part(self, part: _Part) -> Points:
+        each_taken = ((self._taken[part.as_read, mapping], mapping) for mapping in self._found[part.task])
+        found = [part.point(taken, mapping) for taken, mapping in each_taken if taken]
         if not found:
-            raise ValueError(f"no mapping of {part.name} was found that fits {self.hardware.name}'s memories")
-        steps = part.N if part.recurrent else 1
-        return tuple(
-            Point(each.cycles * steps, each.energy * steps, {part.name: each.mappings[""]}) for each in found
-        )
+            name = part.layer.name
+            raise ValueError(f"no mapping of {name} was found that fits {self.hardware.name}'s memories")
+        return pareto(found)
 
-    def _tasks(self, layer: Layer, scheme: Scheme, output_bits: int | None) -> list[Task]:
+    def _parts(self, layer: Layer, scheme: Scheme, output_bits: int | None) -> list[_Part]:
         """What is searched for a layer: its outputs at least as wide as those of the reference."""
         if layer.operator == "gather" or self.why_not(layer, scheme):
             return []
         running = self.running(layer, scheme)
         parts = layer.factored(running.factor) if running.factor else (layer,)
         alone = replace(running, factor=None)
-        wide = [None] * (len(parts) - 1) + [output_bits]
-        least = max(running.input_bits, self._width)
+        own = running.input_bits
+        wide = [own] * (len(parts) - 1) + [output_bits or own]
+        least = max(own, self._width)
         return [
-            Task(part.at_once, alone, self._seen(part, alone), max(bits or 0, least)).nameless
+            _Part(part, Task(part.at_once, alone, self._seen(part, alone), max(bits, least)).nameless, bits)
             for part, bits in zip(parts, wide, strict=True)
         ]
 
@@ -211,10 +232,7 @@ class Costs:
 
     def _seeds(self, task: Task) -> tuple[Loops, ...] | None:
         before = self._before(task)
-        if before is None:
-            return None
-        known = self._known[self._key(before)].values()
-        return tuple(dict.fromkeys(point.mappings[""] for points in known for point in points))
+        return None if before is None else self._found[before]
 
     def _missing(self, tasks: Iterable[Task]) -> list[list[Task]]:
         """What is to be searched, step by step; what is in the database is read."""
@@ -224,20 +242,42 @@ class Costs:
             while before := self._before(chain[-1]):
                 chain.append(before)
             steps |= {each: step for step, each in enumerate(reversed(chain))}
-        fresh = {self._key(task): task for task in steps if self._key(task) not in self._known}
-        for key, row in self.journal.all_known(_KIND, list(fresh)).items():
-            self._known[key] = _points(row)
-        missing = [task for key, task in fresh.items() if key not in self._known]
+        fresh = {self._key(task): task for task in steps if task not in self._found}
+        for key, row in self.journal.all_known(_FOUND, list(fresh)).items():
+            self._found[fresh[key]] = tuple(_mapping(*texts) for texts in row)
+        missing = [task for task in fresh.values() if task not in self._found]
         return [
             [task for task in missing if steps[task] == step]
             for step in range(max(steps.values(), default=0) + 1)
         ]
+
+    def _unrated(self, parts: Iterable[_Part]) -> list[_Part]:
+        """The parts whose mappings are not rated yet; what is in the database is read."""
+        fresh = {
+            self._key_of_taken(part): part
+            for part in parts
+            if part.task not in self._found
+            or any((part.as_read, mapping) not in self._taken for mapping in self._found[part.task])
+        }
+        known = self.journal.all_known(
+            _TAKEN, [key for key, part in fresh.items() if part.task in self._found]
+        )
+        for key, row in known.items():
+            self._remember(fresh.pop(key), row)
+        return list(fresh.values())
+
+    def _remember(self, part: _Part, taken: Iterable[Any]) -> None:
+        for mapping, each in zip(self._found[part.task], taken, strict=True):
+            self._taken[part.as_read, mapping] = tuple(each) if each else None
 
     def _key(self, task: Task) -> str:
         if task not in self._keys:
             said = repr((*task, str(task.scheme), self._machine, self.effort, model_version()))
             self._keys[task] = hashlib.sha256(said.encode()).hexdigest()
         return self._keys[task]
+
+    def _key_of_taken(self, part: _Part) -> str:
+        return f"{self._key(part.task)} {part.output_bits}"
 
     @cached_property
     def _keys(self) -> dict[Task, str]:
@@ -248,8 +288,8 @@ class Costs:
         return hardware_digest(self.hardware)
 
 
-def _search(hardware: Hardware, effort: int, work: tuple[Task, Sequence[Loops] | None]) -> Row:
-    """Search a shape, well without `seeds`, else shortly and with them; [] if nothing fits."""
+def _search(hardware: Hardware, effort: int, work: tuple[Task, Sequence[Loops] | None]) -> tuple[Loops, ...]:
+    """Search a shape, well without `seeds`, else shortly and with them; () if nothing fits."""
     task, seeds = work
     tries = effort * THOROUGH if seeds is None else effort
     try:
@@ -260,46 +300,40 @@ def _search(hardware: Hardware, effort: int, work: tuple[Task, Sequence[Loops] |
     for loops in seeds or ():
         if found := _ranked(hardware, task, loops):
             points.append(Point(*found, {"": loops}))
-    if not points:
-        return []
-    assert task.output_bits
-    inputs = {*widths(hardware, "input"), *((32,) if hardware.unit("fp32") else ())}
-    bits = sorted({task.output_bits, *(each for each in inputs if each < task.output_bits)})
-    row: Row = []
-    for point in thin(pareto(points)):
-        loops = point.mappings[""]
-        by_bits = {each: _rated(hardware, task._replace(output_bits=each), loops) for each in bits}
-        taken = {str(each): found for each, found in by_bits.items() if found}
-        row.append((str(loops), ", ".join(map(str, loops.keep)), taken))
-    return row
+    return tuple(point.mappings[""] for point in thin(pareto(points))) if points else ()
 
 
-def _rated(hardware: Hardware, task: Task, mapping: Loops) -> tuple[float, float] | None:
-    """Cycles and pJ of one mapping, its transfers made one by one; None if its tiles do not fit."""
+def _rate(hardware: Hardware, work: tuple[Task, Sequence[Loops]]) -> list[Taken]:
+    """What each of the mappings of a task takes."""
+    task, mappings = work
+    return [_rated(hardware, task, mapping) for mapping in mappings]
+
+
+def _rated(hardware: Hardware, task: Task, mapping: Loops) -> Taken:
+    """Cycles and pJ of one mapping, its transfers made one by one."""
     if found := _ranked(hardware, task, mapping):
-        nest, sizes = Nest.of(mapping, task.layer.at_once, hardware)
+        nest, sizes = Nest.of(mapping, task.layer, hardware)
         timed = scheduled(nest, sizes, task.scheme, task.densities, task.output_bits)
         return timed.cycles, found[1]
     return None
 
 
-def _ranked(hardware: Hardware, task: Task, mapping: Loops) -> tuple[float, float] | None:
-    """Cycles and pJ by which mappings are ranked, None if its tiles do not fit."""
-    nest, sizes = Nest.of(mapping, task.layer.at_once, hardware)
+def _ranked(hardware: Hardware, task: Task, mapping: Loops) -> Taken:
+    """Cycles and pJ by which mappings are ranked."""
+    nest, sizes = Nest.of(mapping, task.layer, hardware)
     found = evaluate(nest, sizes, task.scheme, task.densities, task.output_bits)
     if not fits(nest, found.needed)[0]:
         return None
     return float(found.cycles[0]), float(found.energy[0])
 
 
-def _points(row: Any) -> dict[int, Points]:
-    """The front of a row of the database, by the bits of the output."""
-    by_bits: dict[int, list[Point]] = {}
-    for loops, keeps, taken in row:
-        mapping = Loops(
-            tuple(Loop.parse(text) for text in loops.split(", ") if text),
-            tuple(Keep.parse(text) for text in keeps.split(", ") if text),
-        )
-        for bits, (cycles, energy) in taken.items():
-            by_bits.setdefault(int(bits), []).append(Point(cycles, energy, {"": mapping}))
-    return {bits: pareto(points) for bits, points in by_bits.items()}
+def _text(mapping: Loops) -> tuple[str, str]:
+    """Loops and keeps."""
+    return str(mapping), ", ".join(map(str, mapping.keep))
+
+
+def _mapping(loops: str, keeps: str) -> Loops:
+    return Loops(
+        tuple(Loop.parse(text) for text in loops.split(", ") if text),
+        tuple(Keep.parse(text) for text in keeps.split(", ") if text),
+    )

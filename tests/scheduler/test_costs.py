@@ -5,12 +5,14 @@ import pytest
 
 from tersor.hardware import Hardware
 from tersor.layer import Layer
+from tersor.mapping import Mapping
 from tersor.scheduler import costs as module
 from tersor.scheduler.costs import Costs
 from tersor.scheduler.machine_space import machine_space
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.accelerator.density import Densities
 from tersor.targets.accelerator.legality import why_not
+from tersor.targets.accelerator.mapper.mapper import Task
 from tersor.targets.accelerator.model import estimate
 from tests.scheduler.toy_machine import TOY
 
@@ -117,12 +119,14 @@ def test_what_was_searched_is_not_searched_again(tmp_path: Path, monkeypatch: py
     first = Costs.kept(TOY, path, EFFORT)
     heard: list[tuple[int, int]] = []
     first.prepare(asked, lambda done, of: heard.append((done, of)))
-    assert heard[-1][0] == heard[-1][1] == first.journal.count("mappings")
+    counts = first.journal.count("mappings"), first.journal.count("taken")
+    assert heard[-1] == (sum(counts), sum(counts))
 
     def fail(*given: object) -> None:
         raise AssertionError("searched again")
 
-    monkeypatch.setattr(module, "_search", fail)
+    for work in ("_search", "_rated"):
+        monkeypatch.setattr(module, work, fail)
     again = Costs.kept(TOY, path, EFFORT)
     for layer, scheme, _ in asked:
         named = replace(layer, name="another")
@@ -130,6 +134,31 @@ def test_what_was_searched_is_not_searched_again(tmp_path: Path, monkeypatch: py
         assert [(each.cycles, each.energy) for each in found] == [
             (each.cycles, each.energy) for each in first.front(layer, scheme)
         ]
+
+
+def test_only_widths_that_are_asked_for_are_timed_transfer_by_transfer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[int | None] = []
+    rated = module._rated
+
+    def heard(hardware: Hardware, task: Task, mapping: Mapping) -> tuple[float, float] | None:
+        timed.append(task.output_bits)
+        return rated(hardware, task, mapping)
+
+    monkeypatch.setattr(module, "_rated", heard)
+    costs = Costs.kept(TOY, tmp_path / "costs.db", EFFORT)
+    costs.workers = 1
+    front = costs.front(DENSE, Scheme.parse("w4a8"), 4)
+    assert set(timed) == {4}, "neither 8 bits nor the int8 that its search begins with"
+    assert len(timed) >= len(front)
+    timed.clear()
+    costs.front(DENSE, Scheme.parse("w4a8"), 4)
+    Costs.kept(TOY, tmp_path / "costs.db", EFFORT).front(DENSE, Scheme.parse("w4a8"), 4)
+    assert not timed
+    for _ in range(2):
+        costs.of_mappings(DENSE, Scheme.parse("w4a8"), front[0].mappings, 8)
+    assert timed == [8]
 
 
 def test_another_machine_effort_or_model_is_searched_anew(

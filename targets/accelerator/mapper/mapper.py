@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from tersor.hardware import Hardware
@@ -183,7 +184,7 @@ class Mapper:
     def _ranked(self, task: Task) -> tuple[Search, bool]:
         """The search, done, and whether it was of all mappings."""
         layer, scheme, densities, output_bits = task
-        space = Space(layer, self.hardware, self.ragged)
+        space = _space(layer, self.hardware, self.ragged)
         exact = work(space) <= self.exhaustive
         choices = space.choices if exact else space.promising
         search = Search(space, choices, scheme, densities, output_bits)
@@ -192,6 +193,12 @@ class Mapper:
         else:
             Beam(search, self.effort).run()
         return search, exact
+
+
+@lru_cache(maxsize=64)
+def _space(layer: Layer, hardware: Hardware, ragged: bool) -> Space:
+    """The same space for every scheme: to list its frames and sizes takes as long as a short search."""
+    return Space(layer, hardware, ragged)
 
 
 def _mapped(search: Search, rated: Rated) -> Mapped:
