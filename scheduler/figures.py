@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from tersor.cost import Cost
 from tersor.scheduler.contract import Contract, Quantity, quantity_of
+from tersor.units import prefixed
 
 # s, pJ, pJ s, bytes, and the noise power over the signal power of the worst output.
 Figure = Literal["latency", "energy", "edp", "size", "loss"]
@@ -20,7 +21,12 @@ ADDITIVE: tuple[Figure, ...] = ("latency", "energy", "size", "loss")
 Limits = Mapping[Figure, float]  # at most this much of a figure
 NO_LIMITS: Limits = MappingProxyType({})
 
-_UNITS: dict[Figure, str] = {"latency": " s", "energy": " pJ", "edp": " pJ s", "size": " bytes", "loss": ""}
+_UNITS: dict[Figure, tuple[str, int]] = {  # and what power of ten a number of the figure is of it
+    "latency": ("s", 0),
+    "energy": ("J", -12),
+    "edp": ("J s", -12),
+    "size": ("B", 0),
+}
 
 
 def modelled(quantity: Quantity) -> Figure:
@@ -39,6 +45,10 @@ def figure_of(cost: Cost, loss: float, figure: Figure) -> float:
 
 
 def figure_text(figure: Figure, value: float) -> str:
-    """A value with its unit, rounded up to four digits: as a limit it can be kept."""
-    rounded = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(value))
-    return f"{rounded:.4g}{_UNITS[figure]}"
+    """A value with its unit, as 1.25 ms, rounded up to four digits: as a limit it can be kept."""
+    rounded = Context(prec=4, rounding=ROUND_CEILING).create_decimal(repr(float(value)))
+    if figure not in _UNITS:
+        return f"{float(rounded):.4g}"
+    unit, power = _UNITS[figure]
+    number, unit = prefixed(float(rounded.scaleb(power)), unit)
+    return f"{number:.4g} {unit}"

@@ -155,7 +155,7 @@ def _most_of(problem: Problem, figure: Figure) -> str:
         for name, row in problem.choices.items()
     }
     worst = sorted(least, key=lambda name: (-least[name], name))[:3]
-    needs = ", ".join(f"{name} {least[name]:.3g}" for name in worst)
+    needs = ", ".join(f"{name} {figure_text(figure, least[name])}" for name in worst)
     return f" (most of it: {needs})" if needs else ""
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from tersor.cli import main
 from tersor.plan import Plan
+from tersor.replace import UNFINISHED
 from tersor.targets.cpu.host import detect
 from tersor.targets.cpu.host.guard import refusal
 from tests.models import conv_net, mlp
@@ -394,7 +395,7 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(
     assert line.startswith("error: ")
     assert said in line
     assert not (folder / "not").exists()
-    assert not list(folder.glob(".tersor-*"))
+    assert not list(folder.glob(f"{UNFINISHED}*"))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Files that appear in a directory together, or not at all."""
 
 import contextlib
+import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from tersor.error import UserError
-from tersor.replace import check_writable, replacing
+from tersor.replace import UNFINISHED, check_writable, replacing
 
 
 def write(directory: Path) -> None:
@@ -50,3 +52,32 @@ def test_writability_is_checked_without_a_trace(tmp_path: Path) -> None:
     for refused in (tmp_path / "file", tmp_path / "file" / "x"):
         with pytest.raises(UserError, match="cannot write to"):
             check_writable(refused)
+
+
+def writes_for_ever(target: Path) -> None:
+    with replacing(target) as staging:
+        (staging / "a").write_text("half")
+        time.sleep(60.0)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one_writes_is_not(
+    is_there: bool, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    if is_there:
+        target.mkdir()
+    beside = target if is_there else tmp_path
+    process = multiprocessing.get_context("fork").Process(target=writes_for_ever, args=(target,))
+    process.start()
+    while not list(beside.glob(f"{UNFINISHED}*/a")):
+        time.sleep(0.01)
+    check_writable(target)
+    write(target)
+    (unfinished,) = beside.glob(f"{UNFINISHED}*")
+    assert (unfinished / "a").read_text() == "half"
+    process.kill()
+    process.join()
+    check_writable(target)
+    assert not unfinished.exists()
+    assert (target / "a").read_text() == "new"

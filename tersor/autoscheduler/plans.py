@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tersor.autoscheduler.page.amounts import amount
 from tersor.cost import Cost
 from tersor.network import Network
 from tersor.plan import LayerPlan, Plan
 from tersor.recipe import Recipe
+from tersor.scheduler.contract import Quantity
 from tersor.scheduler.problem import Choice, Policy, Problem
 from tersor.scheme import FP32, Scheme
 
@@ -38,13 +40,13 @@ class Origin:
 
 
 def _taken(choice: Choice) -> str:
-    return f"{cost_text(choice.cost)}, loss {choice.loss:.3g} (predicted)"
+    return f"{_cost_text(choice.cost)}, loss {choice.loss:.3g} (predicted)"
 
 
-def cost_text(cost: Cost) -> str:
-    """A cost in short words; energy is left out where none is known."""
-    energy = f", {cost.energy / 1e6:.4g} uJ" if cost.energy else ""
-    return f"{cost.seconds * 1e3:.4g} ms{energy}, {cost.size} bytes"
+def _cost_text(cost: Cost) -> str:
+    """A cost in short words; what is 0 is not known."""
+    taken: dict[Quantity, float] = {"latency": cost.seconds, "energy": cost.energy, "size": cost.size}
+    return ", ".join(amount(quantity, value) for quantity, value in taken.items() if value)
 
 
 def key_of(schemes: Mapping[str, Scheme]) -> str:

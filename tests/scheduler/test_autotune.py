@@ -151,7 +151,7 @@ def test_the_plan_says_what_it_was_made_from() -> None:
 
 
 def test_a_limit_that_nothing_keeps_names_the_layers() -> None:
-    with pytest.raises(UserError, match=r"no plan keeps the size at or below 10 bytes: .*fc"):
+    with pytest.raises(UserError, match=r"no plan keeps the size at or below 10 B: .*fc"):
         tuned("noise", Limit("size", 10))
 
 

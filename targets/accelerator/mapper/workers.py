@@ -5,6 +5,8 @@ Forked processes have every module at once; started anew, each would first impor
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +15,7 @@ from typing import TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+_LOOKING = 0.5  # s between two looks of a worker whether its parent is there
 
 
 def in_workers(
@@ -27,7 +30,8 @@ def in_workers(
     left = set(range(len(tasks)))
     if workers > 1 and _may_fork():
         try:
-            with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+            forked, ending = get_context("fork"), (os.getpid(),)
+            with ProcessPoolExecutor(workers, forked, _end_with, ending) as pool:
                 numbers = {pool.submit(function, task): number for number, task in enumerate(tasks)}
                 try:
                     for future in as_completed(numbers):
@@ -40,6 +44,17 @@ def in_workers(
             pass
     for number in sorted(left):
         yield number, function(tasks[number])
+
+
+def _end_with(parent: int) -> None:
+    """Make a worker end soon after its parent, which tells it nothing if it is killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOKING)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _cores() -> int:

@@ -3,6 +3,7 @@
 from math import log10
 
 from tersor.scheduler.contract import Quantity
+from tersor.units import prefixed
 
 NAMES: dict[Quantity, str] = {
     "latency": "latency",
@@ -11,7 +12,6 @@ NAMES: dict[Quantity, str] = {
     "size": "size",
     "drop": "accuracy lost",
 }
-_PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 _UNITS: dict[Quantity, tuple[str, float]] = {  # and what a number of the quantity is of it
     "latency": ("s", 1.0),
     "energy": ("J", 1e-12),
@@ -42,11 +42,7 @@ def known_amount(quantity: Quantity, value: float) -> str:
 def scaled(quantity: Quantity, value: float) -> tuple[float, str]:
     """Give a number with one to three digits before the point, and the unit that it is of; of no drop."""
     unit, factor = _UNITS[quantity]
-    value *= factor
-    power = 3 * int((log10(abs(value)) + 5e-4) // 3) if value else 0  # 999.6 is 1.00 thousand
-    least = 0 if unit == "B" else min(_PREFIXES)  # there are no parts of a byte
-    power = min(max(power, least), max(_PREFIXES))
-    return value / 10.0**power, f"{_PREFIXES[power]}{unit}"
+    return prefixed(value * factor, unit)
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,9 @@
+import multiprocessing
 import os
+import time
 from concurrent.futures.process import ProcessPoolExecutor
+
+from multiprocessing.connection import Connection
 
 import pytest
 
@@ -49,3 +53,35 @@ def test_without_processes_all_is_done_here(monkeypatch: pytest.MonkeyPatch) -> 
 def test_errors_come_through(workers: int) -> None:
     with pytest.raises(ValueError, match="-2 is negative"):
         list(in_workers(square, [1, -2, 3], workers))
+
+
+def tells_and_waits(said: Connection) -> None:
+    said.send(os.getpid())
+    time.sleep(60.0)
+
+
+def has_two_workers(said: Connection) -> None:
+    list(in_workers(tells_and_waits, [said, said], 2))
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there and is not only waiting to be looked after by its parent."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    forked = multiprocessing.get_context("fork")
+    heard, said = forked.Pipe(duplex=False)
+    parent = forked.Process(target=has_two_workers, args=(said,))
+    parent.start()
+    workers = [heard.recv(), heard.recv()]
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + 30
+    while any(map(runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(runs, workers))
