@@ -42,9 +42,9 @@ from tersor.targets.cpu.host.detect import detect
 
 # Samples by network: what one takes differs ten times.
 SIZES = {
-    "resnet20": Sizes(calibration=128, losses=64, tried=1024, judged=2000),
+    "resnet20": Sizes(calibration=256, losses=64, tried=5000, judged=5000),
     "minilm-l3": Sizes(calibration=64, losses=16, tried=384, judged=384),
-    "efficientnet-lite0": Sizes(calibration=64, losses=8, tried=128, judged=800),
+    "efficientnet-lite0": Sizes(calibration=64, losses=8, tried=468, judged=468),
 }
 EFFORT = 4000  # mappings of a shape under a scheme
 DROP = 0.5  # points

@@ -1,7 +1,7 @@
 """Searching: one network, whose losses and trials all strategies and machines share, in a journal."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,9 +13,8 @@ from subjects import Subject
 
 from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.budget import Budget
-from tersor.autoscheduler.losses import measure_losses
+from tersor.autoscheduler.comparison import Comparison
 from tersor.autoscheduler.plans import key_of
-from tersor.autoscheduler.trials import Trials, best_first
 from tersor.evaluation.evaluator import NetworkEvaluator
 from tersor.hardware import Hardware
 from tersor.network import Network
@@ -23,15 +22,10 @@ from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract
 from tersor.passes.grams import find_windows
 from tersor.recipe import Recipe
-from tersor.scheduler.ablations import mapping_only, uniform
 from tersor.scheduler.contract import Contract
 from tersor.scheduler.costs import Costs
-from tersor.scheduler.figures import limits_of, modelled
 from tersor.scheduler.journal import Journal
-from tersor.scheduler.problem import Policy, Problem
-from tersor.scheduler.search import closest
-from tersor.scheduler.trial import Strategy, Trial
-from tersor.scheme import INT8, Scheme
+from tersor.scheme import Scheme
 from tersor.statistics import Statistics
 from tersor.targets.cpu.host.detect import hardware as described
 
@@ -67,7 +61,7 @@ class Searching:
         return NetworkEvaluator(
             subject.model,
             self._statistics,
-            Recipe(),
+            Recipe(rounding="gptq"),
             subject.tried.samples,
             subject.tried.labels,
             subject.losses,
@@ -92,29 +86,20 @@ class Searching:
         costs = Costs(Hardware.load(MACHINES / f"{name}.toml"), self._file.of("costs"), self.effort)
         return Accelerator(costs, described(self.subject.model.host), self.effort)
 
-    def problem(self, machine: Accelerator) -> Problem:
-        """All layers with their legal schemes and the mappings that matter."""
-        schemes = {name: machine.space(self.network[name]).legal for name in self.groups}
-        show = partial(_say, f"{self.subject.name} on {machine.name}")
-        losses = measure_losses(
-            self.evaluator, self.groups, schemes, self.journal, Budget(None), 0.0, machine.digest, show
+    def comparison(self, contract: Contract, most: int) -> Comparison:
+        """Searches with at most `most` trials each, which share losses and trials."""
+        return Comparison(
+            self.network,
+            self.groups,
+            self.evaluator,
+            self.journal,
+            contract,
+            most,
+            Budget(None),
+            0.0,
+            f"{contract} {most}",
+            partial(_say, self.subject.name),
         )
-        legal = {name: tuple(row) for name, row in losses.known.items() if row}
-        return machine.problem(self.network, legal, losses.known, partial(show, "finding mappings"))
-
-    def run(
-        self, strategy: Strategy, contract: Contract, machine: Accelerator, problem: Problem, most: int
-    ) -> tuple[Trial, ...]:
-        """Try uniform int8 and then what a strategy proposes, `most` policies in all."""
-        first = closest(uniform(problem, INT8), modelled(contract.minimize), limits_of(contract)).policy
-        name = f"{strategy!r} {machine.digest} {contract} {most}"
-        show = partial(_say, f"{self.subject.name} on {machine.name}, {strategy.name}")
-        trials = self.trials(machine, problem)
-        return trials.run(strategy, contract, [first], most, Budget(None), 0.0, name, show)
-
-    def trials(self, machine: Accelerator, problem: Problem) -> Trials:
-        """What measures policies."""
-        return Trials(problem, self.evaluator, self.journal, partial(machine.cost, self.network, problem))
 
     def judged(self, schemes: Mapping[str, Scheme]) -> Judged:
         """What schemes do on the samples that no search has seen."""
@@ -154,21 +139,6 @@ class Searching:
         found = calibrate(model.observe(*model.mods), self.subject.calibration, None, windows)
         found.save(path)
         return found
-
-
-def best(trials: Sequence[Trial], contract: Contract) -> Trial:
-    """The trial that keeps the contract and takes the least."""
-    return best_first(trials, contract)[0]
-
-
-def mapped_only(problem: Problem, contract: Contract) -> Policy:
-    """Nothing compressed, the best mappings."""
-    return closest(mapping_only(problem), modelled(contract.minimize), limits_of(contract)).policy
-
-
-def of_one_scheme(problem: Problem, scheme: Scheme, contract: Contract) -> Policy:
-    """One scheme for all layers that may have it, the best mappings."""
-    return closest(uniform(problem, scheme), modelled(contract.minimize), limits_of(contract)).policy
 
 
 def _say(what: str, step: str, done: int, of: int | None) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from joint import TRIALS
 from rows import Row
-from searching import Searching, best
+from searching import Searching
 
+from tersor.autoscheduler.trials import best_first
 from tersor.scheduler.contract import Contract, quantity_of
 from tersor.scheduler.hypervolume import hypervolume
 from tersor.scheduler.strategies.evolution import Evolution
@@ -26,17 +27,18 @@ def strategies(
     `WORST`, from 0 to 1.
     """
     machine = searching.machine(machine_name)
-    problem = searching.problem(machine)
+    comparison = searching.comparison(contract, trials)
+    problem = comparison.problem(machine)
     chance: list[Strategy] = [each(seed) for seed in SEEDS for each in (RandomSearch, Evolution)]
     values: dict[str, float] = {}
     volumes: dict[str, float] = {}
     rows: list[Row] = []
     for way in [Exact(), *chance]:
-        tried = searching.run(way, contract, machine, problem, trials)
+        tried = comparison.search(machine, problem, way)
         seed = getattr(way, "seed", None)
         name = way.name if seed is None else f"{way.name} {seed}"
         baseline = _value(tried[0], contract)
-        values[name] = _value(best(tried, contract), contract) / baseline
+        values[name] = _value(best_first(tried, contract)[0], contract) / baseline
         volumes[name] = _volume(tried, contract, baseline)
         case = (searching.subject.name, f"{machine_name}, {name}")
         rows.append(Row("search", "strategies", *case, f"{contract.minimize}/int8", values[name]))

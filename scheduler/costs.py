@@ -82,8 +82,8 @@ class Costs:
     effort: int = EFFORT
     zeros: Zeros = no_zeros
     workers: int | None = None
-    _found: dict[Task, tuple[Loops, ...]] = field(default_factory=dict, repr=False)
-    _taken: dict[tuple[Task, Loops], Taken] = field(default_factory=dict, repr=False)
+    _found: dict[Task, tuple[Loops, ...]] = field(default_factory=dict, init=False, repr=False)
+    _taken: dict[tuple[Task, Loops], Taken] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def kept(cls, hardware: Hardware, path: Path, effort: int = EFFORT, zeros: Zeros = no_zeros) -> Self:

@@ -78,14 +78,15 @@ class Bisection:
     def _allowed(self, own: Sequence[Trial], trials: Sequence[Trial]) -> float:
         """The loss, by the model, at which the drop is expected to reach its bound.
 
-        Drops are taken to be proportional to measured losses, and these to the model's.
+        Drops are taken to be proportional to measured losses, and these to the model's. The trials' drops
+        are added up, with a point that costs what is taken where nothing is known: the drop of a gentle
+        policy is a few samples more or less by chance, and says little.
         """
-        cost = [each for each in trials if each.measured.drop > 0 and each.measured.loss > 0]
-        if cost:
-            allowed = median(each.measured.loss * self.max_drop / each.measured.drop for each in cost)
-        else:
-            free = max((each.measured.loss for each in trials), default=0.0)
-            allowed = max(free, self.max_drop * _LOSS_OF_A_POINT)
+        points = max(0.0, sum(each.measured.drop for each in trials))
+        loss = sum(each.measured.loss for each in trials if each.measured.drop)
+        allowed = self.max_drop * (loss + _LOSS_OF_A_POINT) / (points + 1)
+        if not points:
+            allowed = max(allowed, max((each.measured.loss for each in trials), default=0.0))
         ratios = [
             each.measured.loss / self._loss(each)
             for each in own or trials

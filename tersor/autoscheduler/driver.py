@@ -17,12 +17,13 @@ from typing import Any
 import numpy.typing as npt
 
 from tersor.autoscheduler.budget import Budget, TimeUp, until
+from tersor.autoscheduler.comparison import Comparison, transfers
 from tersor.autoscheduler.finalists import Candidate, Finalist, finalist, settle
 from tersor.autoscheduler.losses import Losses, measure_losses
 from tersor.autoscheduler.machine import Machine, Rated, Show
 from tersor.autoscheduler.machines import check_contract, machine_of
 from tersor.autoscheduler.plans import Origin
-from tersor.autoscheduler.report import SpotCheck
+from tersor.autoscheduler.report import Ablation, SpotCheck, Transfer
 from tersor.autoscheduler.reserve import Reserve
 from tersor.autoscheduler.result import Searched
 from tersor.autoscheduler.spot_check import spot_check
@@ -33,6 +34,7 @@ from tersor.blas import on_one_blas_thread
 from tersor.compiler import Compiled, Progress, compile, silent
 from tersor.error import UserError
 from tersor.evaluation.evaluator import NetworkEvaluator
+from tersor.hardware import Hardware
 from tersor.model import Model
 from tersor.network import Network
 from tersor.passes.calibrate import calibrate
@@ -50,7 +52,7 @@ from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.space import Space
 from tersor.scheduler.strategies.exact import Exact
-from tersor.scheduler.trial import Strategy
+from tersor.scheduler.trial import Strategy, Trial
 from tersor.scheme import INT8
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
@@ -70,14 +72,17 @@ _STARTING = 60.0  # s: when it runs for the first time after it was installed, i
 class Settings:
     """How to search: by which strategy and recipe, on how many samples, and where results are kept.
 
+    Without a recipe weights are rounded by GPTQ where the machine has use for fewer than 8 bits of them. The
     `trials` are full validations of the network with other weights; those of finalists, at most two, come on
     top. A loss is measured on `loss_samples`. Without a file the journal lasts as long as the search. About
     `effort` mappings of each shape under each scheme are tried, of those of the finalists `last_effort`. On a
-    CPU kernels are measured for `measuring` seconds.
+    CPU kernels are measured for `measuring` seconds. With `ablations` the report also says what searches
+    reach that may choose less, with as many trials each; and what is chosen for the accelerators `also` is
+    set beside what is chosen for the model's own. Of these there is as much as the budget has time for.
     """
 
     strategy: Strategy = field(default_factory=Exact)
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe | None = None
     calibration_samples: int = 128
     trials: int = 8
     loss_samples: int = 64
@@ -86,6 +91,8 @@ class Settings:
     effort: int = COSTS_EFFORT
     last_effort: int = MAPPER_EFFORT
     measuring: float = 60.0
+    ablations: bool = False
+    also: tuple[Hardware, ...] = ()
 
     @property
     def kernels(self) -> Path | None:
@@ -115,7 +122,8 @@ def search(
     """
     settings = settings or Settings()
     budget = Budget(contract.budget, started=started)
-    check_contract(contract, model.accelerator)
+    for accelerator in (model.accelerator, *settings.also):
+        check_contract(contract, accelerator)
     given = list(islice(data, settings.calibration_samples))
     evaluated = given if evaluation is None else list(evaluation)
     with Journal(settings.journal) as journal:
@@ -168,9 +176,10 @@ class _Search:
                 self._name,
                 self.progress,
             )
-        origin = Origin(
-            model_hash(self.model.mod), self.machine.name, statistics.digest(), self.settings.recipe
-        )
+        with budget.phase("comparing"):
+            comparison = self._comparison(evaluator, journal, reserve)
+            ablations, transferred = self._compared(comparison, problem, tried)
+        origin = Origin(model_hash(self.model.mod), self.machine.name, statistics.digest(), self._recipe)
         story = Story(self._network, origin, self.contract, problem, trials, tried, losses, self._spaces)
         with budget.phase("compiling plans"):
             finalists = self._settled(story, data, evaluated, labels, journal, reserve)
@@ -184,6 +193,8 @@ class _Search:
             self.settings.seed,
             labels is not None,
             budget.phases(),
+            ablations,
+            transferred,
         )
 
     # The phases
@@ -201,7 +212,7 @@ class _Search:
         return NetworkEvaluator(
             self.model,
             statistics,
-            self.settings.recipe,
+            self._recipe,
             samples,
             labels,
             self.settings.loss_samples,
@@ -275,6 +286,34 @@ class _Search:
         """Uniform int8, or what is next to it, with the best mappings for the contract."""
         figure = modelled(self.contract.minimize)
         return closest(uniform(problem, INT8), figure, limits_of(self.contract)).policy
+
+    def _comparison(self, evaluator: NetworkEvaluator, journal: Journal, reserve: Reserve) -> Comparison:
+        return Comparison(
+            self._network,
+            self._groups,
+            evaluator,
+            journal,
+            self.contract,
+            self.settings.trials,
+            self.budget,
+            reserve.all,
+            self._name,
+            self.progress,
+        )
+
+    def _compared(
+        self, comparison: Comparison, problem: Problem, tried: Sequence[Trial]
+    ) -> tuple[tuple[Ablation, ...], tuple[Transfer, ...]]:
+        """Compare what was found with what searches find that may choose less, and with other machines."""
+        own = comparison.chosen(self.machine, problem, tried)
+        ablations: list[Ablation] = []
+        if self.settings.ablations:
+            ways = [("joint", own), *comparison.ways(self.machine, problem)]
+            ablations = [each.ablation(name) for name, each in ways]
+        if not self.settings.also:
+            return tuple(ablations), ()
+        found = comparison.also(own, self.settings.also, self.settings.strategy)
+        return tuple(ablations), transfers(found, self._network, self.contract)
 
     def _settled(
         self,
@@ -386,6 +425,13 @@ class _Search:
     @cached_property
     def _spaces(self) -> dict[str, Space]:
         return {name: self.machine.space(self._network[name]) for name in self._groups}
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        """Of 8 bits the nearest code is as good as any, and GPTQ takes minutes for the widest layers."""
+        schemes = (scheme for space in self._spaces.values() for scheme in space.legal)
+        narrow = any(scheme.weight and scheme.weight_bits < 8 for scheme in schemes)
+        return self.settings.recipe or Recipe(rounding="gptq" if narrow else "nearest")
 
     @cached_property
     def _name(self) -> str:

@@ -9,6 +9,7 @@ from tersor.autoscheduler.front import DropModel
 from tersor.autoscheduler.losses import Losses
 from tersor.autoscheduler.plans import Origin
 from tersor.autoscheduler.report import (
+    Ablation,
     Certificate,
     Evaluation,
     RatedPlan,
@@ -17,6 +18,7 @@ from tersor.autoscheduler.report import (
     SearchReport,
     Spent,
     SpotCheck,
+    Transfer,
 )
 from tersor.autoscheduler.result import Searched
 from tersor.autoscheduler.trials import Trials, best_first
@@ -99,6 +101,8 @@ class Story:
         seed: int,
         has_labels: bool,
         spent: tuple[Spent, ...],
+        ablations: tuple[Ablation, ...] = (),
+        transfers: tuple[Transfer, ...] = (),
     ) -> Searched:
         """Give the result: the last finalist, the front, and the report on all."""
         chosen = finalists[-1]
@@ -132,6 +136,8 @@ class Story:
             self._certificate(chosen),
             self._evaluations(strategy),
             spent,
+            ablations,
+            transfers,
             listing=to_json(chosen.compiled.plan, Plan),
             spot_check=check,
             unreachable=infeasibility(self.problem, limits_of(self.contract)) or "",

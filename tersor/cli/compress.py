@@ -12,6 +12,8 @@ from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.result import Searched
 from tersor.buckets import Buckets
 from tersor.cli.contract import (
+    Ablations,
+    Also,
     Effort,
     MaxDrop,
     MaxEnergy,
@@ -111,7 +113,8 @@ def compress(
     rounding: Annotated[
         Rounding | None,
         typer.Option(
-            help="How weights find their codes (default: nearest); gptq, adaround, entropy by the data."
+            help="How weights find their codes (default: nearest; under a contract, for an accelerator, "
+            "gptq); gptq, adaround, entropy by the data."
         ),
     ] = None,
     rate: Annotated[
@@ -165,6 +168,8 @@ def compress(
     strategy: Search = None,
     seed: Seed = None,
     effort: Effort = None,
+    ablations: Ablations = None,
+    also: Also = None,
     resize: Resize = None,
     crop: Crop = None,
     mean: Mean = "0",
@@ -193,7 +198,7 @@ def compress(
         raise UserError("--hardware says what runs the network: leave out --isa and --cores")
     contract = contract_of(max_drop, max_latency, max_energy, max_size, minimize, budget, accelerator)
     if contract is None:
-        check_searched(strategy=strategy, seed=seed, effort=effort)
+        check_searched(strategy=strategy, seed=seed, effort=effort, ablations=ablations, also=also or None)
     else:
         check_alone(
             plan=plan, scheme=scheme, preset=preset, rules=rules, min_snr=min_snr, objective=objective
@@ -213,7 +218,17 @@ def compress(
                 imported,
                 samples,
                 contract,
-                settings_of(strategy, seed, effort, request.recipe, samples.count, out / JOURNAL),
+                settings_of(
+                    strategy,
+                    seed,
+                    effort,
+                    request.recipe if any(each is not None for each in algorithms.values()) else None,
+                    samples.count,
+                    out / JOURNAL,
+                    ablations,
+                    also,
+                    accelerator,
+                ),
                 evaluation=evaluation,
                 labels=evaluation.labels,
                 started=began,

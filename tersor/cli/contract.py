@@ -1,7 +1,7 @@
 """The options of a contract, and what their text means."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -59,6 +59,23 @@ Effort = Annotated[
     ),
 ]
 
+Ablations = Annotated[
+    bool | None,
+    typer.Option(
+        "--ablations",
+        help="Say in the report, too, what searches find that may choose less: mappings alone, one scheme "
+        "for all, compression before mappings.",
+    ),
+]
+Also = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Search for this accelerator, too, and say in the report what each plan takes on each. "
+        "Repeatable.",
+    ),
+]
+
 
 def contract_of(
     max_drop: float | None,
@@ -94,17 +111,22 @@ def settings_of(
     strategy: StrategyName | None,
     seed: int | None,
     effort: int | None,
-    recipe: Recipe,
+    recipe: Recipe | None,
     calibration_samples: int,
     journal: Path,
+    ablations: bool | None = None,
+    also: Sequence[Path] | None = None,
+    accelerator: Hardware | None = None,
 ) -> Settings:
-    """Give the settings of a search, by default its own."""
+    """Give the settings of a search, by default its own. Raises UserError for what cannot be compared."""
     settings = Settings(
         _strategy(strategy or "exact", seed or 0),
         recipe,
         calibration_samples,
         journal=journal,
         seed=seed or 0,
+        ablations=bool(ablations),
+        also=_others(also or (), accelerator),
     )
     if effort is None:
         return settings
@@ -119,6 +141,18 @@ def _strategy(name: StrategyName, seed: int) -> Strategy:
             return Evolution(seed)
         case "random":
             return RandomSearch(seed)
+
+
+def _others(machines: Sequence[Path], own: Hardware | None) -> tuple[Hardware, ...]:
+    if machines and own is None:
+        raise UserError("--also compares accelerators: say with --hardware which one the model is for")
+    found = [Hardware.load(machine) for machine in machines]
+    names = [each.name for each in (own, *found) if each]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"--also: two machines are named {min(twice)!r}, give each a name of its own")
+    if plain := [str(path) for path, each in zip(machines, found, strict=True) if not is_accelerator(each)]:
+        raise UserError(f"--also: {plain[0]} describes no accelerator, it has no [datapath]: add one")
+    return tuple(found)
 
 
 def accelerator_of(machine: Path | None) -> Hardware | None:

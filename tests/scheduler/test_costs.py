@@ -176,6 +176,14 @@ def test_another_machine_effort_or_model_is_searched_anew(
     assert [*sizes, costs.journal.count("mappings")] == [1, 1, 2, 3, 4]
 
 
+def test_costs_made_of_others_do_not_take_their_mappings_for_their_own() -> None:
+    costs = Costs(TOY, effort=EFFORT)
+    costs.front(DENSE, INT8)
+    for number, changes in enumerate(({"effort": 1000}, {"hardware": replace(TOY, clock=2e9)}), start=2):
+        replace(costs, **changes).front(DENSE, INT8)
+        assert costs.journal.count("mappings") == number
+
+
 def test_costs_do_not_depend_on_what_was_asked_before_or_on_workers() -> None:
     scheme = Scheme.parse("w4a8")
     alone = Costs(TOY, effort=EFFORT, workers=1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.formats.grids import Grid
+from tersor.passes.memo import remembered
 from tersor.passes.quantization.rounding.objective import Floats, Matrix, Objective
 
 BLOCK = 128
@@ -44,5 +45,9 @@ def gptq(matrix: Matrix, grid: Grid, objective: Objective, kept: NDArray[np.bool
 
 
 def _inverse_factor(products: Floats) -> Floats:
-    """Give the upper triangular U with U^T U = products^-1."""
+    """Give the upper triangular U with U^T U = products^-1; a layer is rounded to several grids with it."""
+    return remembered(lambda: _inverted(products), products.nbytes, "inverse factor", products)
+
+
+def _inverted(products: Floats) -> Floats:
     return np.linalg.cholesky(np.linalg.inv(products)).transpose(0, 2, 1).astype(np.float64)
