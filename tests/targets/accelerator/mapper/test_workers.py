@@ -2,7 +2,6 @@ import multiprocessing
 import os
 import time
 from concurrent.futures.process import ProcessPoolExecutor
-
 from multiprocessing.connection import Connection
 
 import pytest
