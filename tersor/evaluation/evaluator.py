@@ -23,6 +23,7 @@ from tersor.error import UserError
 from tersor.evaluation.opened import Edge, InputGrid, Place, layer_edges
 from tersor.evaluation.perturbed import Perturbed
 from tersor.evaluation.reconstruction import Numbers, Reconstruction
+from tersor.ir.chains import find_chains
 from tersor.ir.graph import Graph
 from tersor.measure import Power
 from tersor.model import Model
@@ -40,7 +41,7 @@ from tersor.statistics import Statistics
 
 Array = npt.NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
-_VERSION = 2  # of what is measured: another one makes other digests
+_VERSION = 3  # of what is measured: another one makes other digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,7 @@ class NetworkEvaluator:
         self.layers = tuple(layer.name for layer in extract(model.mod).layers)
         self._edges = layer_edges(Graph(model.mod))
         self._all = self._read_grids(dict.fromkeys(self.layers, INT8))
+        self._added = self._residuals(Graph(model.mod))
         start = time.monotonic()
         progress("compiling", 0, None)
         self._network = Perturbed(model, self._all.keys())
@@ -115,15 +117,22 @@ class NetworkEvaluator:
     def loss(self, layers: Sequence[str], scheme: Scheme) -> float:
         """Measure noise over signal at the worst output with these layers alone compressed, all else float.
 
+        A tensor of fewer than 8 bits has them for all who read it, so what is no layer reads it so, too: the
+        sum with a residual, for example. Other layers that read it are taken to bear their own part. A
+        residual that no layer reads is as narrow as what it is added to.
+
         Raises UserError as `check` does.
         """
         wanted, bits = set(layers), scheme.input_bits
-        mine = {
-            edge: self._all.get(edge) if bits >= MOST_BITS else self._narrow(edge, bits)
-            for edge, layer in self._edges.items()
-            if layer in wanted and scheme.input
-        }
-        self._set(dict.fromkeys(layers, scheme), mine)
+        own = [edge for edge, layer in self._edges.items() if layer in wanted and scheme.input]
+        if bits >= MOST_BITS:
+            grids = {edge: self._all.get(edge) for edge in own}
+        else:
+            own += [edge for edge, layer in self._added.items() if layer in wanted and scheme.input]
+            tensors = {tensor: self._narrow((reader, tensor), bits) for reader, tensor in own}
+            shared = [edge for edge in self._all if edge[1] in tensors and edge not in self._edges]
+            grids = {edge: tensors[edge[1]] for edge in (*own, *shared)}
+        self._set(dict.fromkeys(layers, scheme), grids)
         return self._measure(self._loss_batches).measured.loss
 
     def evaluate(self, schemes: Mapping[str, Scheme]) -> Measured:
@@ -198,6 +207,17 @@ class NetworkEvaluator:
             and (scheme := schemes.get(layer, FP32)).input
             and not scheme.dynamic
         }
+
+    def _residuals(self, graph: Graph) -> dict[Edge, str]:
+        """Give the edges at which layers add what no layer multiplies, and the layers' names."""
+        multiplied = {tensor for _, tensor in self._edges}
+        adds = {
+            (var, chain.residual): chain.layer
+            for chain in find_chains(graph)
+            for var in chain.variables
+            if chain.residual is not None and chain.residual not in multiplied
+        }
+        return {edge: adds[edge] for edge in self._all if edge in adds}
 
     def _narrow(self, edge: Edge, bits: int) -> Quantization:
         """Give the grid of fewer than 8 bits that a layer reads a tensor on if no other reads it."""

@@ -147,6 +147,14 @@ def test_a_loss_is_that_of_the_layer_alone(dense: Bench, text: str) -> None:
     assert dense.evaluator.loss([first], scheme) == dense.evaluator.evaluate({first: scheme}).loss
 
 
+def test_a_narrow_tensor_is_narrow_for_all_who_read_it(bench: Bench) -> None:
+    """Also where it is added to what a layer computes, and where no layer multiplies it."""
+    layers = [layer.name for layer in extract(bench.model.mod).layers if layer.weight_bearing]
+    policy = dict.fromkeys(layers, Scheme.parse("w8a4"))
+    together = bench.evaluator.loss(layers, Scheme.parse("w8a4"))
+    assert together == pytest.approx(bench.evaluator.evaluate(policy).loss, rel=0.05)
+
+
 def test_a_drop_is_of_accuracy_with_labels_and_of_agreement_without(dense: Bench) -> None:
     evaluator = dense.evaluator
     schemes = dict.fromkeys(evaluator.layers, Scheme.parse("w2a8"))
