@@ -343,7 +343,8 @@ class _Search:
             )
 
         candidate = partial(self._candidate, story, journal, reserve)
-        known, raced = journal.known("chosen", self._name), journal.known("race", self._name)
+        raced = journal.known("race", self._name)
+        known = journal.known("chosen", self._name) or (raced and raced["won"])
         if known is not None:
             candidates = (candidate(*each) for each in story.all() if each[0] == known)
             finalists = [finalist(each, compiled) for each in candidates]

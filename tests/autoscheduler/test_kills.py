@@ -1,108 +1,204 @@
-"""A search that is killed at any time goes on where it was, and ends with the same bytes."""
+"""A search that is killed in any phase goes on where it was, and ends with the same bytes."""
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 import pytest
 
-from tests.models import mlp
+from tersor.replace import UNFINISHED
+from tests.models import conv_net
 
 ROOT = Path(__file__).parents[2]
-EDGE = ROOT / "targets" / "machines" / "edge.toml"
+SEARCH = Path(__file__).with_name("watched_search.py")
+EDGE = str(ROOT / "targets" / "machines" / "edge.toml")
 NAMES = ("plan.json", "model.so", "statistics.npz")
+TIMES = "settled"  # what the journal calls times of kernels: another search would measure other ones
+
+pytestmark = pytest.mark.slow
+
+
+class Phase(NamedTuple):
+    """The n-th time that something began."""
+
+    name: str
+    time: int
+
+
+class Moment(NamedTuple):
+    """So many seconds after a phase began."""
+
+    phase: Phase
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a search in a process of its own ended: its phases with their beginnings, and what it measured."""
+
+    began: dict[Phase, float]
+    measured: int
+    killed: bool
+
+    def seconds(self, phase: Phase) -> float:
+        ends = [*self.began.values()]
+        return ends[ends.index(self.began[phase]) + 1] - self.began[phase]
+
+
+@dataclass(frozen=True)
+class Searches:
+    """Searches of one model on one machine, each in a folder of its own."""
+
+    folder: Path
+    machine: str
+    minimize: str
+
+    def run(self, out: str, end: Moment | None = None) -> Run:
+        """Search, and kill it at a moment: the process alone, whatever it has begun."""
+        command = [sys.executable, str(SEARCH), "conv_net.onnx", "data.npz", out, self.machine, self.minimize]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        began: dict[Phase, float] = {}
+        times, measured, killed = Counter[str](), 0, False
+        for line in map(str.strip, process.stdout):
+            measured += line == "measured"
+            if line == "measured" or killed:
+                continue
+            times[line] += 1
+            phase = Phase(line, times[line])
+            began[phase] = time.monotonic()
+            if end is not None and phase == end.phase:
+                time.sleep(end.seconds)
+                process.send_signal(signal.SIGKILL)
+                killed = True
+        assert process.wait() == (-signal.SIGKILL if killed else 0)
+        return Run(began, measured, killed)
+
+    def files(self, out: str) -> dict[str, bytes]:
+        """What a search wrote that is the same for the same search."""
+        written = self.folder / out
+        names = [*NAMES, *sorted(file.name for file in written.glob("front-*.json"))]
+        return {name: (written / name).read_bytes() for name in names}
+
+    def results(self, out: str) -> Counter[str]:
+        """How many results of each kind the journal has."""
+        rows = self._rows(out, "SELECT kind, COUNT(*) FROM results GROUP BY kind")
+        return Counter({str(kind): int(str(count)) for kind, count in rows})
+
+    def take_times(self, source: str, out: str) -> None:
+        """Let the journal of a search that is yet to begin know what another one measured by a clock."""
+        (self.folder / out).mkdir()
+        shutil.copy(self.folder / source / "search.sqlite", self.folder / out)
+        self._rows(out, f"DELETE FROM results WHERE kind != '{TIMES}'")
+
+    def _rows(self, out: str, query: str) -> list[tuple[object, ...]]:
+        path = self.folder / out / "search.sqlite"
+        if not path.exists():
+            return []
+        with sqlite3.connect(path) as file:
+            if not file.execute("SELECT name FROM sqlite_master").fetchall():
+                return []
+            return file.execute(query).fetchall()
+
+
+Begin = Callable[[str, str], Searches]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("kills")
-    onnx.save(mlp(), path / "mlp.onnx")
-    np.savez(path / "data.npz", x=np.random.default_rng(0).normal(size=(24, 64)).astype("f4"))
-    return path
+def on(tmp_path_factory: pytest.TempPathFactory) -> Begin:
+    """Searches on a machine for the least of something, of which one, `whole`, came to its end."""
+
+    @cache
+    def begin(machine: str, minimize: str) -> Searches:
+        folder = tmp_path_factory.mktemp("kills")
+        onnx.save(conv_net(), folder / "conv_net.onnx")
+        samples = np.random.default_rng(0).normal(size=(24, 3, 16, 16)).astype("f4")
+        np.savez(folder / "data.npz", x=samples)
+        searches = Searches(folder, machine, minimize)
+        searches.run("whole")
+        return searches
+
+    return begin
 
 
-def begin(folder: Path, out: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tersor", "compress", "mlp.onnx", "--data", "data.npz", "--out", out]
-    options = ["--hardware", str(EDGE), "--max-drop", "40", "--effort", "200", "--calibration-samples", "16"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [*command, *options], cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+def moments(whole: Run, count: int, seed: int) -> list[Moment]:
+    """Moments at random in all phases, in their order, each phase at least once if there are as many."""
+    chance = random.Random(seed)
+    phases = [phase for phase in whole.began if phase.name != "done"]
+    first = chance.sample(phases, min(count, len(phases)))
+    chosen = [*first, *chance.choices(phases, k=count - len(first))]
+    return [
+        Moment(phase, chance.uniform(0.0, whole.seconds(phase))) for phase in sorted(chosen, key=phases.index)
+    ]
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)  # with the workers that look for mappings
-    process.wait()
-
-
-def finished(folder: Path, out: str) -> dict[str, bytes]:
-    """What a search wrote that is the same for the same search."""
-    names = [*NAMES, *sorted(file.name for file in (folder / out).glob("front-*.json"))]
-    return {name: (folder / out / name).read_bytes() for name in names}
-
-
-def results(folder: Path, out: str) -> Counter[str]:
-    """How many results of each kind the journal has."""
-    if not (folder / out / "search.sqlite").exists():
-        return Counter()
-    with sqlite3.connect(folder / out / "search.sqlite") as file:
-        tables = file.execute("SELECT name FROM sqlite_master").fetchall()
-        rows = file.execute("SELECT kind, COUNT(*) FROM results GROUP BY kind").fetchall() if tables else []
-    return Counter(dict(rows))
-
-
-@pytest.fixture(scope="module")
-def whole(folder: Path) -> tuple[dict[str, bytes], float]:
-    """The files of a search that was not killed, and the seconds that it took."""
-    start = time.monotonic()
-    assert begin(folder, "whole").wait() == 0
-    return finished(folder, "whole"), time.monotonic() - start
-
-
-def survives(folder: Path, whole: tuple[dict[str, bytes], float], kills: int, seed: int) -> None:
-    """Kill a search at random times, and let it end: the same files, and no result that is lost."""
-    expected, seconds = whole
-    out, moments = f"killed-{kills}-{seed}", random.Random(seed)
-    before: Counter[str] = Counter()
-    for _ in range(kills):
-        process = begin(folder, out)
-        deadline = time.monotonic() + moments.uniform(0.1, 1.0) * seconds
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if process.poll() is None:
-            kill(process)
-        after = results(folder, out)
+def survives(searches: Searches, out: str, kills: list[Moment]) -> None:
+    """Kill a search at these moments, and let it end: no result is lost but the one that was worked on."""
+    for moment in kills:
+        before = searches.results(out)
+        run = searches.run(out, moment)
+        if not run.killed:  # what it was to be killed in had been done before
+            last = [phase for phase in run.began if phase.name != "done"][-1]
+            run = searches.run(out, Moment(last, moment.seconds % run.seconds(last)))
+        after = searches.results(out)
+        assert run.killed
         assert after >= before, "a result that was there is lost"
-        before = after
-    assert begin(folder, out).wait() == 0
-    assert finished(folder, out) == expected
+        evaluations = [each["loss"] + each["trial"] for each in (before, after)]
+        assert evaluations[1] >= evaluations[0] + run.measured - 1, "more than one evaluation is lost"
+    searches.run(out)
+    assert not list((searches.folder / out).glob(f"{UNFINISHED}*"))
+    assert not list(searches.folder.glob(f"{UNFINISHED}*"))
+
+
+def test_twenty_kills_of_a_search_on_an_accelerator_change_nothing(on: Begin) -> None:
+    searches = on(EDGE, "edp")
+    kills = moments(searches.run("for its phases"), count=20, seed=1)
+    survives(searches, "killed", kills)
+    assert searches.files("killed") == searches.files("whole")
     lasting = ("loss", "trial", "mappings")
-    one, other = results(folder, "whole"), results(folder, out)
+    one, other = searches.results("whole"), searches.results("killed")
     assert [one[kind] for kind in lasting] == [other[kind] for kind in lasting]
 
 
-@pytest.mark.slow
-def test_two_kills_change_nothing(folder: Path, whole: tuple[dict[str, bytes], float]) -> None:
-    survives(folder, whole, kills=2, seed=0)
-
-
-@pytest.mark.slow
-def test_twenty_kills_change_nothing(folder: Path, whole: tuple[dict[str, bytes], float]) -> None:
-    survives(folder, whole, kills=20, seed=1)
-
-
-@pytest.mark.slow
-def test_the_same_search_elsewhere_has_the_same_bytes(
-    folder: Path, whole: tuple[dict[str, bytes], float]
-) -> None:
+def test_another_search_on_an_accelerator_has_the_same_bytes(on: Begin) -> None:
     """With another seed of hashes, and nothing known before."""
-    assert begin(folder, "another").wait() == 0
-    assert finished(folder, "another") == whole[0]
+    searches = on(EDGE, "edp")
+    searches.run("another")
+    assert searches.files("another") == searches.files("whole")
+
+
+def test_twenty_kills_of_a_search_on_this_cpu_change_nothing_but_times(on: Begin) -> None:
+    """With the times of kernels that the first search found, where the race is not what decides."""
+    searches = on("cpu", "size")
+    kills = moments(searches.run("for its phases"), count=20, seed=2)
+    searches.take_times("whole", "killed")
+    survives(searches, "killed", kills)
+    assert searches.files("killed") == searches.files("whole")
+
+
+def test_a_search_on_this_cpu_that_is_killed_while_it_measures_goes_on_with_what_it_measured(
+    on: Begin,
+) -> None:
+    searches = on("cpu", "latency")
+    phases = {phase.name: phase for phase in searches.run("for its moments").began}
+    measuring, racing = phases["finding mappings"], phases["racing"]
+    survives(searches, "killed", [Moment(measuring, 0.7), Moment(measuring, 1.4), Moment(racing, 0.1)])
+    shutil.copytree(searches.folder / "killed", searches.folder / "again")
+    searches.run("again")
+    assert searches.files("again") == searches.files("killed")
