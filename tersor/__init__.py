@@ -1,5 +1,8 @@
 """Tersor: the compressing compiler for Apache TVM."""
 
+import tersor.began  # noqa: F401 - first: the other imports take seconds
+
+# isort: split
 from tersor.autoscheduler.driver import Settings, search
 from tersor.autoscheduler.result import Searched
 from tersor.compiler import Compiled, Model, compile, load_model

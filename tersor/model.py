@@ -1,5 +1,6 @@
 """Model: an imported network on a host, in the shapes of every bucket, and its float build."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,13 +35,14 @@ Run = Callable[[Mapping[str, Array]], dict[str, Array]]  # inputs by name -> ten
 class Build:
     """A network compiled: its kernels in every bucket, the executable made of them, and what runs it.
 
-    `finished` is the module of all buckets that code was made of.
+    `finished` is the module of all buckets that code was made of, which took `seconds`.
     """
 
     lowered: tuple[Lowered, ...]
     finished: tvm.IRModule
     executable: Any
     runner: Runner
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,11 @@ class Model:
         return Runner(generate(mod, self.host), self.inputs if alone else self.buckets)
 
     def _build(self, lowered: tuple[Lowered, ...], buckets: Buckets) -> Build:
+        start = time.monotonic()
         mod = self._finished(lowered)
         executable = generate(mod, self.host)
-        return Build(lowered, mod, executable, Runner(executable, buckets))
+        runner = Runner(executable, buckets)
+        return Build(lowered, mod, executable, runner, time.monotonic() - start)
 
     def _finished(self, lowered: Sequence[Lowered]) -> tvm.IRModule:
         use_threads(self.host.cores)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isinf
+from typing import TypedDict
 
 from tersor.autoscheduler.budget import TimeUp, until
 from tersor.autoscheduler.machine import Left, Losses, Rated, Schemes, Show, with_compiler
@@ -20,6 +21,7 @@ from tersor.scheduler.model_version import hardware_digest, model_version
 from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.space import Space
+from tersor.scheme import INT8
 from tersor.targets.cpu.host.cost import why_not
 
 # The share of the mappings that are tried shortly, and how many times as long it takes to try more: shares of
@@ -28,16 +30,25 @@ SHORT = 64
 LONGER = ((1, 8.0), (8, 3.0))
 
 
+class Settled(TypedDict):
+    """How many mappings are tried of a shape under a scheme, and how many schemes of each layer."""
+
+    effort: int
+    most: int
+
+
 @dataclass(frozen=True)
 class Accelerator:
     """`costs` on a described machine; `host` is the CPU that computes the same, and runs the rest.
 
-    Of the shapes of a finalist `last_effort` mappings are tried.
+    Of the shapes of a finalist `last_effort` mappings are tried. Layers have the first `most` schemes that
+    are given for them; None is all.
     """
 
     costs: Costs
     host: Hardware
     last_effort: int
+    most: int | None = None
 
     @property
     def name(self) -> str:
@@ -55,16 +66,23 @@ class Accelerator:
             machine_space(layer, self.costs.hardware), layer, partial(why_not, hardware=self.host)
         )
 
-    def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> int:
-        """The effort that there is time for: first all is mapped shortly, then well if that will end in time.
+    def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> Settled:
+        """The effort and the schemes that there is time for.
 
-        Also if time runs out meanwhile, what was found shortly is there.
+        First the layers' schemes are mapped shortly, one of each layer after the other, those down to int8 in
+        any case; then all of them well if that will end in time. What was found shortly stays if it does not.
         """
-        start = left()
+        start, most = left(), max(map(len, schemes.values()), default=0)
         if isinf(start):
-            return self.costs.effort
+            return Settled(effort=self.costs.effort, most=most)
         short = max(1, self.costs.effort // SHORT)
-        self._prepare(short, network, schemes, show)
+        least = max((row.index(INT8) + 1 for row in schemes.values() if INT8 in row), default=1)
+        self._prepare(short, network, _first(schemes, least), show)
+        for count in range(least + 1, most + 1):
+            try:
+                self._prepare(short, network, _first(schemes, count), until(left, show))
+            except TimeUp:
+                return Settled(effort=short, most=count - 1)
         took = start - left()
         for share, times in LONGER:
             effort = max(1, self.costs.effort // share)
@@ -74,12 +92,12 @@ class Accelerator:
                 self._prepare(effort, network, schemes, until(left, show))
             except TimeUp:
                 break
-            return effort
-        return short
+            return Settled(effort=effort, most=most)
+        return Settled(effort=short, most=most)
 
-    def settled(self, found: int) -> "Accelerator":
-        """With the effort that was found to be in time."""
-        return replace(self, costs=replace(self.costs, effort=found))
+    def settled(self, found: Settled) -> "Accelerator":
+        """With the effort and the schemes that were found to be in time."""
+        return replace(self, costs=replace(self.costs, effort=found["effort"]), most=found["most"])
 
     def _prepare(self, effort: int, network: Network, schemes: Schemes, show: Show) -> None:
         nothing = {name: dict.fromkeys(row, 0.0) for name, row in schemes.items()}
@@ -87,7 +105,7 @@ class Accelerator:
 
     def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
         """Each scheme with the mappings that matter."""
-        return machine_problem(network, schemes, losses, self.costs, show)
+        return machine_problem(network, _first(schemes, self.most), losses, self.costs, show)
 
     def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
         """What a policy takes, each tensor as wide as the widest of its readers."""
@@ -105,6 +123,10 @@ class Accelerator:
         before = Rated(policy, self.cost(network, problem, policy))
         after = Rated(found, policy_cost(network, thorough, found, costs))
         return min(before, after, key=lambda each: _order(each.cost, contract))
+
+
+def _first(schemes: Schemes, count: int | None) -> Schemes:
+    return {name: row[:count] for name, row in schemes.items()}
 
 
 def _order(cost: Cost, contract: Contract) -> tuple[float, float]:

@@ -11,12 +11,15 @@ class TimeUp(Exception):
     """Raised to end what there is no more time for."""
 
 
-def until(left: Callable[[], float], show: Callable[[int, int], None]) -> Callable[[int, int], None]:
+def until(
+    left: Callable[[], float], show: Callable[[int, int], None], longest: float = 0.0
+) -> Callable[[int, int], None]:
     """Make a `show` that raises `TimeUp` when another step would take more than the time that is left.
 
-    A step is taken to be as long as the longest so far, and one on each core may just have begun.
+    A step is taken to be as long as the longest so far, the first ones `longest`; and one on each core may
+    just have begun.
     """
-    before, longest = left(), 0.0
+    before = left()
 
     def shown(done: int, of: int) -> None:
         nonlocal before, longest
@@ -30,27 +33,32 @@ def until(left: Callable[[], float], show: Callable[[int, int], None]) -> Callab
 
 
 class Budget:
-    """A number of seconds, None for as many as it takes; `started` is when it began, by the clock `now`."""
+    """A number of seconds, None for as many as it takes; `started` is when it began, by the clock `now`.
+
+    `work` is the processor time of this process: what passes beside it is for others on this machine.
+    """
 
     def __init__(
         self,
         seconds: float | None,
         started: float | None = None,
         now: Callable[[], float] = time.monotonic,
+        work: Callable[[], float] = time.process_time,
     ) -> None:
-        self._seconds, self._now = seconds, now
-        self._earlier = 0.0
+        self._seconds, self._now, self._work = seconds, now, work
+        self.earlier = 0.0  # s
         self._start = now() if started is None else started
-        self._phases: dict[str, float] = {}
+        self._phases: dict[str, float] = {} if started is None else {"importing": now() - started}
+        self._worked: dict[str, float] = {}
 
     def go_on(self, spent: float) -> None:
         """Take so many seconds for spent by an earlier run that this one goes on with."""
-        self._earlier = spent
+        self.earlier = spent
 
     @property
     def spent(self) -> float:
         """Seconds so far, those of earlier runs included."""
-        return self._earlier + self._now() - self._start
+        return self.earlier + self._now() - self._start
 
     @property
     def left(self) -> float:
@@ -64,11 +72,12 @@ class Budget:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count what is done inside as this part of the search."""
-        start = self._now()
+        start, work = self._now(), self._work()
         try:
             yield
         finally:
             self._phases[name] = self._phases.get(name, 0.0) + self._now() - start
+            self._worked[name] = self._worked.get(name, 0.0) + self._work() - work
 
     def phases(self) -> tuple[Spent, ...]:
         """What the time of this run went to, in the order of their beginnings."""
@@ -77,3 +86,8 @@ class Budget:
     def of(self, phase: str) -> float:
         """Seconds that a phase took."""
         return self._phases.get(phase, 0.0)
+
+    def slow(self, phase: str) -> float:
+        """How many times as long as on an idle core a phase took that ran on one; at least 1."""
+        worked = self._worked.get(phase, 0.0)
+        return max(1.0, self.of(phase) / worked) if worked else 1.0

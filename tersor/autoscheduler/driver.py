@@ -8,9 +8,10 @@ and the trials early: the time to compile a plan is put aside from the beginning
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tersor.autoscheduler.finalists import Candidate, Finalist, finalist, settle
 from tersor.autoscheduler.losses import Losses, measure_losses
 from tersor.autoscheduler.machine import Machine, Rated, Show
 from tersor.autoscheduler.machines import check_contract, machine_of
+from tersor.autoscheduler.page.amounts import duration
 from tersor.autoscheduler.plans import Origin
 from tersor.autoscheduler.report import Ablation, SpotCheck, Transfer
 from tersor.autoscheduler.reserve import Reserve
@@ -64,8 +66,6 @@ Samples = Sequence[Mapping[str, Array]]
 # Of the time that is not put aside, what losses and then, of what is left, mappings may take at most.
 _LOSSES = 0.5
 _MAPPINGS = 0.5
-_SIMULATING = 5e-8  # s of a MAC: the simulator makes 20 to 150 million in a second
-_STARTING = 60.0  # s: when it runs for the first time after it was installed, it is compiled itself
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,12 @@ def search(
             settings.effort,
             settings.last_effort,
         )
-        searching = _Search(model, machine, contract, settings, budget, journal, progress)
-        return searching.run(given, evaluated, labels)
+        reserve = Reserve.expected(0.0, on_cpu=model.accelerator is None)
+        searching = _Search(model, machine, contract, settings, budget, journal, progress, reserve)
+        try:
+            return searching.run(given, evaluated, labels)
+        except TimeUp:
+            raise UserError(searching.too_short()) from None
 
 
 @dataclass
@@ -148,22 +152,28 @@ class _Search:
     budget: Budget
     file: Journal
     progress: Progress
+    reserve: Reserve
 
     def run(self, data: Samples, evaluated: Samples, labels: Array | None) -> Searched:
-        """Go through all phases."""
+        """Go through all phases. Raises TimeUp if the budget does not last until a plan is compiled."""
         budget = self.budget
+        with budget.phase("importing"):
+            compiling = self.model.float_build.seconds
+        self.reserve = Reserve.expected(compiling, on_cpu=self.model.accelerator is None)
+        self._check_budget()
         with budget.phase("calibrating"):
             statistics = self._calibrated(data)
         with budget.phase("compiling the evaluation"):
             evaluator = self._evaluator(statistics, evaluated, labels)
         journal = self.file.of(evaluator.digest)
         self._go_on(journal)
-        reserve = self._reserve(evaluator)
+        self.reserve = self._reserved(evaluator)
+        self._check_budget()
         self.progress = self._noted(journal)
         with budget.phase("measuring layers"):
-            losses = self._losses(evaluator, journal, reserve)
+            losses = self._losses(evaluator, journal)
         with budget.phase("finding mappings"):
-            problem = self._problem(losses, journal, reserve)
+            problem = self._problem(losses, journal)
         with budget.phase("trying plans"):
             trials = Trials(problem, evaluator, journal, partial(self.machine.cost, self._network, problem))
             tried = trials.run(
@@ -172,7 +182,7 @@ class _Search:
                 [self._baseline(problem)],
                 self.settings.trials,
                 budget,
-                reserve.all,
+                self.reserve.all,
                 self._name,
                 self.progress,
             )
@@ -181,10 +191,13 @@ class _Search:
             ablations, transferred = self._compared(comparison, problem, tried)
         origin = Origin(model_hash(self.model.mod), self.machine.name, statistics.digest(), self._recipe)
         story = Story(self._network, origin, self.contract, problem, trials, tried, losses, self._spaces)
+        with budget.phase("finding the front"):
+            self.progress("finding the front", 0, None)
+            assert story.front
         with budget.phase("compiling plans"):
-            finalists = self._settled(story, data, evaluated, labels, journal, reserve)
+            finalists = self._settled(story, data, evaluated, labels, journal)
         with budget.phase("simulating"):
-            check = self._spot_check(finalists[-1], data[0], reserve)
+            check = self._spot_check(finalists[-1], data[0])
         return story.told(
             finalists,
             check,
@@ -238,46 +251,64 @@ class _Search:
 
         return show
 
-    def _reserve(self, evaluator: NetworkEvaluator) -> "Reserve":
-        """The time to compile plans. Raises UserError if that for one is not left."""
-        budget = self.budget
-        reserve = Reserve.by(
+    def _reserved(self, evaluator: NetworkEvaluator) -> Reserve:
+        """The time to compile plans."""
+        budget, evaluation = self.budget, "compiling the evaluation"
+        return Reserve.by(
             evaluator.compile_seconds,
             budget.of("calibrating"),
-            budget.of("compiling the evaluation") - evaluator.compile_seconds,
+            budget.of(evaluation) - evaluator.compile_seconds,
+            len({replace(layer, name="") for layer in self._network.layers}),
+            budget.slow(evaluation),
             on_cpu=self.model.accelerator is None,
         )
-        if not budget.has(reserve.least):
-            least = budget.spent + reserve.all
-            raise UserError(
-                f"a budget of {self.contract.budget:.0f} s is too short to compile a plan: "
-                f"give {1.1 * least:.0f} s or more"
-            )
-        return reserve
 
-    def _losses(self, evaluator: NetworkEvaluator, journal: Journal, reserve: Reserve) -> Losses:
-        kept = self._end(reserve, _LOSSES)
-        schemes = {name: self._spaces[name].legal for name in self._groups}
-        return measure_losses(
-            evaluator, self._groups, schemes, journal, self.budget, kept, self._name, self.progress
+    def _check_budget(self) -> None:
+        """Raise TimeUp if there is not the time for one plan."""
+        if not self.budget.has(self.reserve.search + self.reserve.least):
+            raise TimeUp
+
+    def too_short(self) -> str:
+        """Say how long a budget has to be, once the time is up without a plan."""
+        earlier = self.budget.earlier
+        gone = f", {duration(earlier)} of which went to a run that did not end," if earlier else ""
+        return (
+            f"a budget of {duration(self.contract.budget or 0.0)}{gone} is too short to compile a plan: give "
+            f"{duration(self.reserve.enough(self.budget.spent))} or more"
         )
 
-    def _problem(self, losses: Losses, journal: Journal, reserve: Reserve) -> Problem:
+    def _losses(self, evaluator: NetworkEvaluator, journal: Journal) -> Losses:
+        kept = self._end(_LOSSES)
+        schemes = {name: self._spaces[name].legal for name in self._groups}
+        return measure_losses(
+            evaluator,
+            self._groups,
+            schemes,
+            journal,
+            self.budget,
+            kept,
+            self._name,
+            self.progress,
+            self.reserve.least,
+        )
+
+    def _problem(self, losses: Losses, journal: Journal) -> Problem:
         schemes = {name: tuple(row) for name, row in losses.known.items() if row}
-        show = partial(self._show, "finding mappings")
-        end = self._end(reserve, _MAPPINGS)
+        shown, end = partial(self._show, "finding mappings"), self._end(_MAPPINGS)
+        show = until(lambda: self.budget.left - self.reserve.least, shown)
         found = journal.remember(
             "settled",
             self._name,
             lambda: self.machine.settle(self._network, schemes, show, lambda: self.budget.left - end),
         )
         self.machine = self.machine.settled(found)
-        return self.machine.problem(self._network, schemes, losses.known, show)
+        return self.machine.problem(self._network, schemes, losses.known, shown)
 
-    def _end(self, reserve: Reserve, share: float) -> float:
+    def _end(self, share: float) -> float:
         """Seconds that are to be left after this share of the time that is not put aside."""
-        free = max(0.0, self.budget.left - reserve.all)
-        return reserve.all + (1 - share) * free if free < float("inf") else reserve.all
+        kept = self.reserve.all + self.reserve.search
+        free = max(0.0, self.budget.left - kept)
+        return kept + (1 - share) * free if free < inf else kept
 
     def _show(self, what: str, done: int, of: int) -> None:
         self.progress(what, done, of)
@@ -322,7 +353,6 @@ class _Search:
         evaluated: Samples,
         labels: Array | None,
         journal: Journal,
-        reserve: Reserve,
     ) -> list[Finalist]:
         """Compile the best plans, the one to be emitted last.
 
@@ -330,7 +360,8 @@ class _Search:
         """
 
         def compiled(plan: Plan) -> Compiled:
-            return compile(
+            start = self.budget.spent
+            found = compile(
                 self.model,
                 data,
                 plan,
@@ -341,8 +372,10 @@ class _Search:
                 measure=self.model.accelerator is None,
                 race=False,
             )
+            self.reserve = self.reserve.after(self.budget.spent - start)
+            return found
 
-        candidate = partial(self._candidate, story, journal, reserve)
+        candidate = partial(self._candidate, story, journal)
         raced = journal.known("race", self._name)
         known = journal.known("chosen", self._name) or (raced and raced["won"])
         if known is not None:
@@ -350,10 +383,10 @@ class _Search:
             finalists = [finalist(each, compiled) for each in candidates]
             return finalists if raced is None else timed(finalists, raced["seconds"])
         best = (candidate(*each) for each in story.best_first())
-        finalists = settle(best, self.contract, compiled, self.budget, reserve.all)
+        finalists = settle(best, self.contract, compiled, self.budget, lambda: self.reserve.all)
         if self.model.accelerator is None:
             others = (candidate(*each) for each in story.baselines())
-            finalists = self._raced(finalists, others, compiled, journal, reserve)
+            finalists = self._raced(finalists, others, compiled, journal)
         journal.write("chosen", self._name, finalists[-1].name)
         return finalists
 
@@ -363,7 +396,6 @@ class _Search:
         others: Iterable[Candidate],
         compiled: Callable[[Plan], Compiled],
         journal: Journal,
-        reserve: Reserve,
     ) -> list[Finalist]:
         """Race the best finalist with uniform int8 and fp32, and give it, or what beats it, last.
 
@@ -371,22 +403,22 @@ class _Search:
         """
         entered = [*reversed(finalists)]
         for each in others:
-            if each.name not in {finalist.name for finalist in finalists} and self.budget.has(reserve.least):
+            known = each.name in {finalist.name for finalist in finalists}
+            if not known and self.budget.has(self.reserve.least):
                 entered.append(finalist(each, compiled))
         self.progress("racing", 0, None)
         raced = race(entered, self.contract, Stopwatch.for_cores(self.model.host.cores))
         journal.write("race", self._name, raced)
         return sorted(timed(entered, raced["seconds"]), key=lambda each: each.name == raced["won"])
 
-    def _candidate(
-        self, story: Story, journal: Journal, reserve: Reserve, name: str, policy: Policy
-    ) -> Candidate:
+    def _candidate(self, story: Story, journal: Journal, name: str, policy: Policy) -> Candidate:
         """Give a policy as a plan, with the best mappings that more effort finds if there is time for it."""
         show: Show = partial(self._show, "finding better mappings")
         key = f"{self._name} {name}"
         known = journal.known("refined", key)
         if known is None:
-            show = until(lambda: self.budget.left - reserve.all, show)
+            first = self.reserve.refining(self.settings.last_effort)
+            show = until(lambda: self.budget.left - self.reserve.all, show, first)
         rated = Rated(policy, self.machine.cost(self._network, story.problem, policy))
         if known is not False:
             try:
@@ -396,11 +428,9 @@ class _Search:
                 journal.write("refined", key, False)
         return Candidate(name, rated.policy, story.plan(rated.policy), rated.cost)
 
-    def _spot_check(
-        self, chosen: Finalist, sample: Mapping[str, Array], reserve: Reserve
-    ) -> SpotCheck | None:
+    def _spot_check(self, chosen: Finalist, sample: Mapping[str, Array]) -> SpotCheck | None:
         """Simulate the chosen network on an accelerator, if there is time for it."""
-        needed = _STARTING + _SIMULATING * self._network.macs + reserve.writing
+        needed = self.reserve.simulating(self._network.macs) + self.reserve.writing
         if self.model.accelerator is None or not self.budget.has(needed):
             return None
         layers = {name for choice in chosen.policy.values() for name in choice.mappings}

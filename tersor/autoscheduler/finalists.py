@@ -46,16 +46,16 @@ def settle(
     contract: Contract,
     compile: Callable[[Plan], Compiled],
     budget: Budget,
-    reserve: float,
+    reserve: Callable[[], float],
 ) -> list[Finalist]:
     """Compile candidates in their order until one keeps the contract; what was compiled, the best one last.
 
-    At most `MOST` are compiled, and another one only if `reserve` seconds are left.
+    At most `MOST` are compiled, and another one only if the seconds are left that `reserve` says by then.
     """
     finalists: list[Finalist] = []
     for each in islice(candidates, MOST):
         finalists.append(finalist(each, compile))
-        if not excess(finalists[-1], contract) or not budget.has(reserve):
+        if not excess(finalists[-1], contract) or not budget.has(reserve()):
             break
     return sorted(finalists, key=lambda each: -excess(each, contract))
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from tersor.scheduler.trial import Trial
 
+FRONT = 12  # plans
 MOST = 100.0  # points that can be lost
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from tersor.autoscheduler.budget import Budget
+from tersor.autoscheduler.budget import Budget, TimeUp
 from tersor.compiler import Progress
 from tersor.error import UserError
 from tersor.scheduler.journal import Journal
@@ -35,11 +35,13 @@ def measure_losses(
     reserve: float,
     run: str,
     progress: Progress,
+    needed: float = 0.0,
 ) -> Losses:
     """Measure the losses of groups under their schemes, until only `reserve` seconds of the budget are left.
 
     The first scheme besides fp32 of every group is measured in any case. What the journal has is not measured
-    again, and a run that it saw to its end stops where that one did; `run` names it there.
+    again, and a run that it saw to its end stops where that one did; `run` names it there. Raises TimeUp if
+    fewer than the `needed` seconds are left before the first schemes are measured.
     """
     known: dict[str, dict[Scheme, float]] = {name: {} for name in groups}
     refused: dict[str, dict[Scheme, str]] = {name: {} for name in groups}
@@ -54,6 +56,8 @@ def measure_losses(
         if end is not None and done >= end:
             refused[name][scheme] = UNMEASURED
             continue
+        if end is None and done < least and not budget.has(needed):
+            raise TimeUp
         if end is None and done >= least and not budget.has(reserve):
             end = done
             journal.write("end of losses", run, end)

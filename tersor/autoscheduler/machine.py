@@ -46,7 +46,8 @@ class Machine(Protocol):
     def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> Any:
         """Find out what takes time, as much of it as there are seconds left.
 
-        What this came to, as JSON: `settled` with it makes the same decisions at another time.
+        What this came to, as JSON: `settled` with it makes the same decisions at another time. `show` may end
+        it, by raising TimeUp, before there is what it cannot do without.
         """
         ...
 

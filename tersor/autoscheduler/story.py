@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 
 from tersor.autoscheduler.finalists import Finalist
-from tersor.autoscheduler.front import DropModel
+from tersor.autoscheduler.front import FRONT, DropModel
 from tersor.autoscheduler.losses import Losses
+from tersor.autoscheduler.machine import Rated
 from tersor.autoscheduler.plans import Origin
 from tersor.autoscheduler.report import (
     Ablation,
@@ -35,7 +37,7 @@ from tersor.scheduler.space import Space
 from tersor.scheduler.trial import Trial
 from tersor.scheme import FP32
 
-FRONT = 12  # plans
+UNMAPPED = "its mappings were not searched: the budget left no time"
 LEAST_WORTH = 10.0  # points of drop that plans of the front may lose, more only if the contract allows it
 
 
@@ -106,7 +108,6 @@ class Story:
     ) -> Searched:
         """Give the result: the last finalist, the front, and the report on all."""
         chosen = finalists[-1]
-        front = self._front()
         plans = [
             RatedPlan(each.name, each.cost, each.drop, "final", each.name == "int8") for each in finalists
         ]
@@ -117,8 +118,8 @@ class Story:
         ]
         drops = self.drops
         plans += [
-            RatedPlan(name, self.trials.cost(policy), drops.drop(self.problem.loss(policy)))
-            for name, policy in front.items()
+            RatedPlan(name, each.cost, drops.drop(self.problem.loss(each.policy)))
+            for name, each in self.front.items()
         ]
         report = SearchReport(
             model,
@@ -142,10 +143,11 @@ class Story:
             spot_check=check,
             unreachable=infeasibility(self.problem, limits_of(self.contract)) or "",
         )
-        named = {name: self.plan(policy) for name, policy in front.items()}
+        named = {name: self.plan(each.policy) for name, each in self.front.items()}
         return Searched(chosen.compiled, named, report)
 
-    def _front(self) -> dict[str, Policy]:
+    @cached_property
+    def front(self) -> dict[str, Rated]:
         """Policies of which none takes less of the minimised quantity and loses less, by rising loss."""
         bounded: list[Quantity] = [name for name in self.contract.bounds() if name != "drop"]
         goal = bounded[0] if self.contract.minimize == "drop" else self.contract.minimize
@@ -153,7 +155,10 @@ class Story:
         least = solve(self.problem, "loss").value
         limit: Limits = {"loss": max(self.drops.loss(worth), least)} if self.drops.loss(worth) < inf else {}
         found = front(self.problem, (goal, "drop"), FRONT, limit)
-        return {f"front-{number:02d}": each.policy for number, each in enumerate(found, start=1)}
+        return {
+            f"front-{number:02d}": Rated(each.policy, self.trials.cost(each.policy))
+            for number, each in enumerate(found, start=1)
+        }
 
     def _layers(self, chosen: Finalist) -> tuple[SearchedLayer, ...]:
         layers: list[SearchedLayer] = []
@@ -184,7 +189,9 @@ class Story:
         for name in self.losses.known:
             best = {choice.scheme: choice.cost for choice in reversed(self.problem.choices.get(name, ()))}
             cells += [
-                SearchCell(name, scheme, loss, best.get(scheme))
+                SearchCell(name, scheme, loss, best[scheme])
+                if scheme in best
+                else SearchCell(name, scheme, reason=UNMAPPED)
                 for scheme, loss in self.losses.known[name].items()
             ]
             refused = {**dict(self.spaces[name].refused), **self.losses.refused[name]}

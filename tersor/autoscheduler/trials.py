@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from tersor.autoscheduler.budget import Budget
+from tersor.autoscheduler.front import FRONT
 from tersor.autoscheduler.page.amounts import amount
 from tersor.autoscheduler.plans import key_of
 from tersor.compiler import Progress
@@ -48,15 +49,18 @@ class Trials:
     ) -> tuple[Trial, ...]:
         """Try `first` and what the strategy proposes: at most `most`, and until only `reserve` s are left.
 
+        Beside these there is to be time to find as many plans as the front has, as long as the longest took.
         A run that the journal saw to its end stops where that one did; `run` names it there.
         """
         trials: list[Trial] = []
         end = self._journal.known("end of trials", run)
+        finding = 0.0
         while len(trials) < (most if end is None else end):
             progress(_shown(trials, contract, budget), len(trials), most)
-            needed = reserve + max((self.seconds(each) for each in trials), default=0.0)
-            if trials and end is None and not budget.has(needed):
+            longest = max((self.seconds(each) for each in trials), default=0.0)
+            if trials and end is None and not budget.has(reserve + longest + (1 + FRONT) * finding):
                 break
+            before = budget.spent
             if len(trials) < len(first):
                 policy = first[len(trials)]
             else:
@@ -64,6 +68,7 @@ class Trials:
             if policy is None:
                 break
             trials.append(self.measure(policy))
+            finding = max(finding, budget.spent - before - self.seconds(trials[-1]))
             self._journal.write("clock", run, budget.spent)
         self._journal.write("end of trials", run, len(trials))
         return tuple(trials)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.result import Searched
+from tersor.began import BEGAN
 from tersor.buckets import Buckets
 from tersor.cli.contract import (
     Ablations,
@@ -28,7 +29,6 @@ from tersor.cli.contract import (
     check_searched,
     contract_of,
     found_words,
-    process_began,
     settings_of,
 )
 from tersor.cli.options import (
@@ -181,7 +181,6 @@ def compress(
     With a contract (--max-drop, --max-latency, --max-energy, --max-size, --minimize, --budget) it searches
     for the plan. It exits with 1 if none keeps the contract: then the closest is written.
     """
-    began = process_began()
     algorithms = {
         "calibration": calibration,
         "rounding": rounding,
@@ -231,7 +230,7 @@ def compress(
                 ),
                 evaluation=evaluation,
                 labels=evaluation.labels,
-                started=began,
+                started=BEGAN,
                 progress=show,
             )
         else:

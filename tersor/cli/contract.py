@@ -1,6 +1,5 @@
 """The options of a contract, and what their text means."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -205,11 +204,6 @@ def found_words(report: SearchReport) -> list[str]:
         f"{len(plans)} other plans, for --plan: {plans[0]}.json to {plans[-1]}.json; all of it: report.html"
     )
     return said
-
-
-def process_began() -> float:
-    """When this process began at the latest, by `time.monotonic`: it has computed since then."""
-    return time.monotonic() - time.process_time()
 
 
 def _read(option: str, text: str | None, parse: Callable[[str], Value]) -> Value | None:

@@ -46,7 +46,9 @@ def scaled(quantity: Quantity, value: float) -> tuple[float, str]:
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people say it: 0.5 s, 12.1 s, 4 min 54 s."""
+    """Write a time as people say it: 40 ms, 0.5 s, 12.1 s, 4 min 54 s."""
+    if 0 < seconds < 0.1:
+        return f"{1e3 * seconds:.3g} ms"
     whole = round(seconds)
     if whole < 100:
         return f"{seconds:.1f} s"

@@ -64,7 +64,7 @@ def test_comparisons() -> None:
 
 def test_times_counts_and_shares() -> None:
     assert [duration(each) for each in (0.04, 99.2, 294.2, 7260.0)] == [
-        "0.0 s", "99.2 s", "4 min 54 s", "2 h 1 min",
+        "40 ms", "99.2 s", "4 min 54 s", "2 h 1 min",
     ]  # fmt: skip
     assert [many(each) for each in (4096, 8**24)] == ["4,096", "4.7 × 10²¹"]
     assert [percent(each) for each in (0.0032, 0.843, 1.2)] == ["0.32 %", "84.3 %", "120.0 %"]
