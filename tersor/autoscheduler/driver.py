@@ -186,14 +186,14 @@ class _Search:
                 self._name,
                 self.progress,
             )
-        with budget.phase("comparing"):
-            comparison = self._comparison(evaluator, journal, reserve)
-            ablations, transferred = self._compared(comparison, problem, tried)
         origin = Origin(model_hash(self.model.mod), self.machine.name, statistics.digest(), self._recipe)
         story = Story(self._network, origin, self.contract, problem, trials, tried, losses, self._spaces)
         with budget.phase("finding the front"):
             self.progress("finding the front", 0, None)
             assert story.front
+        with budget.phase("comparing"):
+            comparison = self._comparison(evaluator, journal)
+            ablations, transferred = self._compared(comparison, problem, tried)
         with budget.phase("compiling plans"):
             finalists = self._settled(story, data, evaluated, labels, journal)
         with budget.phase("simulating"):
@@ -318,7 +318,7 @@ class _Search:
         figure = modelled(self.contract.minimize)
         return closest(uniform(problem, INT8), figure, limits_of(self.contract)).policy
 
-    def _comparison(self, evaluator: NetworkEvaluator, journal: Journal, reserve: Reserve) -> Comparison:
+    def _comparison(self, evaluator: NetworkEvaluator, journal: Journal) -> Comparison:
         return Comparison(
             self._network,
             self._groups,
@@ -327,7 +327,7 @@ class _Search:
             self.contract,
             self.settings.trials,
             self.budget,
-            reserve.all,
+            self.reserve.all + self.reserve.search,
             self._name,
             self.progress,
         )

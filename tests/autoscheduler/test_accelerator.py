@@ -2,7 +2,10 @@
 
 from math import inf
 
-from tersor.autoscheduler.accelerator import SHORT, Accelerator
+import pytest
+
+from tersor.autoscheduler.accelerator import SHORT, Accelerator, Settled
+from tersor.autoscheduler.budget import TimeUp, until
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.scheduler.costs import Costs
@@ -17,7 +20,9 @@ EFFORT = 640
 
 
 class Searching:
-    """A clock on which each search takes a second, and after the first five, which are short, `later`."""
+    """A clock on which each search takes a second, and after the first eight, which are short, `later`."""
+
+    short = 8
 
     def __init__(self, left: float, later: float = 1.0) -> None:
         self.left, self.later, self.steps = left, later, 0
@@ -25,9 +30,9 @@ class Searching:
 
     def show(self, done: int, of: int) -> None:
         self.steps += 1
-        self.left -= 1.0 if self.steps <= 5 else self.later
+        self.left -= 1.0 if self.steps <= self.short else self.later
 
-    def settle(self) -> int:
+    def settle(self) -> Settled:
         return self.machine.settle(NETWORK, SCHEMES, self.show, lambda: self.left)
 
 
@@ -36,35 +41,47 @@ def silent(done: int, of: int) -> None:
 
 
 def test_without_a_bound_all_effort_is_made() -> None:
-    assert Searching(inf).settle() == EFFORT
+    assert Searching(inf).settle() == Settled(effort=EFFORT, most=2)
 
 
-def test_with_no_time_at_all_there_is_a_mapping_of_each_layer_all_the_same() -> None:
+def test_with_no_time_at_all_there_is_a_mapping_of_each_layer_in_int8_all_the_same() -> None:
     searching = Searching(0.0)
-    effort = searching.settle()
-    assert effort == EFFORT // SHORT
-    settled = searching.machine.settled(effort)
+    found = searching.settle()
+    assert found == Settled(effort=EFFORT // SHORT, most=1)
+    settled = searching.machine.settled(found)
     problem = settled.problem(NETWORK, SCHEMES, LOSSES, silent)
+    assert {name: [choice.scheme for choice in row] for name, row in problem.choices.items()} == {
+        layer.name: [INT8] for layer in LAYERS
+    }
     policy = {name: row[0] for name, row in problem.choices.items()}
     assert all(choice.mappings for choice in policy.values())
     assert settled.cost(NETWORK, problem, policy).seconds > 0
 
 
-def test_the_more_time_the_more_effort() -> None:
-    efforts = [Searching(left).settle() for left in (0.0, 30.0, 1000.0)]
-    assert efforts == sorted(efforts)
-    assert efforts[-1] == EFFORT
+def test_what_is_heard_may_end_it_before_there_is_int8() -> None:
+    machine = Searching(0.0).machine
+    with pytest.raises(TimeUp):
+        machine.settle(NETWORK, SCHEMES, until(lambda: 1.0, silent, longest=1.0), lambda: 1.0)
+
+
+def test_the_more_time_the_more_schemes_and_the_more_effort() -> None:
+    found = [Searching(left).settle() for left in (0.0, 12.0, 30.0, 1000.0)]
+    amounts = [(each["most"], each["effort"]) for each in found]
+    assert amounts == sorted(amounts)
+    assert amounts[0] == (1, EFFORT // SHORT)
+    assert amounts[1][0] == 2
+    assert amounts[-1] == (2, EFFORT)
 
 
 def test_when_time_runs_out_meanwhile_what_was_found_shortly_is_taken() -> None:
     searching = Searching(100.0, later=60.0)
-    assert searching.settle() == EFFORT // SHORT
-    assert searching.steps > 5
+    assert searching.settle() == Settled(effort=EFFORT // SHORT, most=2)
+    assert searching.steps > searching.short
 
 
 def test_what_was_settled_decides_the_same_again() -> None:
-    searching = Searching(1000.0)
-    settled = searching.machine.settled(EFFORT // 8)
-    fresh = Accelerator(Costs(TOY, effort=EFFORT, workers=1), TOY, EFFORT).settled(EFFORT // 8)
+    searching, found = Searching(1000.0), Settled(effort=EFFORT // 8, most=2)
+    settled = searching.machine.settled(found)
+    fresh = Accelerator(Costs(TOY, effort=EFFORT, workers=1), TOY, EFFORT).settled(found)
     one, other = (each.problem(NETWORK, SCHEMES, LOSSES, silent) for each in (settled, fresh))
     assert one == other

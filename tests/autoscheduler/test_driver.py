@@ -1,5 +1,6 @@
 """A search finds, compiles and reports a plan that keeps its contract, and goes on where it was killed."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -144,11 +145,17 @@ def test_a_run_that_breaks_off_goes_on_without_what_it_measured(
     assert len(losses) == len(set(losses)), "measured twice"
 
 
-def test_a_budget_that_is_too_short_says_how_long_it_must_be(
-    on_edge: Model, samples: list[dict[str, np.ndarray]]
+def test_a_budget_that_is_too_short_is_refused_before_anything_is_compiled_for_the_search(
+    on_edge: Model, samples: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="too short"):
+    monkeypatch.setattr("tersor.autoscheduler.driver.calibrate", None)
+    monkeypatch.setattr("tersor.autoscheduler.driver.NetworkEvaluator", None)
+    with pytest.raises(UserError) as refused:
         search(on_edge, samples, Contract("edp", max_drop=10.0, budget=0.01))
+    assert re.fullmatch(
+        r"a budget of 10 ms is too short to compile a plan: give [0-9.]+ (s|min).* or more",
+        str(refused.value),
+    )
 
 
 def test_energy_is_not_asked_of_a_cpu(samples: list[dict[str, np.ndarray]]) -> None:
