@@ -8,7 +8,7 @@ trials bracket the place where it passes the bound.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, nextafter
+from math import exp, log, nextafter, sqrt
 from statistics import median
 from typing import Protocol
 
@@ -20,9 +20,11 @@ _LOSS_OF_A_POINT = 0.01
 # A bracket is tight if what its far end takes is less by this little.
 _TIGHT = 2e-3
 # A step out of what was tried, at least and at most this many times the loss.
-_LEAST_STEP, _GREATEST_STEP = 1.5, 16.0
+_LEAST_STEP, _GREATEST_STEP = 1.2, 16.0
 # Inside of a bracket, not nearer to an end than this share of its logarithm.
 _MARGIN = 0.2
+# Samples whose class is another, as a share: as many become right as become wrong by chance.
+_CHANGED = 0.05
 # Halvings of a bracket in search of a policy that takes less than its lower end.
 _HALVINGS = 40
 
@@ -66,14 +68,24 @@ class Bisection:
         own = [trial for trial in trials if self.path.has(trial.policy)]
         if len(own) >= self.most:
             return None
-        low = max((self._loss(each) for each in own if each.measured.drop <= self.max_drop), default=None)
-        broken = [self._loss(each) for each in own if each.measured.drop > self.max_drop]
-        high = min((loss for loss in broken if low is None or loss > low), default=None)
+        kept = [each for each in own if each.measured.drop <= self.max_drop]
+        broken = [each for each in own if each.measured.drop > self.max_drop]
+        if kept and len(broken) == 1 and self._is_chance(broken[0], trials):
+            kept, broken = own, []
+        low = max(map(self._loss, kept), default=None)
+        high = min((loss for loss in map(self._loss, broken) if low is None or loss > low), default=None)
         policy = self._step(low, high, self._allowed(own, trials))
         return None if any(trial.policy == policy for trial in trials) else policy
 
     def _loss(self, trial: Trial) -> float:
         return self.problem.loss(trial.policy)
+
+    def _is_chance(self, trial: Trial, trials: Sequence[Trial]) -> bool:
+        """Whether a drop is above its bound by no more than chance, and by what all lost would be below."""
+        loss = sum(each.measured.loss for each in trials)
+        expected = sum(each.measured.drop for each in trials) * trial.measured.loss / loss if loss else 0.0
+        above = trial.measured.drop - self.max_drop
+        return expected <= self.max_drop and 0 < above <= 100 * sqrt(_CHANGED / trial.measured.samples)
 
     def _allowed(self, own: Sequence[Trial], trials: Sequence[Trial]) -> float:
         """The loss, by the model, at which the drop is expected to reach its bound.
