@@ -1,34 +1,36 @@
 """A search that is killed in any phase goes on where it was, and ends with the same bytes."""
 
-import os
+import contextlib
 import random
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import get_context, set_forkserver_preload
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import pytest
 
 from tersor.replace import UNFINISHED
+from tersor.scheduler.contract import Quantity
+from tests.autoscheduler.watched_search import search
 from tests.models import conv_net
 
 ROOT = Path(__file__).parents[2]
-SEARCH = Path(__file__).with_name("watched_search.py")
 EDGE = str(ROOT / "targets" / "machines" / "edge.toml")
 NAMES = ("plan.json", "model.so", "statistics.npz")
 TIMES = "settled"  # what the journal calls times of kernels: another search would measure other ones
 
 pytestmark = pytest.mark.slow
+set_forkserver_preload([search.__module__])  # a fresh process would import everything first
 
 
 class Phase(NamedTuple):
@@ -64,19 +66,19 @@ class Searches:
 
     folder: Path
     machine: str
-    minimize: str
+    minimize: Quantity
 
-    def run(self, out: str, end: Moment | None = None) -> Run:
+    def run(self, out: str, end: Moment | None = None, method: str = "forkserver") -> Run:
         """Search, and kill it at a moment: the process alone, whatever it has begun."""
-        command = [sys.executable, str(SEARCH), "conv_net.onnx", "data.npz", out, self.machine, self.minimize]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
+        context: Any = get_context(method)
+        heard, said = context.Pipe(duplex=False)
+        arguments = said, self.folder, out, self.machine, self.minimize
+        process = context.Process(target=search, args=arguments)
+        process.start()
+        said.close()
         began: dict[Phase, float] = {}
         times, measured, killed = Counter[str](), 0, False
-        for line in map(str.strip, process.stdout):
+        for line in _lines(heard):
             measured += line == "measured"
             if line == "measured" or killed:
                 continue
@@ -85,9 +87,10 @@ class Searches:
             began[phase] = time.monotonic()
             if end is not None and phase == end.phase:
                 time.sleep(end.seconds)
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 killed = True
-        assert process.wait() == (-signal.SIGKILL if killed else 0)
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if killed else 0)
         return Run(began, measured, killed)
 
     def files(self, out: str) -> dict[str, bytes]:
@@ -117,7 +120,14 @@ class Searches:
             return file.execute(query).fetchall()
 
 
-Begin = Callable[[str, str], Searches]
+def _lines(heard: Connection) -> Iterator[str]:
+    """What a process and its workers say until they are no more."""
+    with contextlib.suppress(EOFError):
+        while True:
+            yield heard.recv()
+
+
+Begin = Callable[[str, Quantity], Searches]
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +135,9 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Begin:
     """Searches on a machine for the least of something, of which one, `whole`, came to its end."""
 
     @cache
-    def begin(machine: str, minimize: str) -> Searches:
+    def begin(machine: str, minimize: Quantity) -> Searches:
         folder = tmp_path_factory.mktemp("kills")
-        onnx.save(conv_net(), folder / "conv_net.onnx")
+        onnx.save(conv_net(), folder / "model.onnx")
         samples = np.random.default_rng(0).normal(size=(24, 3, 16, 16)).astype("f4")
         np.savez(folder / "data.npz", x=samples)
         searches = Searches(folder, machine, minimize)
@@ -177,9 +187,9 @@ def test_twenty_kills_of_a_search_on_an_accelerator_change_nothing(on: Begin) ->
 
 
 def test_another_search_on_an_accelerator_has_the_same_bytes(on: Begin) -> None:
-    """With another seed of hashes, and nothing known before."""
+    """In a process that is started anew, with another seed of hashes, and nothing known before."""
     searches = on(EDGE, "edp")
-    searches.run("another")
+    searches.run("another", method="spawn")
     assert searches.files("another") == searches.files("whole")
 
 

@@ -1,12 +1,10 @@
-"""A search in a process of its own, which says on its standard output what it does, and is killed there.
+"""A search in a process of its own, which says what it does, and is killed there.
 
-    python watched_search.py MODEL DATA OUT MACHINE|cpu QUANTITY
-
-Each line is a phase that begins, or `measured` for a loss or a trial that is done. `done` is the last.
+It says each phase that begins, `measured` for a loss or a trial that is done, and `done` at the end.
 """
 
-import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +20,47 @@ MEASURING = 2.0  # s that kernels are measured for on a CPU
 class Watch:
     """Says each phase once when it begins."""
 
-    def __init__(self) -> None:
-        self._phase = ""
+    def __init__(self, said: Connection) -> None:
+        self._said, self._phase = said, ""
 
     def __call__(self, what: str, _done: int, _of: int | None) -> None:
         phase = "simulating" if what.startswith("simulating") else what.split(",")[0]
         if phase not in (self._phase, "evaluating"):
             self._phase = phase
-            say(phase)
+            self._said.send(phase)
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
+def saying(said: Connection, measure: Callable[..., Any]) -> Callable[..., Any]:
+    """Say when something was measured."""
 
-
-def saying(measure: Callable[..., Any]) -> Callable[..., Any]:
     def measured(*arguments: Any) -> Any:
         found = measure(*arguments)
-        say("measured")
+        said.send("measured")
         return found
 
     return measured
 
 
-def main(model: str, data: str, out: str, machine: str, minimize: Quantity) -> None:
-    """Search for what takes the least of a quantity, and write what was found."""
+def search(said: Connection, folder: Path, out: str, machine: str, minimize: Quantity) -> None:
+    """Search for what takes the least of a quantity on a machine, or the `cpu`, and write what was found."""
     for name in ("loss", "evaluate"):
-        setattr(NetworkEvaluator, name, saying(getattr(NetworkEvaluator, name)))
+        setattr(NetworkEvaluator, name, saying(said, getattr(NetworkEvaluator, name)))
     hardware = None if machine == "cpu" else tersor.Hardware.load(Path(machine))
-    contract = tersor.Contract(minimize, max_drop=10.0)
     settings = tersor.Settings(
         calibration_samples=16,
         loss_samples=8,
         trials=4,
-        journal=Path(out) / "search.sqlite",
+        journal=folder / out / "search.sqlite",
         effort=200,
         last_effort=400,
         measuring=MEASURING,
     )
-    watch = Watch()
+    watch = Watch(said)
     watch("importing", 0, None)
-    imported = tersor.load_model(model, hardware=hardware)
-    samples = [{"x": sample[None]} for sample in np.load(data)["x"]]
-    searched = tersor.search(imported, samples, contract, settings, progress=watch)
+    model = tersor.load_model(folder / "model.onnx", hardware=hardware)
+    samples = [{"x": sample[None]} for sample in np.load(folder / "data.npz")["x"]]
+    contract = tersor.Contract(minimize, max_drop=10.0)
+    searched = tersor.search(model, samples, contract, settings, progress=watch)
     watch("writing", 0, None)
-    searched.save(out)
-    say("done")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])  # pyright: ignore[reportArgumentType]
+    searched.save(folder / out)
+    said.send("done")
