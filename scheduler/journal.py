@@ -19,7 +19,19 @@ _TABLE = """CREATE TABLE IF NOT EXISTS results (
     subject TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, seconds REAL NOT NULL,
     PRIMARY KEY (subject, kind, key)) WITHOUT ROWID"""
 _COLUMNS = "subject, kind, key, value, seconds"
+_VERSION = 0  # of the table, in the file's header; a table of another form gets another
 PATIENCE = 60.0  # s that a process waits for another one to finish writing
+# What the system does not let be done, not what is wrong with the file.
+_REFUSED = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+)
+_ADVICE = "make room, let it be written, or give another place"
 AT_ONCE = 500  # keys in a query
 
 
@@ -37,6 +49,9 @@ class Journal:
                 path.parent.mkdir(parents=True, exist_ok=True)
             # Each statement is a transaction of its own.
             self._file = sqlite3.connect(path or ":memory:", timeout=PATIENCE, isolation_level=None)
+            (version,) = self._file.execute("PRAGMA user_version").fetchone()
+            if version != _VERSION:
+                raise UserError(f"{path} is the journal of another version: remove it, or give another")
             self._file.execute("PRAGMA journal_mode = WAL")
             # A kill loses nothing that was committed, a failure of the power at most the last rows.
             self._file.execute("PRAGMA synchronous = NORMAL")
@@ -116,8 +131,10 @@ class Journal:
         """Say in one sentence what is wrong with the file."""
         try:
             yield
-        except (OSError, sqlite3.OperationalError) as error:
-            what = error.strerror if isinstance(error, OSError) else str(error)
-            raise UserError(f"cannot use {self._path}: {what}; make room, or give another place") from error
+        except OSError as error:
+            raise UserError(f"cannot use {self._path}: {error.strerror}; {_ADVICE}") from error
         except (sqlite3.Error, json.JSONDecodeError) as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code is not None and code & 0xFF in _REFUSED:  # the rest of the code says more of it
+                raise UserError(f"cannot use {self._path}: {error}; {_ADVICE}") from error
             raise UserError(f"{self._path} is no journal ({error}): remove it, or give another") from error

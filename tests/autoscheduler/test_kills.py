@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from multiprocessing import get_context, set_forkserver_preload
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +22,7 @@ import pytest
 from tersor.replace import UNFINISHED
 from tersor.scheduler.contract import Quantity
 from tests.autoscheduler.watched_search import search
-from tests.models import conv_net
+from tests.models import mlp
 
 ROOT = Path(__file__).parents[2]
 EDGE = str(ROOT / "targets" / "machines" / "edge.toml")
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Searches:
-    """Searches of one model on one machine, each in a folder of its own."""
+    """Searches of one model on one machine, each in a folder of its own; `whole` came to its end."""
 
     folder: Path
     machine: str
@@ -92,6 +92,11 @@ class Searches:
         process.join()
         assert process.exitcode == (-signal.SIGKILL if killed else 0)
         return Run(began, measured, killed)
+
+    @cached_property
+    def whole(self) -> Run:
+        """A search that nothing happens to."""
+        return self.run("whole")
 
     def files(self, out: str) -> dict[str, bytes]:
         """What a search wrote that is the same for the same search."""
@@ -132,17 +137,15 @@ Begin = Callable[[str, Quantity], Searches]
 
 @pytest.fixture(scope="module")
 def on(tmp_path_factory: pytest.TempPathFactory) -> Begin:
-    """Searches on a machine for the least of something, of which one, `whole`, came to its end."""
+    """Searches on a machine for the least of something."""
 
     @cache
     def begin(machine: str, minimize: Quantity) -> Searches:
         folder = tmp_path_factory.mktemp("kills")
-        onnx.save(conv_net(), folder / "model.onnx")
-        samples = np.random.default_rng(0).normal(size=(24, 3, 16, 16)).astype("f4")
+        onnx.save(mlp(), folder / "model.onnx")
+        samples = np.random.default_rng(0).normal(size=(24, 64)).astype("f4")
         np.savez(folder / "data.npz", x=samples)
-        searches = Searches(folder, machine, minimize)
-        searches.run("whole")
-        return searches
+        return Searches(folder, machine, minimize)
 
     return begin
 
@@ -178,7 +181,7 @@ def survives(searches: Searches, out: str, kills: list[Moment]) -> None:
 
 def test_twenty_kills_of_a_search_on_an_accelerator_change_nothing(on: Begin) -> None:
     searches = on(EDGE, "edp")
-    kills = moments(searches.run("for its phases"), count=20, seed=1)
+    kills = moments(searches.whole, count=20, seed=1)
     survives(searches, "killed", kills)
     assert searches.files("killed") == searches.files("whole")
     lasting = ("loss", "trial", "mappings")
@@ -189,14 +192,14 @@ def test_twenty_kills_of_a_search_on_an_accelerator_change_nothing(on: Begin) ->
 def test_another_search_on_an_accelerator_has_the_same_bytes(on: Begin) -> None:
     """In a process that is started anew, with another seed of hashes, and nothing known before."""
     searches = on(EDGE, "edp")
-    searches.run("another", method="spawn")
+    assert searches.whole.began.keys() == searches.run("another", method="spawn").began.keys()
     assert searches.files("another") == searches.files("whole")
 
 
 def test_twenty_kills_of_a_search_on_this_cpu_change_nothing_but_times(on: Begin) -> None:
     """With the times of kernels that the first search found, where the race is not what decides."""
     searches = on("cpu", "size")
-    kills = moments(searches.run("for its phases"), count=20, seed=2)
+    kills = moments(searches.whole, count=20, seed=2)
     searches.take_times("whole", "killed")
     survives(searches, "killed", kills)
     assert searches.files("killed") == searches.files("whole")
@@ -206,7 +209,7 @@ def test_a_search_on_this_cpu_that_is_killed_while_it_measures_goes_on_with_what
     on: Begin,
 ) -> None:
     searches = on("cpu", "latency")
-    phases = {phase.name: phase for phase in searches.run("for its moments").began}
+    phases = {phase.name: phase for phase in searches.whole.began}
     measuring, racing = phases["finding mappings"], phases["racing"]
     survives(searches, "killed", [Moment(measuring, 0.7), Moment(measuring, 1.4), Moment(racing, 0.1)])
     shutil.copytree(searches.folder / "killed", searches.folder / "again")

@@ -1,11 +1,14 @@
 """The journal keeps every result that was found, through kills, and refuses files that are none."""
 
 import multiprocessing
+import re
+import resource
 import sqlite3
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,7 +104,7 @@ def test_so_are_a_table_of_something_else_and_a_value_that_is_torn(tmp_path: Pat
     path = tmp_path / "other.sqlite"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE results (name TEXT)")
-    with pytest.raises(UserError, match=r"other\.sqlite"):
+    with pytest.raises(UserError, match=r"other\.sqlite is no journal \(.*\): remove it"):
         Journal(path)
     journal = Journal(tmp_path / "torn.sqlite")
     with sqlite3.connect(tmp_path / "torn.sqlite") as database:
@@ -115,9 +118,60 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     with Journal(path) as journal:
         journal.write("loss", "a", 1)
         journal._file.execute("PRAGMA max_page_count = 4")
-        with pytest.raises(UserError, match="full; make room, or give another place"):
+        with pytest.raises(UserError, match="full; make room, let it be written, or give another place"):
             journal.write("loss", "b", "x" * 100_000)
     assert Journal(path).known("loss", "a") == 1
+
+
+def test_a_journal_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE results (name TEXT)")
+        database.execute("PRAGMA user_version = 7")
+    content = path.read_bytes()
+    with pytest.raises(UserError, match=r"journal\.sqlite is the journal of another version: remove it"):
+        Journal(path)
+    assert path.read_bytes() == content
+
+
+def test_a_journal_that_can_only_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, connect = tmp_path / "journal.sqlite", sqlite3.connect
+    with Journal(path) as journal:
+        journal.write("loss", "a", 1)
+
+    def only_read(file: Path, **options: Any) -> sqlite3.Connection:
+        return connect(f"file:{file}?mode=ro", uri=True, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", only_read)
+    with pytest.raises(UserError, match=r"cannot use .*: attempt to write a readonly database; .*let it be"):
+        Journal(path).write("loss", "b", 2)
+    monkeypatch.undo()
+    assert Journal(path).all_known("loss", ["a", "b"]) == {"a": 1}
+
+
+def _fills_its_disk(path: Path, said: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, 1 << 17))
+    journal = Journal(path)
+    for number in count():
+        try:
+            journal.write("loss", str(number), "x" * 1000)
+        except UserError as error:
+            said.send((number, str(error)))
+            return
+
+
+def test_where_the_system_ends_a_file_all_that_was_taken_down_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    forked = multiprocessing.get_context("fork")
+    heard, said = forked.Pipe(duplex=False)
+    process = forked.Process(target=_fills_its_disk, args=(path, said))
+    process.start()
+    written, sentence = heard.recv()
+    process.join()
+    assert process.exitcode == 0
+    assert written > 5
+    assert re.fullmatch(r"cannot use .*journal\.sqlite: .*; make room, .*", sentence)
+    assert Journal(path).count("loss") == written
 
 
 def _put_many(path: Path, first: int) -> None:
