@@ -293,7 +293,7 @@ def _search(hardware: Hardware, effort: int, work: tuple[Task, Sequence[Loops] |
     task, seeds = work
     tries = effort * THOROUGH if seeds is None else effort
     try:
-        ranked = Mapper(hardware, tries, exhaustive=tries).rank(task)
+        ranked = Mapper(hardware, tries, exhaustive=tries).rank(task, seeds or ())
     except ValueError:
         ranked = ()
     points = [Point(cycles, energy, {"": mapping}) for mapping, cycles, energy in ranked]

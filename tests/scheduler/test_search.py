@@ -1,5 +1,6 @@
 import itertools
 from math import fsum
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from tersor.cost import Cost
 from tersor.error import UserError
+from tersor.scheduler import knapsack
 from tersor.scheduler.figures import ADDITIVE, FIGURES, Figure
 from tersor.scheduler.problem import Choice, Problem
 from tersor.scheduler.search import closest, find, infeasibility, reachable, solve
@@ -175,6 +177,25 @@ def test_a_limit_that_is_no_number_is_refused() -> None:
     for limit in (float("nan"), float("inf"), -1.0):
         with pytest.raises(UserError, match="must be a finite number >= 0"):
             solve(problem_of([[(1, 1)]]), "energy", {"loss": limit})
+
+
+@pytest.mark.parametrize("layers", [6, 60])
+def test_a_certificate_takes_a_handful_of_programs_however_many_layers_there_are(
+    layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved, programs = knapsack._solved, 0
+
+    def counted(*given: Any, **program: Any) -> Any:
+        nonlocal programs
+        programs += 1
+        return solved(*given, **program)
+
+    monkeypatch.setattr(knapsack, "_solved", counted)
+    problem = space(0, layers=layers, mappings=5)
+    free = solve(problem, "edp").loss
+    programs = 0
+    assert solve(problem, "edp", {"loss": free * 0.1}).gap <= 1e-9
+    assert programs <= 16
 
 
 def test_a_product_is_no_limit_and_a_drop_no_figure() -> None:

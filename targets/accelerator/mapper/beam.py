@@ -4,10 +4,11 @@ It alternates between sizes and frames. Frames that keep all they may and some a
 drawn at random, and the best of them are improved: each round splits one dimension of the best mappings in
 other ways, and a few dimensions at once at random, and keeps the best for time, energy and their product.
 Then neighbours of the best frames are tried with the sizes of the front and some drawn around them; then
-frames that are further away. The draws are those of a fixed seed.
+frames that are further away. What is near to mappings that are known is searched without the first of it. The
+draws are those of a fixed seed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain, product
 
@@ -41,14 +42,17 @@ class Beam:
         self.most = max(effort // 64, 128)  # sizes drawn at once, few where the effort is small
         self.random = np.random.default_rng(0)
         self.tried: set[Frame] = set()
+        self.given = 0  # frames among them that it began with, which count for nothing
         self.steps: dict[tuple[int, Level, bool], list[Level]] = {}
 
-    def run(self) -> None:
-        """Fill the front of the search."""
-        for frame in self._starts():
-            self._descend(frame, self._drawn(min(DRAWN, self.most)), rounds=2, width=1)
-            if self._spent(1 / 2):
-                break
+    def run(self, near: Iterable[tuple[Frame, Digits]] = ()) -> None:
+        """Fill the front of the search; it begins with what is `near`, with anything if none of that fits."""
+        for frame, digits in near:
+            self.tried.add(frame)
+            self.search.score(frame, digits)
+        self.given = len(self.tried)
+        if not self.search.front.points:
+            self._begin()
         for frame in self._best_frames():
             self._descend(frame, self._known(), rounds=3, width=2, until=3 / 4)
         while self.search.front.points and not self._spent():
@@ -56,9 +60,15 @@ class Beam:
             if not close and not self._step(self._neighbours(any_order=True) + self._strangers()):
                 break
 
+    def _begin(self) -> None:
+        for frame in self._starts():
+            self._descend(frame, self._drawn(min(DRAWN, self.most)), rounds=2, width=1)
+            if self._spent(1 / 2):
+                break
+
     def _spent(self, part: float = 1.0) -> bool:
         """Whether a part of the effort is spent, the time for the frames counted as evaluations."""
-        return self.search.evaluated + FEW * len(self.tried) >= part * self.effort
+        return self.search.evaluated + FEW * (len(self.tried) - self.given) >= part * self.effort
 
     def _starts(self) -> list[Frame]:
         """Frames that are good for time, energy or both with sizes drawn at random, the best first."""

@@ -68,6 +68,16 @@ class Choices:
                 np.take(tiles, chosen, out=sizes[row])
         return sizes
 
+    def digits(self, sizes: Sizes) -> Digits | None:
+        """The digits [dims, 1] of sizes [places, 1]; None if no way splits a dimension so."""
+        digits = np.zeros((len(self.ways), 1), np.int64)
+        for digit, (dim, ways) in zip(digits, self.ways.items(), strict=True):
+            found = np.flatnonzero((ways == sizes[self.rows[dim]]).all(axis=0))
+            if not found.size:
+                return None
+            digit[0] = found[0]
+        return digits
+
     def within_axes(self, digits: Digits) -> NDArray[np.bool_]:
         """Mark what needs no more units than the axes have."""
         within = np.ones(digits.shape[1], np.bool_)

@@ -7,7 +7,7 @@ the operand that stays in place; frames that differ in nothing else are listed o
 `halo_reuse` it also matters whether P or Q is inside, and which group is just outside of K.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, permutations, product
 from math import prod
@@ -38,6 +38,14 @@ class Level:
         """Where the operands are kept, the outermost first, with groups counted as loops."""
         for operand, groups in sorted(self.keeps, key=lambda each: each[1]):
             yield Keep(operand, memory, sum(map(len, self.order[:groups])))
+
+    def without_loops_of_one(self, loops: Collection[str]) -> tuple[tuple[str, ...], set[tuple[str, int]]]:
+        """The loops, and around what each operand is kept, if only `loops` make more than one iteration."""
+        around = {
+            operand: sum(dim in loops for group in self.order[:groups] for dim in group)
+            for operand, groups in self.keeps
+        }
+        return tuple(dim for dim in self.loops if dim in loops), set(around.items())
 
     def is_next_to(self, other: "Level", any_order: bool) -> bool:
         """Whether one step leads to `other`: another order of loops, or another place of one operand.

@@ -156,14 +156,15 @@ class Mapper:
             self._known[fresh[number]] = found
             show(done, len(fresh))
 
-    def rank(self, task: Task) -> tuple[tuple[Mapping, float, float], ...]:
+    def rank(self, task: Task, near: Iterable[Mapping] = ()) -> tuple[tuple[Mapping, float, float], ...]:
         """The front by the sums that mappings are ranked by, unrated: mappings, cycles and pJ.
 
+        With `near`, mappings that are good under another scheme, better ones are looked for beside those.
         It is empty if none fits. Raises ValueError with `why_no_layer`'s reason.
         """
         if reason := why_no_layer(task.layer, task.scheme, self.hardware):
             raise ValueError(reason)
-        search, _ = self._ranked(task)
+        search, _ = self._ranked(task, near)
         found = []
         for point in search.front.points:
             nest, sizes = search.mapping(point)
@@ -181,7 +182,7 @@ class Mapper:
             search.evaluated,
         )
 
-    def _ranked(self, task: Task) -> tuple[Search, bool]:
+    def _ranked(self, task: Task, near: Iterable[Mapping] = ()) -> tuple[Search, bool]:
         """The search, done, and whether it was of all mappings."""
         layer, scheme, densities, output_bits = task
         space = _space(layer, self.hardware, self.ragged)
@@ -191,7 +192,7 @@ class Mapper:
         if exact:
             search.enumerate()
         else:
-            Beam(search, self.effort).run()
+            Beam(search, self.effort).run(filter(None, (search.placed(each) for each in near)))
         return search, exact
 
 

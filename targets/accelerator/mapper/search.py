@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 
+from tersor.mapping import Mapping
 from tersor.scheme import Scheme
 from tersor.targets.accelerator.bits import density_of, element_bits
 from tersor.targets.accelerator.density import Densities
@@ -70,6 +71,12 @@ class Search:
         """The nest of a point and its sizes [loops, 1]."""
         nest, rows = self.space.nest(point.frame)
         return nest, self.choices.sizes(point.digits[:, None])[rows]
+
+    def placed(self, mapping: Mapping) -> tuple[Frame, Digits] | None:
+        """The frame and the digits [dims, 1] of a mapping; None if it is not among the choices."""
+        found = self.space.placed(mapping)
+        digits = None if found is None else self.choices.digits(found[1])
+        return None if found is None or digits is None else (found[0], digits)
 
     def schedule(self, point: Point) -> Schedule:
         """The cycles of a point from its transfers one by one."""

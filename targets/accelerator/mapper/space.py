@@ -11,9 +11,10 @@ import numpy as np
 
 from tersor.hardware import Hardware
 from tersor.layer import DIMS, Dim, Layer
-from tersor.mapping import Keep
+from tersor.mapping import Keep, Mapping
 from tersor.targets.accelerator.mapper.choices import Choices
 from tersor.targets.accelerator.mapper.frame import Frames, Level
+from tersor.targets.accelerator.mapper.front import Frame
 from tersor.targets.accelerator.mapper.ways import count_ways, least_wasteful, ways
 from tersor.targets.accelerator.nest import Nest, Sizes
 
@@ -109,3 +110,23 @@ class Space:
             loops += [place for place in self.places if place[1] in names]
         nest = Nest(self.layer, self.hardware, tuple(loops), tuple(keep))
         return nest, [self._row[place] for place in loops]
+
+    def placed(self, mapping: Mapping) -> tuple[Frame, Sizes] | None:
+        """The frame and the sizes [places, 1] of a mapping that this space has; None if it has not."""
+        sizes = np.ones((len(self.places), 1))
+        for loop in mapping.loops:
+            row = self._row.get((loop.dim, loop.at))
+            if row is None or sizes[row, 0] != 1:
+                return None
+            sizes[row] = loop.size
+        frame: list[Level] = []
+        for memory, levels in zip(self.hardware.memories, self.levels, strict=True):
+            loops = tuple(loop.dim for loop in mapping.loops if loop.at == memory.name and loop.size > 1)
+            keeps = {(keep.operand, keep.inside) for keep in mapping.keep if keep.at == memory.name}
+            level = next(
+                (each for each in levels if each.without_loops_of_one(loops) == (loops, keeps)), None
+            )
+            if level is None:
+                return None
+            frame.append(level)
+        return tuple(frame), sizes

@@ -66,6 +66,16 @@ def test_the_beam_comes_close_to_the_best_of_all(seed: int) -> None:
         assert 1 <= ours / least <= 1.05
 
 
+def test_a_short_search_is_better_beside_what_is_good_under_another_scheme() -> None:
+    task = Task(LAYER, Scheme.parse("int4+2:4"))
+    near = [mapping for mapping, _, _ in Mapper(EDGE, effort=20_000).rank(Task(LAYER))]
+    there = (evaluate(*Nest.of(mapping, LAYER, EDGE), task.scheme) for mapping in near)
+    least = min(float(each.energy[0]) for each in there)
+    short = Mapper(EDGE, effort=1_000, exhaustive=0)
+    beside, alone = (min(energy for _, _, energy in short.rank(task, start)) for start in (near, ()))
+    assert beside < least < alone
+
+
 def test_mappings_are_legal_cost_what_is_said_and_print(found: Found) -> None:
     for each in found.front:
         assert why_not(LAYER, INT8, each.mapping, EDGE) is None

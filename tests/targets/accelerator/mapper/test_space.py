@@ -1,9 +1,13 @@
+from dataclasses import replace
 from math import prod
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tersor.hardware import Compute, Hardware, Memory
 from tersor.layer import Layer
+from tersor.mapping import Loop, Mapping
 from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.mapper.space import Space
 
@@ -12,6 +16,8 @@ TINY = Hardware(
     "tiny", 1e9, (Compute("int8", 1),), (Memory("dram", 1 << 20, 1e9), Memory("buffer", 24, 1e12))
 )
 LAYER = Layer("fc", "matmul", N=7, K=6)
+MACHINES = Path(__file__).parents[4] / "targets" / "machines"
+CONV = Layer("conv", "conv2d", K=32, C=16, P=14, Q=14, R=3, S=3, padding=(1, 1, 1, 1))
 
 
 def test_ragged_sizes_are_the_smallest_for_their_number_of_tiles() -> None:
@@ -31,3 +37,33 @@ def test_the_mapper_leaves_no_rest_if_asked_to() -> None:
         for dim in "NK":
             made = prod(loop.size for loop in mapped.mapping.loops if loop.dim == dim)
             assert made == LAYER.size(dim)
+
+
+@pytest.mark.parametrize("machine", ["edge", "bit_fusion", "eyeriss"])
+@pytest.mark.parametrize("layer", [CONV, replace(CONV, G=4), LAYER], ids=["conv", "groups", "dense"])
+def test_a_mapping_is_found_again_where_it_was_taken_from(machine: str, layer: Layer) -> None:
+    space = Space(layer, Hardware.load(MACHINES / f"{machine}.toml"))
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        frame = tuple(levels[random.integers(len(levels))] for levels in space.levels)
+        digits = np.array([[random.integers(ways.shape[1])] for ways in space.promising.ways.values()])
+        nest, rows = space.nest(frame)
+        mapping = nest.mapping(space.promising.sizes(digits)[rows][:, 0])
+        found = space.placed(mapping)
+        assert found is not None
+        np.testing.assert_array_equal(space.promising.digits(found[1]), digits)
+        nest, rows = space.nest(found[0])
+        again = nest.mapping(found[1][rows][:, 0])
+        assert again.loops == mapping.loops
+        assert set(again.keep) == set(mapping.keep)
+
+
+def test_what_a_space_has_not_is_not_found_there() -> None:
+    space = Space(LAYER, TINY)
+    nest, rows = space.nest(tuple(levels[0] for levels in space.levels))
+    keep = nest.mapping(np.ones(len(rows))).keep
+    for loops in ((Loop("N", 7, "cache"),), (Loop("N", 7, "dram"), Loop("N", 2, "dram"))):
+        assert space.placed(Mapping(loops, keep)) is None
+    assert space.placed(Mapping((Loop("N", 7, "dram"),), ())) is None
+    five = space.placed(Mapping((Loop("N", 5, "dram"), Loop("N", 2, "buffer")), keep))
+    assert five is None or space.choices.digits(five[1]) is None
