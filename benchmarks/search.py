@@ -46,6 +46,7 @@ SIZES = {
     "minilm-l3": Sizes(calibration=64, losses=16, tried=384, judged=384),
     "efficientnet-lite0": Sizes(calibration=64, losses=8, tried=468, judged=468),
 }
+TRIED = 2000  # samples, at most, of a search whose time is taken
 EFFORT = 4000  # mappings of a shape under a scheme
 DROP = 0.5  # points
 HELD_OUT = ("resnet18", "efficientnet-lite0", "minilm-l3-s32", "minilm-l3-s128")
@@ -92,7 +93,7 @@ def _strategies(arguments: argparse.Namespace) -> list[Row]:
 
 def _time(arguments: argparse.Namespace) -> list[Row]:
     contract = Contract("edp", max_drop=DROP)
-    return [row for each in _subjects(arguments) for row in time(each, "edge", contract)]
+    return [row for each in _subjects(arguments) for row in time(each.shortened(TRIED), "edge", contract)]
 
 
 def _cpu(arguments: argparse.Namespace) -> list[Row]:

@@ -1,7 +1,7 @@
 """Networks that are searched: samples that calibrate, others for trials, and others that judge."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class Subject:
     tried: Data
     judged: Data
     losses: int
+
+    def shortened(self, tried: int) -> "Subject":
+        """With so many samples for trials at most."""
+        return replace(self, tried=Data(self.tried.samples[:tried], self.tried.labels[:tried]))
 
 
 def resnet20(cifar: Path, sizes: Sizes) -> Subject:
