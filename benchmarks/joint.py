@@ -1,7 +1,9 @@
 """Compression and mappings chosen together, one after the other, one scheme for all, and mappings alone.
 
-All have the same schemes, mapper, losses, samples and number of trials. Accuracies are compared on held-out
-samples: `p` is of McNemar's exact test between what was chosen together and one after the other.
+All have the same mapper, losses, samples and number of trials. What compresses first does not know the
+machine, which runs formats that it lacks in wider ones; "its formats" does know what it has. Accuracies are
+compared on held-out samples: `p` is of McNemar's exact test between what was chosen together and one after
+the other.
 """
 
 from collections.abc import Iterable
@@ -18,6 +20,7 @@ from tersor.scheduler.search import find
 from tersor.scheduler.strategies.exact import Exact
 
 TRIALS = 8
+SEQUENTIAL = ("sequential", "sequential, its formats")
 ENOUGH = 1.3  # times the EDP of what was chosen together, on most
 SAVED = 40.0  # % of the energy of uniform int8
 LEAST_P = 0.05
@@ -62,17 +65,19 @@ def joint(
     """All networks on all machines, then the goals."""
     rows: list[Row] = []
     ratios: list[float] = []
+    least: list[float] = []
     for searching in searchings:
         for name in machines:
             machine = searching.machine(name)
             found = compared(searching, machine, contract, trials)
             rows += _rows(searching.subject.name, name, found)
             ratios.append(found["sequential"].edp / found["joint"].edp)
+            least += [found[way].edp / found["joint"].edp for way in SEQUENTIAL]
     most = 100 * sum(ratio >= ENOUGH for ratio in ratios) / len(ratios)
     return [
         *rows,
         Row("search", "joint", "all", "joint", f"% {ENOUGH:g} times better than sequential", most, 51, ">="),
-        Row("search", "joint", "all", "joint", "least sequential/joint EDP", min(ratios), 1.0, ">="),
+        Row("search", "joint", "all", "joint", "least sequential/joint EDP", min(least), 1.0, ">="),
     ]
 
 
@@ -89,14 +94,15 @@ def _rows(network: str, machine: str, found: dict[str, Found]) -> list[Row]:
             "evaluations": each.chosen.evaluations,
         }
         rows += [Row("search", "joint", network, f"{machine}, {name}", *figure) for figure in figures.items()]
-    both, after, int8 = found["joint"], found["sequential"], found["int8"]
+    both, int8 = found["joint"], found["int8"]
     saved = 100 * (1 - both.cost.energy / int8.cost.energy)
 
     def row(metric: str, value: float, goal: float, direction: str) -> Row:
         return Row("search", "joint", network, f"{machine}, joint", metric, value, goal, direction)  # type: ignore[arg-type]
 
-    rows.append(row("sequential/joint EDP", after.edp / both.edp, ENOUGH, ">="))
-    rows.append(row("p of equal accuracy", after.judged.p(both.judged), LEAST_P, ">="))
+    for way, goal in zip(SEQUENTIAL, (ENOUGH, 1.0), strict=True):
+        rows.append(row(f"{way}/joint EDP", found[way].edp / both.edp, goal, ">="))
+        rows.append(row(f"{way}: p of equal accuracy", found[way].judged.p(both.judged), LEAST_P, ">="))
     rows.append(row("% of int8's energy saved", saved, SAVED, ">="))
     rows.append(row("gap_%", 100 * _gap(both.chosen), GAP, "<="))
     return rows

@@ -43,6 +43,18 @@ def machine_space(layer: Layer, hardware: Hardware) -> Space:
     return explore(layer, why_not, machine_candidates(layer, hardware))
 
 
+def whole_space(layer: Layer, hardware: Hardware) -> Space:
+    """All schemes that `hardware` can run in some way: also in a wider format, or with zeros as values.
+
+    A compression that knows nothing of the machine chooses from these.
+    """
+
+    def why_not(layer: Layer, scheme: Scheme) -> str | None:
+        return why_not_run(layer, as_run(scheme, layer, hardware)[0], hardware)
+
+    return explore(layer, why_not, machine_candidates(layer, hardware))
+
+
 def machine_candidates(layer: Layer, hardware: Hardware) -> tuple[Scheme, ...]:
     """What may be worth a try, in a fixed order: a scheme that is run as another comes after it."""
     if layer.operator == "gather":

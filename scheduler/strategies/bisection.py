@@ -21,6 +21,8 @@ _LOSS_OF_A_POINT = 0.01
 _TIGHT = 2e-3
 # A step out of what was tried, at least and at most this many times the loss.
 _LEAST_STEP, _GREATEST_STEP = 1.2, 16.0
+# As long as nothing was lost, so many times the greatest loss that was tried is taken to be fine.
+_FREE_STEP = 4.0
 # Inside of a bracket, not nearer to an end than this share of its logarithm.
 _MARGIN = 0.2
 # Samples whose class is another, as a share: as many become right as become wrong by chance.
@@ -98,7 +100,7 @@ class Bisection:
         loss = sum(each.measured.loss for each in trials if each.measured.drop)
         allowed = self.max_drop * (loss + _LOSS_OF_A_POINT) / (points + 1)
         if not points:
-            allowed = max(allowed, max((each.measured.loss for each in trials), default=0.0))
+            allowed = max(allowed, _FREE_STEP * max((each.measured.loss for each in trials), default=0.0))
         ratios = [
             each.measured.loss / self._loss(each)
             for each in own or trials

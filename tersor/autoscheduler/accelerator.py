@@ -16,7 +16,7 @@ from tersor.scheduler.costs import Costs
 from tersor.scheduler.figures import limits_of, modelled
 from tersor.scheduler.machine_problem import policy_cost
 from tersor.scheduler.machine_problem import problem as machine_problem
-from tersor.scheduler.machine_space import machine_space
+from tersor.scheduler.machine_space import machine_space, whole_space
 from tersor.scheduler.model_version import hardware_digest, model_version
 from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
@@ -42,13 +42,14 @@ class Accelerator:
     """`costs` on a described machine; `host` is the CPU that computes the same, and runs the rest.
 
     Of the shapes of a finalist `last_effort` mappings are tried. Layers have the first `most` schemes that
-    are given for them; None is all.
+    are given for them; None is all. Where `every_format` may be chosen, it runs what it lacks in a wider one.
     """
 
     costs: Costs
     host: Hardware
     last_effort: int
     most: int | None = None
+    every_format: bool = False
 
     @property
     def name(self) -> str:
@@ -58,13 +59,17 @@ class Accelerator:
     @property
     def digest(self) -> str:
         """A text that differs where costs differ."""
-        return f"{hardware_digest(self.costs.hardware)} {model_version()} {self.costs.effort}"
+        formats = " every format" if self.every_format else ""
+        return f"{hardware_digest(self.costs.hardware)} {model_version()} {self.costs.effort}{formats}"
 
     def space(self, layer: Layer) -> Space:
         """The schemes that the machine gains from and the compiler has a form for."""
-        return with_compiler(
-            machine_space(layer, self.costs.hardware), layer, partial(why_not, hardware=self.host)
-        )
+        space = whole_space if self.every_format else machine_space
+        return with_compiler(space(layer, self.costs.hardware), layer, partial(why_not, hardware=self.host))
+
+    def blind(self) -> "Accelerator":
+        """The same for a compression that knows nothing of it."""
+        return replace(self, every_format=True)
 
     def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> Settled:
         """The effort and the schemes that there is time for.

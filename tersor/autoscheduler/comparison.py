@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 
 from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.budget import Budget, TimeUp, until
@@ -80,7 +81,7 @@ class Comparison:
             self.most,
             self.budget,
             self.reserve,
-            f"{self.run} {machine.digest} {strategy!r}",
+            f"{self.run} {machine.digest} {sha256(repr(strategy).encode()).hexdigest()}",
             self.progress,
         )
 
@@ -89,17 +90,33 @@ class Comparison:
         return Chosen(machine, problem, best_first(trials, self.contract)[0], len(trials))
 
     def ways(self, machine: Machine, problem: Problem) -> Iterator[tuple[str, Chosen]]:
-        """Choose from less: one after the other, one scheme for all, int8, mappings alone; by name.
+        """Choose with less; by name. Those that there is no time for are left out.
 
-        Those that there is no time for are left out.
+        "sequential" compresses without a thought of the machine, and is mapped to it afterwards; what it has
+        no format for, it runs in a wider one. "sequential, its formats" knows which it has, and no more.
+        "uniform" has one scheme for all layers, "mapping only" compresses nothing.
         """
-        for strategy in (Sequential(self.network), Uniform()):
+        blind = machine.blind()
+        if blind is not machine and self.budget.has(self.reserve):
+            try:
+                every = self.problem(blind)
+            except TimeUp:
+                return
+            yield "sequential", self.chosen(blind, every, self.search(blind, every, self._sequential))
+        for name, strategy in (
+            ("sequential, its formats" if blind is not machine else "sequential", self._sequential),
+            ("uniform", Uniform()),
+        ):
             if self.budget.has(self.reserve):
-                yield strategy.name, self.chosen(machine, problem, self.search(machine, problem, strategy))
+                yield name, self.chosen(machine, problem, self.search(machine, problem, strategy))
         for name, less in (("int8", uniform(problem, INT8)), ("mapping only", mapping_only(problem))):
             if self.budget.has(self.reserve):
                 measured = self.trials(machine, problem).measure(self.mapped(less))
                 yield name, self.chosen(machine, problem, [measured])
+
+    @property
+    def _sequential(self) -> Sequential:
+        return Sequential(self.network)
 
     def also(self, own: Chosen, machines: Sequence[Hardware], strategy: Strategy) -> list[Chosen]:
         """Search for other accelerators too, as many of them as there is time for; `own` comes first."""

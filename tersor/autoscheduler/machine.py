@@ -43,6 +43,10 @@ class Machine(Protocol):
         """The schemes of a layer that the compiler can carry out for it, that which changes least first."""
         ...
 
+    def blind(self) -> "Machine":
+        """The same for a compression that knows nothing of it, whose formats may be run in wider ones."""
+        ...
+
     def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> Any:
         """Find out what takes time, as much of it as there are seconds left.
 

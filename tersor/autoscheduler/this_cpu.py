@@ -54,6 +54,10 @@ class ThisCpu:
             schemes.append(W4A8)
         return explore(layer, partial(why_not, hardware=self.hardware), schemes)
 
+    def blind(self) -> "ThisCpu":
+        """Itself: the compiler has no form for what it has no kernel for."""
+        return self
+
     def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> Any:
         """Measure kernels, and give the seconds of layers under their schemes; None if all is modelled."""
         if not self.measured:

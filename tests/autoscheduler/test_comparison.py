@@ -37,6 +37,7 @@ def test_choosing_together_is_beside_all_that_may_choose_less(report: SearchRepo
     assert [each.name for each in report.ablations] == [
         "joint",
         "sequential",
+        "sequential, its formats",
         "uniform",
         "int8",
         "mapping only",
