@@ -6,6 +6,7 @@ whole network  ->  calls of regions, and between them what stays on the CPU, eac
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from tersor.hardware import Hardware
 from tersor.ir.graph import Expr, Graph, Module
@@ -67,8 +68,9 @@ def offload(
 ) -> Offloaded:
     """Offload what `hardware` can run of an integer network, which says what its layers' schemes are.
 
-    A layer runs by the first of its `mappings`, all for this machine, that covers it, else by the one that
-    `mapper` finds to have the least product of cycles and energy; `show` hears how many shapes are mapped.
+    A layer, and each of those that a factorization made of it, runs by that of its `mappings`, all for this
+    machine, that covers it with the fewest iterations, else by the one that `mapper` finds to have the least
+    product of cycles and energy; `show` hears how many shapes are mapped.
     """
     graph = Graph(mod)
     lowering = _Lowering(hardware, mappings or {}, mapper or Mapper(hardware))
@@ -124,8 +126,10 @@ class _Lowering:
             return str(error)
 
     def _planned(self, layer: Layer) -> LoopMapping | None:
-        planned = self.mappings.get(layer.name, ())
-        return next((mapping for mapping in planned if not mapping.why_not(layer)), None)
+        whole = layer.name.rpartition(".")[0]  # of what a factorization made
+        planned = self.mappings.get(layer.name, self.mappings.get(whole, ()))
+        covering = [mapping for mapping in planned if not mapping.why_not(layer)]
+        return min(covering, key=lambda each: prod(loop.size for loop in each.loops), default=None)
 
 
 def _output_bits(epilogue: Epilogue) -> int | None:

@@ -6,6 +6,7 @@ The executor here is `numpy_machine`, which knows what a program makes and nothi
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from tersor.relax_pipeline import pipeline
 from tersor.scheme import INT8, Scheme
 from tersor.statistics import Statistics
 from tersor.targets.accelerator.isa.program import Program
-from tersor.targets.accelerator.mapper.mapper import Mapper
+from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.offload import execution
-from tersor.targets.accelerator.offload.offload import Offloaded, offload, split_mappings
+from tersor.targets.accelerator.offload.offload import Offloaded, Show, offload, split_mappings
 from tersor.targets.cpu.lowering import lower
 from tests.relax_modules import Array, compiled
 from tests.targets.accelerator.offload import numpy_machine
@@ -152,6 +153,30 @@ def test_tvm_compile_takes_an_accelerator_and_the_mappings_of_a_plan(model: Mode
         result = relax.VirtualMachine(executable, tvm.cpu())["main"](x).numpy()
     np.testing.assert_array_equal(result, relax.VirtualMachine(reference, tvm.cpu())["main"](x).numpy())
     assert {"first.weight", "deep.weight", "point.weight", "fc.weight"} <= set(heard)
+
+
+def test_what_a_factorization_made_of_a_layer_runs_by_the_mappings_of_that_layer(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, statistics = planned(model, "int8+rank3")
+    integer = compress(model.mod, plan, statistics)
+    found = {layer.name: layer.mapping for layer in offload(integer, EDGE, mapper=MAPPER).layers}
+    parts = [mapping for name in ("first.weight.0", "first.weight.1") if (mapping := found[name])]
+    asked: list[str] = []
+    search = Mapper.search
+
+    def watched(self: Mapper, tasks: Iterable[Task], show: Show) -> None:
+        given = list(tasks)
+        asked.extend(task.layer.name for task in given)
+        search(self, given, show)
+
+    monkeypatch.setattr(Mapper, "search", watched)
+    mappings = {"first.weight": tuple(reversed(parts))}
+    mapper = Mapper(EDGE, effort=200, exhaustive=200)
+    again = {layer.name: layer.mapping for layer in offload(integer, EDGE, mappings, mapper).layers}
+    assert [again["first.weight.0"], again["first.weight.1"]] == parts
+    assert asked
+    assert not {"first.weight.0", "first.weight.1"} & {*asked}
 
 
 def test_mappings_for_the_machine_are_told_from_those_for_the_cpu() -> None:
