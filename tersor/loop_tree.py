@@ -9,7 +9,8 @@
                 for K in 16 on columns
 
 A memory is followed by what it keeps from there on; one that keeps nothing and has loops says `nothing`. A
-loop `on` an axis is spread over its units, any other runs at the memory above it.
+loop `on` an axis is spread over its units, any other runs at the memory above it. What has its home on the
+chip comes before all, as in `buffer: input` above `dram: weight, output`.
 """
 
 import re
@@ -28,12 +29,20 @@ def write_tree(mapping: Mapping, hardware: Hardware) -> str:
     """Write the tree of `mapping`. Raises ValueError with `why_misplaced`'s reason."""
     if reason := why_misplaced(mapping, hardware):
         raise ValueError(reason)
+    homes = homes_of(mapping, hardware)
     lines: list[str] = []
-    for memory in hardware.memories:
+    for memory in hardware.memories[1:]:
+        if whole := [o for o in _ORDER if homes[o] == memory.name]:
+            lines.append(f"{memory.name}: {', '.join(whole)}")
+    for level, memory in enumerate(hardware.memories):
         loops = [loop for loop in mapping.loops if loop.at == memory.name]
         inside = [axis.name for axis in hardware.axes if axis.inside == memory.name]
         for place in range(len(loops) + 1):
-            kept = [o for o in _ORDER if Keep(o, memory.name, place) in mapping.keep]
+            kept = [
+                o
+                for o in _ORDER
+                if Keep(o, memory.name, place) in mapping.keep and (level == 0 or homes[o] != memory.name)
+            ]
             if kept or (place == 0 and loops):
                 lines.append(f"{memory.name}: {', '.join(kept) or 'nothing'}")
             if place < len(loops):
@@ -59,6 +68,8 @@ def parse_tree(text: str) -> Mapping:
             memory = found[1]
             outside = sum(loop.at == memory for loop in loops)
             names = [] if found[2] == "nothing" else found[2].split(", ")
+            if loops and (late := [name for name in names if all(name != each.operand for each in keep)]):
+                raise ValueError(f"line {depth + 1}: the {late[0]} begins whole: name it before all loops")
             keep += [Keep(name, memory, outside) for name in names]  # type: ignore[arg-type]
         else:
             raise ValueError(f"line {depth + 1} is no 'for K in 4' and no 'dram: weight, input': {line!r}")
@@ -115,8 +126,24 @@ def _why_not_kept(mapping: Mapping, hardware: Hardware) -> str | None:
     for (operand, at), count in Counter((keep.operand, keep.at) for keep in mapping.keep).items():
         if count > 1:
             return f"the {operand} is kept {count} times at {at}; once is enough"
-    outermost = hardware.memories[0].name
-    for operand in _ORDER:
-        if Keep(operand, outermost) not in mapping.keep:
-            return f"the {operand} begins whole in {outermost}; keep {operand}@{outermost}"
+    return next(filter(None, (_why_not_whole(operand, mapping, hardware) for operand in _ORDER)), None)
+
+
+def homes_of(mapping: Mapping, hardware: Hardware) -> dict[Operand, str]:
+    """The memory in which each operand lies whole, the outermost that keeps it."""
+    places = {memory.name: level for level, memory in enumerate(hardware.memories)}
+    homes: dict[Operand, str] = {}
+    for keep in sorted(mapping.keep, key=lambda keep: places[keep.at]):
+        homes.setdefault(keep.operand, keep.at)
+    return homes
+
+
+def _why_not_whole(operand: Operand, mapping: Mapping, hardware: Hardware) -> str | None:
+    outermost, home = hardware.memories[0].name, homes_of(mapping, hardware).get(operand)
+    if home is None:
+        return f"the {operand} begins whole in {outermost}; keep {operand}@{outermost}"
+    if (instances := hardware.instances(hardware.memory(home))) > 1:
+        return f"the {operand} lies whole in one of {instances} {home}; keep {operand}@{outermost}"
+    if Keep(operand, home) not in mapping.keep:
+        return f"the {operand} lies whole in {home}, inside of no loops; keep {operand}@{home}"
     return None

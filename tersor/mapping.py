@@ -7,6 +7,9 @@ A loop at a memory walks over the tiles that what lies inside of it gets from th
 spread over its units. The tile that a memory keeps of an operand is what the loops at it and inside of it
 cover. Loops may make more iterations than a layer has: the last tiles are then ragged, and those with nothing
 in them are left out. `tersor.loop_tree` writes loops and memories together.
+
+The outermost memory that keeps an operand is its home: all of it lies there, whatever loops are outside. For
+most that is the outermost memory of the machine; a tensor that stays on the chip has another one.
 """
 
 import re

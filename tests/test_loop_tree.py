@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tersor.hardware import Axis, Compute, Datapath, Hardware, Memory
 from tersor.layer import DIMS, Layer
-from tersor.loop_tree import depth_of, parse_tree, why_misplaced, write_tree
+from tersor.loop_tree import depth_of, homes_of, parse_tree, why_misplaced, write_tree
 from tersor.mapping import Keep, Loop, Mapping
 
 MACHINE = Hardware(
@@ -56,11 +56,13 @@ def mappings(draw: st.DrawFn) -> Mapping:
         dims = MACHINE.axis(name).unrolls if spatial else DIMS
         for dim in draw(st.lists(st.sampled_from(dims), max_size=1 if spatial else 4)):
             loops.append(Loop(dim, draw(st.integers(1, 8)), name))
-    keep = [Keep(operand, "dram") for operand in ("weight", "input", "output")]
+    on_chip = draw(st.sets(st.sampled_from(("input", "output"))))
+    keep = [Keep(o, "buffer" if o in on_chip else "dram") for o in ("weight", "input", "output")]
     for memory in MACHINE.memories[1:]:
         most = sum(loop.at == memory.name for loop in loops)
         for operand in draw(st.sets(st.sampled_from(memory.keeps))):
-            keep.append(Keep(operand, memory.name, draw(st.integers(0, most))))
+            if memory.name != "buffer" or operand not in on_chip:
+                keep.append(Keep(operand, memory.name, draw(st.integers(0, most))))
     return Mapping(tuple(loops), tuple(keep))
 
 
@@ -81,7 +83,6 @@ def test_a_tree_parses_back(mapping: Mapping) -> None:
         ("spad: weight", "spad: input", "the memory spad keeps weight, output, not the input"),
         ("spad: weight", "l0: weight", "toy has no memory 'l0'"),
         ("spad: weight", "buffer: weight", "the weight is kept 2 times at buffer"),
-        ("weight, input, output", "weight, input", "the output begins whole in dram; keep output@dram"),
         ("for P in 56", "for P in 56 on columns", "the loops on columns need 448 units"),
         ("for K in 4", "for K in 4 on rows", "the loop C=8@buffer is inside of K=4@rows, but buffer is outs"),
     ],
@@ -93,9 +94,45 @@ def test_what_has_no_place_is_named(good: str, bad: str, sentence: str) -> None:
         write_tree(mapping, MACHINE)
 
 
+def test_what_stays_on_the_chip_comes_before_all_loops() -> None:
+    text = """\
+buffer: input
+  dram: weight, output
+    for K in 4
+      buffer: output
+        for C in 8
+          buffer: weight
+            for P in 56
+              for K in 8 on columns
+                for C in 8 on rows
+                  spad: weight
+"""
+    mapping = parse_tree(text)
+    assert write_tree(mapping, MACHINE) == text
+    assert homes_of(mapping, MACHINE) == {"weight": "dram", "input": "buffer", "output": "dram"}
+
+
+@pytest.mark.parametrize(
+    ("kept", "sentence"),
+    [
+        ("weight@dram, input@dram", "the output begins whole in dram; keep output@dram"),
+        ("weight@spad, input@dram, output@dram", "the weight lies whole in one of 64 spad; keep weight@dram"),
+        (
+            "weight@dram, input@dram, output@buffer@1",
+            "the output lies whole in buffer, inside of no loops; keep output@buffer",
+        ),
+    ],
+)
+def test_an_operand_lies_whole_in_one_memory(kept: str, sentence: str) -> None:
+    loops = parse_tree(TREE).loops
+    mapping = Mapping(loops, tuple(map(Keep.parse, kept.split(", "))))
+    assert why_misplaced(mapping, MACHINE) == sentence
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ("dram: weight\n  for K in 4\n    buffer: input\n", "line 3: the input begins whole: name it before"),
         ("for K in 4\n", "begins with a memory"),
         ("dram: weight\nfor K in 4\n", "line 2 of a loop tree is indented by 2 spaces"),
         ("dram: weight\n  K=4\n", "line 2 is no 'for K in 4'"),

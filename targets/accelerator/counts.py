@@ -6,7 +6,7 @@ The rules, which the simulator obeys as well:
   outside of the tile and walks over the operand. (Loops of one iteration are no loops.) So a tile stays while
   loops inside of that place go on, and is fetched again by each iteration of those outside of it.
 - A tile is what its loops touch: of inputs the touched rows times the touched columns, without what a stride
-  steps over. Padding is there, as zeros, in the outermost memory. Neighbouring tiles fetch what they share
+  steps over. Padding is there, as zeros, in its home. Neighbouring tiles fetch what they share
   again, unless the memory has `halo_reuse` and the loop just outside of that place walks over P or Q: then
   each tile after the first takes only what the one before did not have, if no axis spreads that dimension.
 - Along an axis one read serves all units whose tile is the same, if it multicasts the operand, else there is
@@ -21,8 +21,10 @@ The rules, which the simulator obeys as well:
 - Units that skip a pattern n:m of the weight make n of every m products. So many times they read and add to
   a sum, and write it; which sums begin is counted as if all were made. Factors they read all, as they lie in
   the memory: a dense weight with its zeros, and all inputs, of which they choose.
-- A sum is `output` when it is complete and has left the memory that it was added up in (or is there in the
-  outermost memory); `partial` before. In memories whose units sum up parts of the same outputs none is.
+- A sum is `output` when it is complete and has left the memory that it was added up in (or is there in its
+  home); `partial` before. In memories whose units sum up parts of the same outputs none is.
+- The home of an operand is the outermost memory that keeps it, and has all of it at all times. Nothing moves
+  outside of it.
 """
 
 from dataclasses import dataclass
@@ -173,7 +175,8 @@ class _Counter:
             (self.busiest_reads, self.busiest_writes, fresh_first, False),
         ):
             arrived = volumes.volume("output", child, volumes.flags(in_time, volumes.added(parent, all_of)))
-            complete = self._complete(parent, all_of) if parent == 0 or child is not None else 0.0
+            known = parent == self.nest.home("output") or child is not None
+            complete = self._complete(parent, all_of) if known else 0.0
             writes[parent, OUTPUT] += complete
             writes[parent, PARTIAL] += arrived - complete
             reads[parent, PARTIAL] += arrived - new

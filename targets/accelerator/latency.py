@@ -174,12 +174,12 @@ def _moves(nest: Nest, counts: Counts, moved: Traffic, bits: Array, level: int) 
     found: list[_Move] = []
     for operand, stream in _STREAM.items():
         levels = nest.levels(operand)
-        if level in levels:
+        if level in levels[1:]:
             parent = levels[levels.index(level) - 1]
             found.append(_Move(operand, parent, True, moved.busiest_reads[parent, stream], 0.0))
             found.append(_Move(operand, level, False, 0.0, moved.busiest_writes[level, stream]))
     levels = nest.levels("output")
-    if level in levels:
+    if level in levels[1:]:
         parent, sums = levels[levels.index(level) - 1], counts.leaving[level]
         # Complete outputs leave only so, and arrive only so.
         partial = sums.left - counts.busiest_reads[level, OUTPUT]

@@ -52,6 +52,9 @@ def why_not(
     if reason:
         return reason
     nest, sizes = Nest.of(mapping, layer, hardware)
+    if layer.weight_bearing and nest.home("weight") > 0:
+        outermost = hardware.memories[0].name
+        return f"the weight of {layer.name} is stored in {outermost}; keep weight@{outermost}"
     bits = element_bits(layer, scheme, hardware, density_of(scheme, densities), output_bits)
     needed = needed_bytes(nest, count(nest, sizes), bits)
     for level, memory in enumerate(hardware.memories):
@@ -66,8 +69,8 @@ def why_not(
 def needed_bytes(nest: Nest, counts: Counts, bits: Array) -> Array:
     """Bytes that the tiles take in each memory: [memories, mappings]."""
     needed = np.zeros((len(nest.hardware.memories), counts.steps.size))
-    for (_, level), each in tile_bytes(nest, counts, bits).items():
-        needed[level] += each * places_of(nest.hardware, level)
+    for (operand, level), each in tile_bytes(nest, counts, bits).items():
+        needed[level] += each * tiles_of(nest, operand, level)
     return needed
 
 
@@ -93,7 +96,7 @@ def least_bytes(nest: Nest, sizes: Sizes, bits: Array) -> Array:
                 min(bits[level, stream], bits[level, PARTIAL]) if operand == "output" else bits[level, stream]
             )
             needed[level] += (
-                largest_tile(nest, tiles, operand, level) * each / 8 * places_of(nest.hardware, level)
+                largest_tile(nest, tiles, operand, level) * each / 8 * tiles_of(nest, operand, level)
             )
     return needed
 
@@ -104,6 +107,11 @@ def fits(nest: Nest, needed: Array) -> NDArray[np.bool_]:
     return np.logical_and.reduce(needed <= sizes[:, None], axis=0)
 
 
+def tiles_of(nest: Nest, operand: Operand, level: int) -> int:
+    """Tiles of an operand that a memory holds; its home has all of it, once."""
+    return 1 if level == nest.home(operand) else places_of(nest.hardware, level)
+
+
 def places_of(hardware: Hardware, level: int) -> int:
-    """Tiles of each operand that a memory holds; the outermost has the whole tensors, once."""
+    """Tiles of each operand that a memory holds of what comes from further outside."""
     return 2 if level > 0 and hardware.memories[level].double_buffered else 1

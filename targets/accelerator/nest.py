@@ -102,8 +102,12 @@ class Nest:
         return {}
 
     def levels(self, operand: Operand) -> list[int]:
-        """The memories that keep a tile of `operand`, as levels from the outermost."""
+        """The memories that keep a tile of `operand`, as levels from the outermost, its home."""
         return self._levels[operand]
+
+    def home(self, operand: Operand) -> int:
+        """The memory that has all of `operand`."""
+        return self._levels[operand][0]
 
     @cached_property
     def _levels(self) -> dict[Operand, list[int]]:
@@ -123,7 +127,8 @@ class Nest:
         levels = {memory.name: level for level, memory in enumerate(self.hardware.memories)}
         for each in self.keep:
             level = levels[each.at]
-            found[each.operand, level] = sum(depth < 2 * level for depth in self.depths) + each.inside
+            around = sum(depth < 2 * level for depth in self.depths) + each.inside
+            found[each.operand, level] = 0 if level == self.home(each.operand) else around
         return found
 
     def indexes(self, place: int, operand: Operand) -> bool:

@@ -38,7 +38,7 @@ from tersor.targets.accelerator.isa.instruction import (
 )
 from tersor.targets.accelerator.isa.program import AnyProgram, check_machine
 
-MAGIC, VERSION = b"\x93TERISA\n", 1
+MAGIC, VERSION = b"\x93TERISA\n", 2
 _HEAD = struct.Struct("<8sHII")
 _CHECKSUM = struct.Struct("<I")
 _RECORD = struct.Struct("<6B2x8B8B8IQQ")

@@ -3,20 +3,53 @@
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from tersor.document import to_json
 from tersor.error import UserError
 from tersor.hardware import Hardware
-from tersor.layer import Layer
+from tersor.layer import Layer, Operand
 from tersor.scheme import Scheme
 from tersor.targets.accelerator.isa.epilogue import Epilogue, Requantize, Sums
-from tersor.targets.accelerator.isa.instruction import Apply, Compute, End, Instruction, Loop, Spread
+from tersor.targets.accelerator.isa.instruction import (
+    OPERANDS,
+    Apply,
+    Compute,
+    End,
+    Instruction,
+    Loop,
+    Spread,
+)
 from tersor.targets.accelerator.isa.vector import VectorOperator
 
 
 @dataclass(frozen=True)
+class Home:
+    """All of `operand` lies in the memory `level` while the program runs: `size` bytes from `address` on."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    operand: Operand
+    level: int
+    address: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.operand not in OPERANDS or self.level < 1 or self.address < 0 or self.size < 1:
+            raise ValueError(f"no operand lies whole in a memory on the chip by {self}")
+
+
+Homes = tuple[Home, ...]
+
+
+@dataclass(frozen=True)
 class Program:
-    """What a machine executes for `layer` under `scheme`; what it does about zeros its description says."""
+    """What a machine executes for `layer` under `scheme`; what it does about zeros its description says.
+
+    Operands without a home on the chip lie in the outermost memory.
+    """
 
     machine: str  # the hardware's name
     digest: str  # of the whole description that it was made for
@@ -24,9 +57,11 @@ class Program:
     scheme: Scheme
     instructions: tuple[Instruction, ...]
     epilogue: Epilogue = field(default_factory=Sums)
+    homes: Homes = ()
 
     def __post_init__(self) -> None:
         _check_instructions(self.instructions, (Apply,))
+        _check_homes(self.homes)
 
     @property
     def output_bits(self) -> int | None:
@@ -41,7 +76,7 @@ class VectorProgram:
     `layer` gives its loops, as `vector.loop_nest` says; N, G, P and Q are the coordinates of an output. The
     input is the padded image (with codes of 0, which win no maximum), in which output row p and window row r
     touch row p * stride + r. An addition has its right operand as `weight`, of the output's coordinates.
-    Every element is a code of 8 bits.
+    Every element is a code of 8 bits. What has a home in the memory that it works in is not loaded or stored.
     """
 
     machine: str  # the hardware's name
@@ -49,9 +84,11 @@ class VectorProgram:
     layer: Layer
     operator: VectorOperator
     instructions: tuple[Instruction, ...]
+    homes: Homes = ()
 
     def __post_init__(self) -> None:
         _check_instructions(self.instructions, (Spread, Compute))
+        _check_homes(self.homes)
 
 
 AnyProgram = Program | VectorProgram
@@ -83,3 +120,8 @@ def _check_instructions(instructions: tuple[Instruction, ...], foreign: tuple[ty
             raise ValueError(f"{type(each).__name__} at {place} is nothing for this kind of program")
     if depth:
         raise ValueError(f"{depth} loops of the program have no end")
+
+
+def _check_homes(homes: Homes) -> None:
+    if len({home.operand for home in homes}) < len(homes):
+        raise ValueError(f"an operand has one home, got {homes}")

@@ -1,6 +1,7 @@
-"""Allocate: where the tiles of each operand lie in each memory, one behind the other from byte 0 on."""
+"""Allocate: where the tiles of each operand lie in each memory, one behind the other."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tersor.hardware.memory import OPERANDS
 from tersor.layer import Operand
@@ -8,7 +9,7 @@ from tersor.scheme import Scheme
 from tersor.targets.accelerator.bits import density_of, element_bits
 from tersor.targets.accelerator.counts import count
 from tersor.targets.accelerator.density import DENSE
-from tersor.targets.accelerator.legality import places_of, tile_bytes
+from tersor.targets.accelerator.legality import tile_bytes, tiles_of
 from tersor.targets.accelerator.nest import Nest, Sizes
 
 
@@ -26,23 +27,47 @@ class Region:
         return self.address + self.places * self.pitch
 
 
+@dataclass(frozen=True)
+class Room:
+    """What a layer has of a memory that tensors of others stay in: bytes from `begin` up to `end` for tiles.
+
+    `homes` are the addresses there of those of its own operands that stay.
+    """
+
+    level: int
+    begin: int
+    end: int
+    homes: Mapping[Operand, int] = field(default_factory=dict)
+
+
 def allocate(
-    nest: Nest, sizes: Sizes, scheme: Scheme, output_bits: int | None = None
+    nest: Nest, sizes: Sizes, scheme: Scheme, output_bits: int | None = None, room: Room | None = None
 ) -> dict[tuple[Operand, int], Region]:
     """Give each operand its region in each memory that keeps it, by the memory's level.
 
     `sizes` [loops, 1] are those of one mapping, `output_bits` as of `element_bits`. A region is as large as
     the largest tile; sums that may come back before they are complete are as wide as the accumulator. Whether
-    all of it fits, `tersor.targets.accelerator.legality` has said.
+    all of it fits, `tersor.targets.accelerator.legality` has said. Raises ValueError where it does not fit
+    `room`.
     """
     bits = element_bits(nest.layer, scheme, nest.hardware, density_of(scheme, DENSE), output_bits)
     sized = tile_bytes(nest, count(nest, sizes), bits)
     regions: dict[tuple[Operand, int], Region] = {}
-    for level in range(len(nest.hardware.memories)):
-        end = 0
+    for level, memory in enumerate(nest.hardware.memories):
+        here = room if room is not None and room.level == level else Room(level, 0, memory.size)
+        end = here.begin
         for operand in OPERANDS:
-            if (operand, level) in sized:
-                region = Region(end, places_of(nest.hardware, level), int(sized[operand, level][0]))
-                regions[operand, level] = region
-                end = region.end
+            if (operand, level) not in sized:
+                continue
+            tiles, size = tiles_of(nest, operand, level), int(sized[operand, level][0])
+            if level == nest.home(operand) and operand in here.homes:
+                regions[operand, level] = Region(here.homes[operand], tiles, size)
+                continue
+            regions[operand, level] = Region(end, tiles, size)
+            end = regions[operand, level].end
+        if end > here.end:
+            raise ValueError(
+                f"the tiles in {memory.name} need {end - here.begin} bytes; beside tensors that stay there "
+                f"{here.end - here.begin} are free"
+            )
     return regions

@@ -38,9 +38,9 @@ from tersor.targets.accelerator.isa.instruction import (
     Sync,
     Token,
 )
-from tersor.targets.accelerator.isa.program import Program, digest_of
+from tersor.targets.accelerator.isa.program import Home, Program, digest_of
 from tersor.targets.accelerator.legality import why_not
-from tersor.targets.accelerator.lowering.allocate import Region, allocate
+from tersor.targets.accelerator.lowering.allocate import Region, Room, allocate
 from tersor.targets.accelerator.nest import REDUCTION, Nest
 
 
@@ -50,8 +50,9 @@ def lower(
     mapping: Mapping,
     hardware: Hardware,
     epilogue: Epilogue = Sums(),  # noqa: B008  # frozen: one for all calls is as good as one for each
+    room: Room | None = None,
 ) -> Program:
-    """Give the program by which `hardware` runs `layer` under `scheme` as `mapping` says.
+    """Give the program by which `hardware` runs `layer` under `scheme` as `mapping` says, in `room` if given.
 
     Raises ValueError with `legality.why_not`'s reason: what the machine does not compute, loops that do not
     cover the layer or are out of place, tiles that do not fit a memory.
@@ -59,15 +60,18 @@ def lower(
     bits = epilogue.bits if isinstance(epilogue, Requantize) else None
     if reason := why_not(layer, scheme, mapping, hardware, output_bits=bits):
         raise ValueError(reason)
-    instructions = tuple(_Lowering(layer, scheme, mapping, hardware, bits).instructions())
-    return Program(hardware.name, digest_of(hardware), layer, scheme, instructions, epilogue)
+    lowering = _Lowering(layer, scheme, mapping, hardware, bits, room)
+    instructions = tuple(lowering.instructions())
+    return Program(
+        hardware.name, digest_of(hardware), layer, scheme, instructions, epilogue, tuple(lowering.homes())
+    )
 
 
 @dataclass(frozen=True)
 class _Tile:
     """The tiles of an operand at a memory; `place` loops are outside of the body that each stays for.
 
-    `parent` is the next outer memory that keeps the operand.
+    `parent` is the next outer memory that keeps the operand, perhaps its home.
     """
 
     operand: Operand
@@ -76,6 +80,7 @@ class _Tile:
     place: int
     extents: Extents
     region: Region
+    at_home: bool  # whether the parent is the home
 
     @property
     def free(self) -> Token:
@@ -87,22 +92,35 @@ class _Tile:
 
     @property
     def at_parent(self) -> tuple[Token, ...]:
-        """The tile of the parent that this one is a part of; the outermost memory has all at all times."""
-        return (Token("full", self.operand, self.parent),) if self.parent else ()
+        """The tile of the parent that this one is a part of; the home has all at all times."""
+        return () if self.at_home else (Token("full", self.operand, self.parent),)
 
 
 class _Lowering:
     """One run of `lower`."""
 
     def __init__(
-        self, layer: Layer, scheme: Scheme, mapping: Mapping, hardware: Hardware, output_bits: int | None
+        self,
+        layer: Layer,
+        scheme: Scheme,
+        mapping: Mapping,
+        hardware: Hardware,
+        output_bits: int | None,
+        room: Room | None,
     ) -> None:
         self.layer = layer
         self.hardware = hardware
         self.loops = mapping.loops
         self.nest, sizes = Nest.of(mapping, layer, hardware)
-        self.regions = allocate(self.nest, sizes, scheme, output_bits)
+        self.regions = allocate(self.nest, sizes, scheme, output_bits, room)
         self.tiles = [self._tile(o, parent, level) for o in OPERANDS for parent, level in self._levels(o)]
+
+    def homes(self) -> Iterator[Home]:
+        """Where operands lie that begin or end on the chip."""
+        for operand in OPERANDS:
+            if level := self.nest.home(operand):
+                region = self.regions[operand, level]
+                yield Home(operand, level, region.address, region.pitch)
 
     def instructions(self) -> Iterator[Instruction]:
         axes = [axis.name for axis in self.hardware.axes]
@@ -175,7 +193,8 @@ class _Lowering:
         walking = [p for p in range(position) if self._repeats(p) and self.nest.indexes(p, operand)]
         extents = tuple(self._extent(d, position) if d in INDEXED_BY[operand] else 1 for d in DIMS)
         place = max(walking, default=-1) + 1
-        return _Tile(operand, level, parent, place, extents, self.regions[operand, level])
+        at_home = parent == self.nest.home(operand)
+        return _Tile(operand, level, parent, place, extents, self.regions[operand, level], at_home)
 
     def _extent(self, dim: str, position: int) -> int:
         inside = prod(loop.size for loop in self.loops[position:] if loop.dim == dim)

@@ -7,6 +7,8 @@ loop G 4 step 16
   sync, give free input@sram
   store output sram -> dram at ..., G 16 P 56 Q 56, give free output@sram
 end
+
+A tensor that stays in that memory is neither loaded nor stored.
 """
 
 from collections.abc import Iterator
@@ -27,10 +29,10 @@ from tersor.targets.accelerator.isa.instruction import (
     Token,
     extents_of,
 )
-from tersor.targets.accelerator.isa.program import VectorProgram, digest_of
+from tersor.targets.accelerator.isa.program import Home, VectorProgram, digest_of
 from tersor.targets.accelerator.isa.vector import Add, Shape, VectorOperator, loop_nest
 from tersor.targets.accelerator.legality import places_of
-from tersor.targets.accelerator.lowering.allocate import Region
+from tersor.targets.accelerator.lowering.allocate import Region, Room
 from tersor.targets.accelerator.windows import Window
 
 _BITS = 8  # of a code
@@ -38,39 +40,57 @@ _BITS = 8  # of a code
 _TILES = 16
 
 
-def lower_vector(name: str, operator: VectorOperator, shape: Shape, hardware: Hardware) -> VectorProgram:
-    """Give the program of `operator` on an input (or two) of `shape` [N, C, H, W].
+def lower_vector(
+    name: str, operator: VectorOperator, shape: Shape, hardware: Hardware, room: Room | None = None
+) -> VectorProgram:
+    """Give the program of `operator` on an input (or two) of `shape` [N, C, H, W], in `room` if given.
 
     Tiles are whole channels, or whole rows of one channel. Raises ValueError with the reason of
     `why_no_vector`.
     """
-    if reason := why_no_vector(name, operator, shape, hardware):
+    if reason := why_no_vector(name, operator, shape, hardware, room):
         raise ValueError(reason)
-    layer = loop_nest(name, operator, shape)
-    level = _level(hardware)
+    level = vector_level(hardware)
     assert level is not None  # why_no_vector has looked
-    tile = _largest_tile(layer, operator, hardware, level)
-    instructions = tuple(_instructions(layer, operator, hardware, level, tile))
-    return VectorProgram(hardware.name, digest_of(hardware), layer, operator, instructions)
+    streams = _Streams(
+        loop_nest(name, operator, shape), operator, hardware, level, _room(hardware, level, room)
+    )
+    return VectorProgram(
+        hardware.name,
+        digest_of(hardware),
+        streams.layer,
+        operator,
+        tuple(streams.instructions(streams.largest_tile())),
+        tuple(streams.homes()),
+    )
 
 
-def why_no_vector(name: str, operator: VectorOperator, shape: Shape, hardware: Hardware) -> str | None:
+def why_no_vector(
+    name: str, operator: VectorOperator, shape: Shape, hardware: Hardware, room: Room | None = None
+) -> str | None:
     """Say why `hardware` cannot stream the operator's tensors through a memory, or None if it can."""
-    outermost, level = hardware.memories[0], _level(hardware)
+    outermost, level = hardware.memories[0], vector_level(hardware)
     if level is None:
         return f"{hardware.name} has no memory beside {outermost.name} that keeps the input and the output"
     try:
         layer = loop_nest(name, operator, shape)
     except ValueError as error:
         return str(error)
-    whole = _needed(layer, operator, hardware, 0, _Tile(layer.N, layer.G, layer.P))
+    whole = _Streams(layer, operator, hardware, 0, _room(hardware, 0, None)).needed(
+        _Tile(layer.N, layer.G, layer.P)
+    )
     if whole > outermost.size:
         return f"the tensors of {name} need {whole} bytes in {outermost.name}; it has {outermost.size}"
-    memory, row = hardware.memories[level], _needed(layer, operator, hardware, level, _Tile(1, 1, 1))
-    if row > memory.size:
+    streams = _Streams(layer, operator, hardware, level, _room(hardware, level, room))
+    row, memory = streams.needed(_Tile(1, 1, 1)), hardware.memories[level].name
+    if row > streams.free:
         twice = ", two of each as it is double buffered" if places_of(hardware, level) == 2 else ""
-        return f"the rows of {name} need {row} bytes in {memory.name}{twice}; it has {memory.size}"
+        return f"the rows of {name} need {row} bytes in {memory}{twice}; it has {streams.free}"
     return None
+
+
+def _room(hardware: Hardware, level: int, room: Room | None) -> Room:
+    return room or Room(level, 0, hardware.memories[level].size)
 
 
 @dataclass(frozen=True)
@@ -82,84 +102,110 @@ class _Tile:
     rows: int
 
 
-def _level(hardware: Hardware) -> int | None:
-    """The outermost memory on the chip that the tensors can stream through."""
+def vector_level(hardware: Hardware) -> int | None:
+    """The outermost memory on the chip that tensors can stream through, or stay in."""
     for level, memory in enumerate(hardware.memories):
         if level and {"input", "output"} <= set(memory.keeps):
             return level
     return None
 
 
-def _largest_tile(layer: Layer, operator: VectorOperator, hardware: Hardware, level: int) -> _Tile:
-    """The largest tile that fits, of those that leave enough to overlap with."""
+@dataclass(frozen=True)
+class _Streams:
+    """The tensors of an operator in the memory `level`, of which it has `room`."""
 
-    def fits(tile: _Tile) -> bool:
-        return _needed(layer, operator, hardware, level, tile) <= hardware.memories[level].size
+    layer: Layer
+    operator: VectorOperator
+    hardware: Hardware
+    level: int
+    room: Room
 
-    planes, rows = ceil(layer.G / ceil(_TILES / layer.N)), ceil(layer.P * layer.N * layer.G / _TILES)
-    if layer.N * layer.G >= _TILES and fits(_Tile(1, 1, layer.P)):
-        channels = range(planes, 0, -1)
-        return next(tile for each in channels if fits(tile := _Tile(1, each, layer.P)))
-    heights = range(min(rows, layer.P), 0, -1)
-    return next(tile for each in heights if fits(tile := _Tile(1, 1, each)))
+    @property
+    def free(self) -> int:
+        """Bytes for tiles."""
+        return self.room.end - self.room.begin
 
+    def homes(self) -> Iterator[Home]:
+        """What stays, all of it."""
+        whole = self._bytes(_Tile(self.layer.N, self.layer.G, self.layer.P))
+        for operand, address in self.room.homes.items():
+            yield Home(operand, self.level, address, whole[operand])
 
-def _inputs(operator: VectorOperator) -> tuple[Operand, ...]:
-    return ("weight", "input") if isinstance(operator, Add) else ("input",)
-
-
-def _extents(layer: Layer, operator: VectorOperator, tile: _Tile) -> dict[Operand, Extents]:
-    box = {"N": tile.samples, "G": tile.channels, "P": tile.rows, "Q": layer.Q}
-    made: dict[Operand, Extents] = {operand: extents_of(**box) for operand in (*_inputs(operator), "output")}
-    made["input"] = extents_of(**box, R=layer.R, S=layer.S)
-    return made
-
-
-def _regions(
-    layer: Layer, operator: VectorOperator, hardware: Hardware, level: int, tile: _Tile
-) -> dict[Operand, Region]:
-    """Where the tiles lie at `level`, one operand behind the other."""
-    outputs = tile.samples * tile.channels * tile.rows * layer.Q
-    touched = Window(layer.stride[0], 1).rows(tile.rows, layer.R)
-    touched *= Window(layer.stride[1], 1).rows(layer.Q, layer.S)
-    elements: dict[Operand, int] = {"weight": outputs, "output": outputs}
-    elements["input"] = tile.samples * tile.channels * int(touched)
-    bits, places = hardware.memories[level].element_bits(_BITS), places_of(hardware, level)
-    regions: dict[Operand, Region] = {}
-    end = 0
-    for operand in (*_inputs(operator), "output"):
-        regions[operand] = Region(end, places, ceil(elements[operand] * bits / 8 - 1e-6))
-        end = regions[operand].end
-    return regions
-
-
-def _needed(layer: Layer, operator: VectorOperator, hardware: Hardware, level: int, tile: _Tile) -> int:
-    return max(region.end for region in _regions(layer, operator, hardware, level, tile).values())
-
-
-def _instructions(
-    layer: Layer, operator: VectorOperator, hardware: Hardware, level: int, tile: _Tile
-) -> Iterator[Instruction]:
-    extents = _extents(layer, operator, tile)
-    regions = _regions(layer, operator, hardware, level, tile)
-    steps: tuple[tuple[Dim, int], ...] = (("N", tile.samples), ("G", tile.channels), ("P", tile.rows))
-    loops = [Loop(dim, ceil(layer.size(dim) / step), step) for dim, step in steps if layer.size(dim) > step]
-    yield from loops
-    for operand, region in regions.items():
-        yield Load(
-            operand,
-            0,
-            level,
-            extents[operand],
-            region.address,
-            region.places,
-            region.pitch,
-            waits=(Token("free", operand, level),),
-            signals=(Token("full", operand, level),),
+    def needed(self, tile: _Tile) -> int:
+        """Bytes of the tiles that come and go."""
+        return max((region.end for region in self._regions(tile).values()), default=self.room.begin) - (
+            self.room.begin
         )
-    yield Apply(level, extents["output"], tuple(Token("full", operand, level) for operand in regions))
-    yield Sync(tuple(Token("free", operand, level) for operand in _inputs(operator)))
-    out = regions["output"]
-    given = (Token("free", "output", level),)
-    yield Store(level, 0, extents["output"], out.address, out.places, out.pitch, signals=given)
-    yield from (End() for _ in loops)
+
+    def largest_tile(self) -> _Tile:
+        """The largest tile that fits, of those that leave enough to overlap with."""
+        layer = self.layer
+
+        def fits(tile: _Tile) -> bool:
+            return self.needed(tile) <= self.free
+
+        planes, rows = ceil(layer.G / ceil(_TILES / layer.N)), ceil(layer.P * layer.N * layer.G / _TILES)
+        if layer.N * layer.G >= _TILES and fits(_Tile(1, 1, layer.P)):
+            channels = range(planes, 0, -1)
+            return next(tile for each in channels if fits(tile := _Tile(1, each, layer.P)))
+        heights = range(min(rows, layer.P), 0, -1)
+        return next(tile for each in heights if fits(tile := _Tile(1, 1, each)))
+
+    def instructions(self, tile: _Tile) -> Iterator[Instruction]:
+        """The program for tiles of that size."""
+        layer, level, extents, regions = self.layer, self.level, self._extents(tile), self._regions(tile)
+        steps: tuple[tuple[Dim, int], ...] = (("N", tile.samples), ("G", tile.channels), ("P", tile.rows))
+        loops = [
+            Loop(dim, ceil(layer.size(dim) / step), step) for dim, step in steps if layer.size(dim) > step
+        ]
+        yield from loops
+        for operand, region in regions.items():
+            yield Load(
+                operand,
+                0,
+                level,
+                extents[operand],
+                region.address,
+                region.places,
+                region.pitch,
+                waits=(Token("free", operand, level),),
+                signals=(Token("full", operand, level),),
+            )
+        yield Apply(level, extents["output"], tuple(Token("full", operand, level) for operand in regions))
+        if free := tuple(Token("free", operand, level) for operand in self._inputs if operand in regions):
+            yield Sync(free)
+        if out := regions.get("output"):
+            given = (Token("free", "output", level),)
+            yield Store(level, 0, extents["output"], out.address, out.places, out.pitch, signals=given)
+        yield from (End() for _ in loops)
+
+    @property
+    def _inputs(self) -> tuple[Operand, ...]:
+        return ("weight", "input") if isinstance(self.operator, Add) else ("input",)
+
+    def _extents(self, tile: _Tile) -> dict[Operand, Extents]:
+        box = {"N": tile.samples, "G": tile.channels, "P": tile.rows, "Q": self.layer.Q}
+        made: dict[Operand, Extents] = {o: extents_of(**box) for o in (*self._inputs, "output")}
+        made["input"] = extents_of(**box, R=self.layer.R, S=self.layer.S)
+        return made
+
+    def _bytes(self, tile: _Tile) -> dict[Operand, int]:
+        layer = self.layer
+        outputs = tile.samples * tile.channels * tile.rows * layer.Q
+        touched = Window(layer.stride[0], 1).rows(tile.rows, layer.R)
+        touched *= Window(layer.stride[1], 1).rows(layer.Q, layer.S)
+        elements: dict[Operand, int] = {"weight": outputs, "output": outputs}
+        elements["input"] = tile.samples * tile.channels * int(touched)
+        bits = self.hardware.memories[self.level].element_bits(_BITS)
+        return {operand: ceil(each * bits / 8 - 1e-6) for operand, each in elements.items()}
+
+    def _regions(self, tile: _Tile) -> dict[Operand, Region]:
+        """Where the tiles that come and go lie, one operand behind the other."""
+        sizes, places = self._bytes(tile), places_of(self.hardware, self.level)
+        regions: dict[Operand, Region] = {}
+        end = self.room.begin
+        for operand in (*self._inputs, "output"):
+            if operand not in self.room.homes:
+                regions[operand] = Region(end, places, sizes[operand])
+                end = regions[operand].end
+        return regions

@@ -1,8 +1,9 @@
 """Bound: cycles and energy that no mapping of a layer can be below.
 
 Products take all units that the axes can spread the layer over, and one pass is waited for; each tensor
-passes the outermost memory once; and each product's factors are read, and its sum read and written, in the
-memory where that is the cheapest, one access for as many units as the axes can serve together.
+passes its home once (the outermost memory where it does not stay on the chip); and each product's factors are
+read, and its sum read and written, in the memory where that is the cheapest, one access for as many units as
+the axes can serve together.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tersor.targets.accelerator.density import DENSE, Densities
 from tersor.targets.accelerator.latency import pass_delay
 from tersor.targets.accelerator.mapper.steps import least_steps
 from tersor.targets.accelerator.model import arithmetic_of
+from tersor.targets.accelerator.residency import Operands, home_of
 from tersor.targets.accelerator.windows import Window
 
 
@@ -39,15 +41,22 @@ def bound(
     hardware: Hardware,
     densities: Densities = DENSE,
     output_bits: int | None = None,
+    on_chip: Operands = (),
 ) -> Bound:
-    """The bound of a layer that `why_no_layer` has nothing against."""
+    """The bound of a layer that `why_no_layer` has nothing against; other arguments as of `mapper.Task`."""
     densities = density_of(scheme, densities)
     bits = element_bits(layer, scheme, hardware, densities, output_bits)
     arithmetic = arithmetic_of(scheme, hardware, densities)
     kept = densities.products(arithmetic.looked_at)  # what may be left of accesses by units
     outermost = hardware.memories[0]
-    written = layer.output_count * min(bits[0, OUTPUT], bits[0, PARTIAL])
-    read = kept * (layer.weight_count * bits[0, WEIGHT] + _touched(layer) * bits[0, INPUT])
+    homes: dict[Operand, int] = {each: home_of(each, on_chip, hardware) for each in INDEXED_BY}
+    bits_of: dict[Operand, float] = {
+        "weight": layer.weight_count * bits[0, WEIGHT],
+        "input": _touched(layer) * bits[0, INPUT],
+        "output": layer.output_count * min(bits[0, OUTPUT], bits[0, PARTIAL]),
+    }
+    outside: dict[Operand, float] = {each: 0.0 if homes[each] else bits_of[each] for each in bits_of}
+    written, read = outside["output"], kept * (outside["weight"] + outside["input"])
     rates = (
         8 * hardware.read_bandwidth(outermost) / hardware.clock,
         8 * hardware.write_bandwidth(outermost) / hardware.clock,
@@ -57,31 +66,36 @@ def bound(
         moving = max(read / rates[0], kept * written / rates[1])
     cycles = max(least_steps(layer, hardware) / arithmetic.rate + pass_delay(hardware), moving)
     energy = layer.macs * arithmetic.energy
-    streams: dict[Operand, tuple[int, float, float]] = {
-        "weight": (WEIGHT, layer.weight_count, outermost.energy_per_byte),
-        "input": (INPUT, _touched(layer), outermost.energy_per_byte),
-        "output": (OUTPUT, layer.output_count, outermost.write_energy),
+    streams: dict[Operand, tuple[int, float]] = {
+        "weight": (WEIGHT, layer.weight_count),
+        "input": (INPUT, _touched(layer)),
+        "output": (OUTPUT, layer.output_count),
     }
-    for operand, (stream, count, energy_per_byte) in streams.items():
-        by_units = _by_units(operand, layer, hardware, bits[:, stream].tolist(), bits[:, PARTIAL].tolist())
+    for operand, (stream, count) in streams.items():
+        home = homes[operand]
+        by_units = _by_units(
+            operand, layer, hardware, home, bits[:, stream].tolist(), bits[:, PARTIAL].tolist()
+        )
+        memory, least = hardware.memories[home], bits[home, stream]
+        energy_per_byte = memory.energy_per_byte
         if operand == "output":
             by_units = [each * arithmetic.added for each in by_units]
-        least = min(bits[0, stream], bits[0, PARTIAL]) if operand == "output" else bits[0, stream]
-        outside = count * least * energy_per_byte / 8
-        passing = by_units[0] if by_units[0] > outside else outside  # units may read the outermost itself
-        inside = min((outside + each for each in by_units[1:]), default=passing)
-        energy += kept * min(passing, inside)
+            least, energy_per_byte = min(least, bits[home, PARTIAL]), memory.write_energy
+        at_home = count * least * energy_per_byte / 8
+        direct = by_units[0] if by_units[0] > at_home else at_home  # units may read the home itself
+        inside = min((at_home + each for each in by_units[1:]), default=direct)
+        energy += kept * min(direct, inside)
     return Bound(float(cycles), float(energy))
 
 
 def _by_units(
-    operand: Operand, layer: Layer, hardware: Hardware, bits: list[float], partial: list[float]
+    operand: Operand, layer: Layer, hardware: Hardware, home: int, bits: list[float], partial: list[float]
 ) -> list[float]:
-    """pJ of the accesses of the units to each memory that keeps the operand, the outermost first."""
+    """pJ of the accesses of the units to each memory that keeps the operand, its home first."""
     found: list[float] = []
     names = [memory.name for memory in hardware.memories]
     for level, memory in enumerate(hardware.memories):
-        if operand not in memory.keeps:
+        if operand not in memory.keeps or level < home:
             continue
         serves = 1.0
         for axis in hardware.axes:
@@ -95,9 +109,9 @@ def _by_units(
         accesses = layer.macs / serves
         if operand != "output":
             energy = accesses * bits[level] * memory.energy_per_byte
-        elif level == 0:  # an output that begins is not read
-            energy = accesses * min(bits[0], partial[0]) * memory.write_energy
-            energy += max(accesses - layer.output_count, 0) * partial[0] * memory.energy_per_byte
+        elif level == home:  # an output that begins is not read
+            energy = accesses * min(bits[home], partial[home]) * memory.write_energy
+            energy += max(accesses - layer.output_count, 0) * partial[home] * memory.energy_per_byte
         else:  # read for each addition, or when it leaves
             energy = accesses * partial[level] * (memory.write_energy + memory.energy_per_byte)
         found.append(energy / 8)

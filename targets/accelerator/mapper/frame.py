@@ -15,6 +15,7 @@ from math import prod
 from tersor.hardware import Hardware
 from tersor.layer import Dim, Operand
 from tersor.mapping import Keep
+from tersor.targets.accelerator.residency import Operands, home_of
 
 GROUPS = ("NPQ", "K", "CRS")
 
@@ -60,10 +61,14 @@ class Level:
 
 @dataclass(frozen=True)
 class Frames:
-    """All frames of a machine for loops over `dims`: what each memory may say, from the outermost."""
+    """All frames of a machine for loops over `dims`: what each memory may say, from the outermost.
+
+    Operands that stay `on_chip` are whole in the memory where they do, and not further outside.
+    """
 
     hardware: Hardware
     dims: tuple[Dim, ...]
+    on_chip: Operands = ()
 
     def levels(self, level: int) -> list[Level]:
         """All that is worth saying of one memory, tiles of the whole order first."""
@@ -79,10 +84,11 @@ class Frames:
 
         The innermost loops leave something in place that is kept further inside, where any do.
         """
-        every = len(self.hardware.memories[level].keeps)
+        levels = self.levels(level)
+        every = max(len(each.keeps) for each in levels)
         found = [
             each
-            for each in self.levels(level)
+            for each in levels
             if len(each.keeps) == every and not any(groups for _, groups in each.keeps)
         ]
         inside = self._kept_inside(level)
@@ -101,14 +107,15 @@ class Frames:
         return any(memory.halo_reuse for memory in self.hardware.memories)
 
     def _keeps(self, level: int, groups: int) -> Iterator[tuple[tuple[Operand, int], ...]]:
-        memory = self.hardware.memories[level]
-        places = [0] if level == 0 else [*range(groups + 1), None]
-        for choice in product(places, repeat=len(memory.keeps)):
+        keeps = self.hardware.memories[level].keeps
+        for choice in product(*(self._places(operand, level, groups) for operand in keeps)):
             yield tuple(
-                (operand, place)
-                for operand, place in zip(memory.keeps, choice, strict=True)
-                if place is not None
+                (operand, place) for operand, place in zip(keeps, choice, strict=True) if place is not None
             )
+
+    def _places(self, operand: Operand, level: int, groups: int) -> list[int | None]:
+        home = home_of(operand, self.on_chip, self.hardware)
+        return [None] if level < home else [0] if level == home else [*range(groups + 1), None]
 
     def _kept_inside(self, level: int) -> set[Operand]:
         """The operands that may be kept further inside than `level`."""

@@ -17,17 +17,22 @@ from tersor.targets.accelerator.mapper.rating import Rated, rate
 from tersor.targets.accelerator.mapper.search import Search, work
 from tersor.targets.accelerator.mapper.space import Space
 from tersor.targets.accelerator.mapper.workers import in_workers
+from tersor.targets.accelerator.residency import Operands
 
 EFFORT = 280_000  # mappings of a shape, which take a core about a second
 
 
 class Task(NamedTuple):
-    """A layer to map. `output_bits` are those of what reads the output, if not those of the layer's input."""
+    """A layer to map. `output_bits` are those of what reads the output, if not those of the layer's input.
+
+    Operands that are `on_chip` lie in the memory of `residency.home_level`.
+    """
 
     layer: Layer
     scheme: Scheme = INT8
     densities: Densities = DENSE
     output_bits: int | None = None
+    on_chip: Operands = ()
 
     @property
     def nameless(self) -> "Task":
@@ -123,14 +128,15 @@ class Mapper:
         scheme: Scheme = INT8,
         densities: Densities = DENSE,
         output_bits: int | None = None,
+        on_chip: Operands = (),
     ) -> Found:
-        """Find the best mappings of `layer`.
+        """Find the best mappings of `layer`, with arguments as of `Task`.
 
         Raises ValueError with `why_no_layer`'s reason, or if no mapping fits the memories.
         """
         if reason := why_no_layer(layer, scheme, self.hardware):
             raise ValueError(reason)
-        task = Task(layer, scheme, densities, output_bits).nameless
+        task = Task(layer, scheme, densities, output_bits, on_chip).nameless
         if task not in self._known:
             self._known[task] = self._search(task)
         if found := self._known[task]:
@@ -178,14 +184,14 @@ class Mapper:
         return Found(
             tuple(_mapped(search, each) for each in rate(search.front.points, search.schedule)),
             exact,
-            bound(task.layer, task.scheme, self.hardware, task.densities, task.output_bits),
+            bound(task.layer, task.scheme, self.hardware, task.densities, task.output_bits, task.on_chip),
             search.evaluated,
         )
 
     def _ranked(self, task: Task, near: Iterable[Mapping] = ()) -> tuple[Search, bool]:
         """The search, done, and whether it was of all mappings."""
-        layer, scheme, densities, output_bits = task
-        space = _space(layer, self.hardware, self.ragged)
+        layer, scheme, densities, output_bits, on_chip = task
+        space = _space(layer, self.hardware, self.ragged, on_chip)
         exact = work(space) <= self.exhaustive
         choices = space.choices if exact else space.promising
         search = Search(space, choices, scheme, densities, output_bits)
@@ -197,9 +203,9 @@ class Mapper:
 
 
 @lru_cache(maxsize=64)
-def _space(layer: Layer, hardware: Hardware, ragged: bool) -> Space:
+def _space(layer: Layer, hardware: Hardware, ragged: bool, on_chip: Operands) -> Space:
     """The same space for every scheme: to list its frames and sizes takes as long as a short search."""
-    return Space(layer, hardware, ragged)
+    return Space(layer, hardware, ragged, on_chip)
 
 
 def _mapped(search: Search, rated: Rated) -> Mapped:

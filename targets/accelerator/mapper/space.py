@@ -17,17 +17,22 @@ from tersor.targets.accelerator.mapper.frame import Frames, Level
 from tersor.targets.accelerator.mapper.front import Frame
 from tersor.targets.accelerator.mapper.ways import count_ways, least_wasteful, ways
 from tersor.targets.accelerator.nest import Nest, Sizes
+from tersor.targets.accelerator.residency import Operands
 
 MOST_WAYS = 1024  # ways to split a dimension, where there are too many mappings to try them all
 
 
 @dataclass(frozen=True)
 class Space:
-    """The mappings of `layer` on `hardware`; those that are not `ragged` have full tiles only."""
+    """The mappings of `layer` on `hardware`; those that are not `ragged` have full tiles only.
+
+    Operands that are `on_chip` lie there from the beginning, or at the end.
+    """
 
     layer: Layer
     hardware: Hardware
     ragged: bool = True
+    on_chip: Operands = ()
 
     @property
     def waste(self) -> float:
@@ -42,13 +47,13 @@ class Space:
     @cached_property
     def levels(self) -> list[list[Level]]:
         """What a frame may say of each memory."""
-        frames = Frames(self.hardware, self.dims)
+        frames = Frames(self.hardware, self.dims, self.on_chip)
         return [frames.levels(level) for level in range(len(self.hardware.memories))]
 
     @cached_property
     def even(self) -> list[list[Level]]:
         """The same for frames that keep all they may, around all loops."""
-        frames = Frames(self.hardware, self.dims)
+        frames = Frames(self.hardware, self.dims, self.on_chip)
         return [frames.even(level) for level in range(len(self.hardware.memories))]
 
     @cached_property

@@ -256,7 +256,7 @@ class Moves:
 
         steps = float(volumes.visits(every, len(loops))[0])
         read = {stream: self._read_by_units(operand, volumes, every) for operand, stream in _STREAM.items()}
-        ends = level == 0 and spot.last and self._is_whole(0)
+        ends = level == self.nest.home("output") and spot.last and self._is_whole(level)
         arrived, begun, new = sums(every, added), sums(begin, added), sums(begin, different)
         few = float(volumes.visits(begin, len(loops))[0])  # that begin sums, and as many end them
         back = 0.0 if spot.again else new

@@ -62,6 +62,7 @@ class Decoded:
         )
         self.instructions = [each for each in program.instructions if not isinstance(each, Spread)]
         self.placed, self.partner = _walk(self.instructions)
+        self.homes: dict[str, int] = dict.fromkeys(OPERANDS, 0) | {h.operand: h.level for h in program.homes}
         self.keys = self._keys()
         self.tiles, self.rows, self.slots = self._tiles()
         units, groups, self.members = self._units()
@@ -82,16 +83,16 @@ class Decoded:
         sums = self.tiles[self.tiles[:, tables.OF] == tables.OUTPUT]
         return int(sums[:, [tables.PLACES, tables.BOX, tables.COUNT]].prod(axis=1).sum())
 
-    def is_outermost(self, operand: str) -> bool:
-        """Whether the units take an operand from the outermost memory."""
-        return self.innermost(operand) == self.number(operand, 0)
+    def stays_at_home(self, operand: str) -> bool:
+        """Whether the units take an operand from the memory that has all of it."""
+        return self.innermost(operand) == self.number(operand, self.homes[operand])
 
     def around(self, level: int) -> tuple[Spreading, ...]:
         """The spreads around a memory."""
         return tuple(spread for spread in self.spreads if spread.inside < level)
 
     def _keys(self) -> list[Key]:
-        found = {(operand, 0) for operand in OPERANDS}
+        found = {(operand, self.homes[operand]) for operand in OPERANDS}
         found |= {(each.operand, each.inner) for each in self.placed.values()}
         return sorted(found, key=lambda key: (OPERANDS.index(key[0]), key[1]))  # type: ignore[arg-type]
 

@@ -74,7 +74,7 @@ from tersor.targets.accelerator.simulator.tables import (
     R,
     S,
 )
-from tersor.targets.accelerator.simulator.transfers import load, restore, store
+from tersor.targets.accelerator.simulator.transfers import is_home, load, restore, store
 
 
 def _functions():
@@ -88,7 +88,7 @@ def _functions():
 
     @outermost
     def hold(program, memory, stored, image):
-        """Decode what is in the outermost memory: each element once, as it is fetched many times."""
+        """Decode what is in its home: each element once, as it is fetched many times."""
         memory.state[VERSION] = version
         _hold(program, memory, stored, image)
 
@@ -138,10 +138,12 @@ def _run(steps, program, memory, clock):
 def _hold(program, memory, stored, image):
     state, tiles, slots = memory.state, program.tiles, memory.slots
     for tile in range(len(tiles)):
-        if tiles[tile, LEVEL] == 0 and tiles[tile, OF] == INPUT:
+        if not is_home(tile, tiles):
+            continue
+        if tiles[tile, OF] == INPUT:
             for i in range(tiles[tile, BOX]):
                 slots[tiles[tile, BASE] + i] = int(image.codes[i]) - image.zero[0]
-        elif tiles[tile, LEVEL] == 0 and tiles[tile, OF] == WEIGHT:
+        elif tiles[tile, OF] == WEIGHT:
             _decode_weight(tiles[tile, BASE], state, slots, memory.row, stored)
 
 
@@ -201,8 +203,9 @@ def _compute(here, skips, program, memory, clock):
     state, tiles, levels, ports = memory.state, program.tiles, program.levels, clock.ports
     code = program.code
     begin_step(here, code, clock, state)
-    level = tiles[state[UNIT_TILE + OUTPUT], LEVEL]
-    complete = level == 0 and _is_last(code, state, memory.frames)
+    sums = state[UNIT_TILE + OUTPUT]
+    level = tiles[sums, LEVEL]
+    complete = is_home(sums, tiles) and _is_last(code, state, memory.frames)
     if state[LOOKS + 4]:
         zeros.step(complete, program, memory)
     else:

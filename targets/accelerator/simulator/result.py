@@ -19,7 +19,7 @@ class Event:
     """A tile of `operand` that `comes` to a memory, sums that it `leaves`, or an array that `waits` for it.
 
     A transfer begins when its tile's place is free and what it fetches is there, and ends when it has
-    arrived; in cycles. Events are those between the outermost memory and the next that keeps the operand.
+    arrived; in cycles. Events are those between the operand's home and the next memory that keeps it.
     """
 
     operand: Operand

@@ -9,7 +9,7 @@ from tersor.targets.accelerator.simulator.rates import Rates
 from tersor.targets.accelerator.simulator.tables import STREAMS, Clock, Ints, Memory
 from tersor.targets.accelerator.simulator.tensors import touched_size
 
-MOST_EVENTS = 256  # of a tile that comes from the outermost memory or leaves for it
+MOST_EVENTS = 256  # of a tile that comes from its operand's home or leaves for it
 
 LISTS = 8  # of units that are active in steps near to one another
 
@@ -48,8 +48,8 @@ def _state(decoded: Decoded, rates: Rates) -> Ints:
     layer, stationary = decoded.layer, rates.stationary
     state = np.zeros(tables.STATE_SIZE, np.int64)
     state[tables.STATIONARY] = decoded.innermost(stationary) if stationary else -1
-    # What stays in the outermost memory stays during the only pass.
-    state[tables.PENDING_FILL] = stationary is not None and decoded.is_outermost(stationary)
+    # What is taken from its home stays during the only pass.
+    state[tables.PENDING_FILL] = stationary is not None and decoded.stays_at_home(stationary)
     state[tables.MEMBERS] = decoded.members
     state[tables.UNIT_TILE : tables.UNIT_TILE + 3] = [decoded.innermost(o) for o in tables.STREAMS[:3]]
     window = dict(zip("PQRS", (*layer.stride, *layer.dilation), strict=True))
@@ -68,11 +68,12 @@ def clock_of(decoded: Decoded, rates: Rates) -> Clock:
     ports = np.zeros((tables.PORT_ROWS, len(rates.speed)))
     ports[tables.SPEED] = rates.speed
     tokens = np.zeros((len(tiles), tables.TOKEN_COLUMNS), np.int64)
-    watched = [tiles[place - 1][tables.LEVEL] == 0 for place in range(len(tiles))]
+    homes = [decoded.homes[operand] == level for operand, level in decoded.keys]
+    watched = [homes[place - 1] and not homes[place] for place in range(len(tiles))]
     for token, tile, is_watched in zip(tokens, tiles, watched, strict=True):
         token[tables.MEANWHILE] = memories[tile[tables.LEVEL]].overlaps
         token[1] = 1 + token[tables.MEANWHILE]
-        token[tables.WATCHED] = MOST_EVENTS * (is_watched and tile[tables.LEVEL] > 0)
+        token[tables.WATCHED] = MOST_EVENTS * is_watched
     now = np.zeros(4)
     now[tables.CYCLE], now[tables.PASS] = rates.cycle, rates.fill
     return Clock(

@@ -108,6 +108,12 @@ def load(move, program, memory):
 
 
 @inner
+def is_home(tile, tiles):
+    """Whether a tile is all of its operand: the outermost of its own."""
+    return tile == 0 or tiles[tile - 1, OF] != tiles[tile, OF]
+
+
+@inner
 def _turn(tile, state, tiles):
     """Go on to the next place of a tile."""
     tiles[tile, PLACE] = (tiles[tile, PLACE] + 1) % tiles[tile, PLACES]
@@ -347,7 +353,7 @@ def store(move, complete_here, complete_there, program, memory):
     note(counts, WRITE, outer, PARTIAL, partial, partial_first)
     state[MOVED], state[MOVED + 1] = of_first.left, of_first.added
     state[MOVED + 2], state[MOVED + 3] = final_first, partial_first
-    if outer == 0:
+    if is_home(source, tiles):
         state[COMPLETE] += final
 
 

@@ -122,11 +122,7 @@ class _Unit:
         if load.operand == "output":
             place.full = begin
             return
-        rows, columns = (_touched(self.layer, axis, at, load.extents) for axis in (0, 1))
-        if load.operand == "weight":
-            rows, columns = (_clip(self.layer, dim, at, load.extents) for dim in "PQ")
-        box = np.ix_(*(_clip(self.layer, dim, at, load.extents) for dim in "NG"), rows, columns)
-        place.codes = self.sources[load.operand][box]
+        place.codes = self._part(load.operand, at, load.extents)
         need = self._count(load.operand, place.codes.size, load.source, load.target)
         place.full, first, last = self._transfer(begin, need)
         self._note(place, load.operand, load.target, "comes", first, last)
@@ -140,18 +136,37 @@ class _Unit:
                 self._note(place, token.operand, token.level, "waits", 0.0, waiting)
                 self.now += waiting
         found = self._made_of_tiles(apply, at)
-        self.places["output", apply.level].codes = found
+        if place := self.places.get(("output", apply.level)):
+            place.codes = found
+        else:
+            self._make(found, at, apply.extents)
         need = np.zeros_like(self.units)
         for operand in self.sources:
-            size = self.places[operand, apply.level].codes.size
+            size = self._tile(operand, apply, at).size
             need += self._moved(operand, READ, apply.level, size)
         need += self._moved("output", WRITE, apply.level, found.size)
         self.units += need
         self.now += float(need.max())
         self.steps += 1
 
+    def _tile(self, operand: Operand, apply: Apply, at: dict[str, int]) -> Codes:
+        """What the unit reads of an input: its tile, or a part of what stays there."""
+        place = self.places.get((operand, apply.level))
+        return self._part(operand, at, apply.extents) if place is None else place.codes
+
+    def _part(self, operand: Operand, at: dict[str, int], extents: Extents) -> Codes:
+        """What outputs of these extents need of an input."""
+        rows, columns = (_touched(self.layer, axis, at, extents) for axis in (0, 1))
+        if operand == "weight":
+            rows, columns = (_clip(self.layer, dim, at, extents) for dim in "PQ")
+        box = np.ix_(*(_clip(self.layer, dim, at, extents) for dim in "NG"), rows, columns)
+        return self.sources[operand][box]
+
+    def _make(self, codes: Codes, at: dict[str, int], extents: Extents) -> None:
+        self.made[np.ix_(*(_clip(self.layer, dim, at, extents) for dim in "NGPQ"))] = codes
+
     def _made_of_tiles(self, apply: Apply, at: dict[str, int]) -> Codes:
-        tile = self.places["input", apply.level].codes
+        tile = self._tile("input", apply, at)
         windows = []
         for axis, (outputs, taps) in enumerate(("PR", "QS")):
             lines = np.zeros(0, int) if tile.size == 0 else _touched(self.layer, axis, at, apply.extents)
@@ -159,12 +174,12 @@ class _Unit:
             windows.append(np.searchsorted(lines, first[:, None] + np.arange(self.layer.size(taps))))
         rows, columns = windows
         inputs = tile[:, :, rows[:, None, :, None], columns[None, :, None, :]]  # [N, G, P, Q, R, S]
-        other = self.places["weight", apply.level].codes if "weight" in self.sources else None
+        other = self._tile("weight", apply, at) if "weight" in self.sources else None
         return _applied(self.program.operator, inputs, other)
 
     def _store(self, store: Store, at: dict[str, int]) -> None:
         place = self.places["output", store.source]
-        self.made[np.ix_(*(_clip(self.layer, dim, at, store.extents) for dim in "NGPQ"))] = place.codes
+        self._make(place.codes, at, store.extents)
         need = self._count("output", place.codes.size, store.source, store.target)
         place.leaving.append((self._present(), need, store.signals))
         if not self.hardware.memories[store.source].overlaps:

@@ -83,6 +83,8 @@ class BruteForce:
     def _position(self, operand: str, level: int | None) -> int:
         if level is None:
             return len(self.loops)
+        if level == self._levels(operand)[0]:
+            return 0  # all of it
         keep = next(k for k in self.mapping.keep if (k.operand, k.at) == (operand, self.memories[level]))
         return sum(self._level_of(place) < level for place in range(len(self.loops))) + keep.inside
 
@@ -225,7 +227,7 @@ class BruteForce:
         if element in sums:
             self._note(level, owner, "partial", "read")
         sums[element] = sums.get(element, 0) + products
-        complete = self._is_complete(level, sums[element]) and (level == 0 or not from_units)
+        complete = self._is_complete(level, sums[element]) and (level == self.chain[0] or not from_units)
         self._note(level, owner, "output" if complete else "partial", "write")
 
     def _is_complete(self, level: int, products: int) -> bool:

@@ -1,10 +1,12 @@
+from random import Random
+
 import numpy as np
 import pytest
 
 from tersor.targets.accelerator.counts import STREAMS, Counts, count
 from tersor.targets.accelerator.nest import Nest
 from tests.targets.accelerator.brute_force import BruteForce
-from tests.targets.accelerator.tiny_cases import Case, tiny_case
+from tests.targets.accelerator.tiny_cases import Case, tiny_case, with_homes
 
 
 def counted(case: Case) -> Counts:
@@ -29,18 +31,34 @@ def present(
     return {key: value for key, value in counter.items() if value and key[1] in streams}
 
 
+def check(case: Case, about: str) -> None:
+    slow = BruteForce(case.layer, case.hardware, case.mapping)
+    fast = counted(case)
+    assert as_dictionary(case, fast.reads, fast.writes) == present(slow.counted, STREAMS), about
+    assert fast.steps[0] == slow.steps, about
+    factors = ("weight", "input")
+    busiest = as_dictionary(case, fast.busiest_reads, fast.busiest_writes, factors)
+    assert busiest == present(slow.first, factors), about
+
+
 @pytest.mark.parametrize("hundred", range(11))
 def test_accesses_are_those_of_the_loop_nest_run_product_by_product(hundred: int) -> None:
     for seed in range(100 * hundred, 100 * hundred + 100):
         case = tiny_case(seed, most_products=200)
-        slow = BruteForce(case.layer, case.hardware, case.mapping)
-        fast = counted(case)
-        about = f"seed {seed}: {case}"
-        assert as_dictionary(case, fast.reads, fast.writes) == present(slow.counted, STREAMS), about
-        assert fast.steps[0] == slow.steps, about
-        factors = ("weight", "input")
-        busiest = as_dictionary(case, fast.busiest_reads, fast.busiest_writes, factors)
-        assert busiest == present(slow.first, factors), about
+        check(case, f"seed {seed}: {case}")
+
+
+@pytest.mark.parametrize("hundred", range(11))
+def test_so_they_are_where_operands_lie_in_inner_memories_from_the_beginning(hundred: int) -> None:
+    homes = 0
+    seed = 10_000 * hundred
+    while homes < 100:
+        case = tiny_case(seed, most_products=200)
+        homed = with_homes(case, Random(seed))
+        if homed != case:
+            homes += 1
+            check(homed, f"seed {seed}: {homed}")
+        seed += 1
 
 
 def test_many_mappings_at_once_are_counted_as_each_alone() -> None:

@@ -1,14 +1,16 @@
 """Random tiny layers, machines and mappings, ragged tiles and bypassed memories among them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 from random import Random
+from typing import TypeVar
 
 from tersor.hardware import Axis, Compute, Datapath, Hardware, Memory
 from tersor.layer import DIMS, Dim, Layer, Operand
 from tersor.mapping import Keep, Loop, Mapping
 
 OPERANDS: tuple[Operand, ...] = ("weight", "input", "output")
+AnyCase = TypeVar("AnyCase", bound="Case")
 
 
 @dataclass(frozen=True)
@@ -103,3 +105,22 @@ def tiny_mapping(random: Random, layer: Layer, hardware: Hardware) -> Mapping:
             if random.random() < 0.8:
                 keep.append(Keep(operand, memory.name, random.choice((0, 0, random.randint(0, most)))))
     return Mapping(tuple(loops), tuple(keep))
+
+
+def with_homes(case: AnyCase, random: Random, operands: tuple[Operand, ...] = OPERANDS) -> AnyCase:
+    """The case with some of the operands in another memory from the beginning, where one can have them."""
+    mapping = case.mapping
+    shared = [each.name for each in case.hardware.memories[1:] if case.hardware.instances(each) == 1]
+    for operand in operands:
+        kept = [name for name in shared if any((k.operand, k.at) == (operand, name) for k in mapping.keep)]
+        if kept and random.random() < 0.8:
+            mapping = at_home(mapping, case.hardware, operand, random.choice(kept))
+    return replace(case, mapping=mapping)
+
+
+def at_home(mapping: Mapping, hardware: Hardware, operand: Operand, home: str) -> Mapping:
+    """The mapping with an operand in its home from the beginning."""
+    names = [memory.name for memory in hardware.memories]
+    inside = names[names.index(home) + 1 :]
+    keep = [k for k in mapping.keep if k.operand != operand or k.at in inside]
+    return replace(mapping, keep=(*keep, Keep(operand, home)))

@@ -17,7 +17,7 @@ from tersor.targets.accelerator.isa.instruction import (
     Sync,
     Token,
 )
-from tersor.targets.accelerator.isa.program import AnyProgram, Program, VectorProgram, digest_of
+from tersor.targets.accelerator.isa.program import AnyProgram, Home, Program, VectorProgram, digest_of
 from tersor.targets.accelerator.isa.vector import Add, AveragePool, MaxPool, Recode, VectorOperator
 from tests.targets.accelerator.isa.machines import TOY
 
@@ -106,7 +106,12 @@ OPERATORS: st.SearchStrategy[VectorOperator] = st.one_of(
     st.builds(Recode, _MULTIPLIER, _CODE, _CODE, _BOUNDS),
 )
 _DIGEST = st.just(digest_of(TOY))
+HOMES = st.lists(
+    st.builds(Home, st.sampled_from(("weight", "input", "output")), st.integers(1, 2), _ADDRESS, _COUNT),
+    max_size=3,
+    unique_by=lambda home: home.operand,
+).map(tuple)
 PROGRAMS: st.SearchStrategy[AnyProgram] = st.one_of(
-    st.builds(Program, st.just("toy"), _DIGEST, LAYERS, SCHEMES, _bodies(_OF_THE_ARRAY), EPILOGUES),
-    st.builds(VectorProgram, st.just("toy"), _DIGEST, LAYERS, OPERATORS, _bodies(_OF_THE_VECTOR_UNIT)),
+    st.builds(Program, st.just("toy"), _DIGEST, LAYERS, SCHEMES, _bodies(_OF_THE_ARRAY), EPILOGUES, HOMES),
+    st.builds(VectorProgram, st.just("toy"), _DIGEST, LAYERS, OPERATORS, _bodies(_OF_THE_VECTOR_UNIT), HOMES),
 )

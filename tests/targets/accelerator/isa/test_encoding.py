@@ -71,7 +71,7 @@ def test_no_other_bytes_are_a_program(data: bytes) -> None:
 def test_a_newer_version_is_refused_whatever_follows() -> None:
     newer = bytearray(encode(SMALL))
     newer[8] += 1
-    with pytest.raises(UserError, match=r"it is of version 2, this tersor runs 1: compile .* newer tersor$"):
+    with pytest.raises(UserError, match=r"it is of version 3, this tersor runs 2: compile .* newer tersor$"):
         decode(bytes(newer), TOY, "it")
 
 

@@ -57,8 +57,13 @@ def small_space(seed: int) -> tuple[Layer, Hardware]:
     return layer, Hardware("small", 1e9, compute, memories, axes=axes, datapath=Datapath())
 
 
-def best_of_all(layer: Layer, hardware: Hardware) -> tuple[float, float, float]:
-    """The least cycles, pJ and their product of all orders, tiles (of any size) and places of operands."""
+def best_of_all(
+    layer: Layer, hardware: Hardware, on_chip: tuple[Operand, ...] = ()
+) -> tuple[float, float, float]:
+    """The least cycles, pJ and their product of all orders, tiles (of any size) and places of operands.
+
+    Those `on_chip` lie whole in the buffer.
+    """
     best = [inf, inf, inf]
     dims: list[Dim] = [dim for dim in "NGKCPQRS" if layer.size(dim) > 1]  # type: ignore[misc]
     places = [
@@ -75,7 +80,7 @@ def best_of_all(layer: Layer, hardware: Hardware) -> tuple[float, float, float]:
             for dim in (order if place == memory else dims)
         ]
         columns = np.array([sizes[loop] for loop in loops], np.float64)
-        for keep in _all_keeps(hardware, len(dims)):
+        for keep in _all_keeps(hardware, len(dims), on_chip):
             nest = Nest(layer, hardware, tuple(loops), keep)
             found = evaluate(nest, columns, INT8)
             fit = fits(nest, found.needed)
@@ -109,11 +114,11 @@ def _all_sizes(
     return columns
 
 
-def _all_keeps(hardware: Hardware, loops: int) -> Iterator[tuple[Keep, ...]]:
-    buffer = hardware.memories[1]
-    outermost = tuple(Keep(operand, "dram") for operand in OPERANDS)
-    for count in range(len(buffer.keeps) + 1):
-        for kept in combinations(buffer.keeps, count):
+def _all_keeps(hardware: Hardware, loops: int, on_chip: tuple[Operand, ...]) -> Iterator[tuple[Keep, ...]]:
+    buffer: list[Operand] = [operand for operand in hardware.memories[1].keeps if operand not in on_chip]
+    outermost = tuple(Keep(operand, "buffer" if operand in on_chip else "dram") for operand in OPERANDS)
+    for count in range(len(buffer) + 1):
+        for kept in combinations(buffer, count):
             for inside in product(range(loops + 1), repeat=count):
                 places = zip(kept, inside, strict=True)
                 yield (*outermost, *(Keep(operand, "buffer", place) for operand, place in places))

@@ -9,11 +9,13 @@ import pytest
 from tersor.hardware import Hardware, Memory
 from tersor.layer import Layer
 from tersor.loop_tree import parse_tree, write_tree
+from tersor.mapping import Keep
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.accelerator.legality import why_no_layer, why_not
 from tersor.targets.accelerator.mapper.mapper import Found, Mapper, Task
 from tersor.targets.accelerator.model import evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
+from tersor.targets.accelerator.residency import Operands, home_level
 from tests.targets.accelerator.mapper.every_mapping import best_of_all, small_space
 
 MACHINES = Path(__file__).parents[4] / "targets" / "machines"
@@ -27,9 +29,9 @@ def found() -> Found:
     return Mapper(EDGE).map(LAYER)
 
 
-def least_ranked(layer: Layer, mapper: Mapper) -> tuple[float, float, float]:
+def least_ranked(layer: Layer, mapper: Mapper, on_chip: Operands = ()) -> tuple[float, float, float]:
     """The least cycles, pJ and their product, by the sums that mappings are ranked by."""
-    front = mapper.rank(Task(layer))
+    front = mapper.rank(Task(layer, on_chip=on_chip))
     cycles, energy = [each[1] for each in front], [each[2] for each in front]
     return min(cycles), min(energy), min(c * e for c, e in zip(cycles, energy, strict=True))
 
@@ -48,6 +50,28 @@ def assert_best_of_all(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_small_spaces_give_the_best_of_all_mappings(seed: int) -> None:
     assert_best_of_all(seed)
+
+
+@pytest.mark.parametrize("on_chip", [("input",), ("output",), ("input", "output")])
+def test_so_do_spaces_of_layers_whose_tensors_stay_on_the_chip(on_chip: Operands) -> None:
+    tried = 0
+    for seed in range(40):
+        layer, hardware = small_space(seed)
+        if home_level(hardware) is None:
+            continue
+        mapper = Mapper(hardware, exhaustive=10**8)
+        best = best_of_all(layer, hardware, on_chip)
+        if best[0] == float("inf"):
+            with pytest.raises(ValueError, match="no mapping of small was found that fits"):
+                mapper.map(layer, on_chip=on_chip)
+            continue
+        tried += 1
+        assert least_ranked(layer, mapper, on_chip) == pytest.approx(best, rel=1e-12), seed
+        exact = mapper.map(layer, on_chip=on_chip)
+        assert all(Keep(operand, "buffer") in exact.fastest.mapping.keep for operand in on_chip)
+        assert exact.bound.cycles <= exact.fastest.cycles * (1 + 1e-12), seed
+        assert exact.bound.energy <= exact.least_energy.energy * (1 + 1e-12), seed
+    assert tried >= 3
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ def test_programs_that_are_not_whole_are_refused_in_one_sentence(folder: Path, t
         (changed(library, damaged), f"{PROGRAM} is damaged, its checksum is wrong: {AGAIN}"),
         (
             changed(library, newer),
-            f"{PROGRAM} is of version 2, this tersor runs 1: compile the model again, or run it with a newer "
+            f"{PROGRAM} is of version 3, this tersor runs 2: compile the model again, or run it with a newer "
             "tersor",
         ),
         (changed(library, shorter), f"{PROGRAM} is truncated, 72 bytes are missing: {AGAIN}"),

@@ -4,13 +4,16 @@ Elements have 2 to 16 bits, lie in words or touch, in any representation; sums a
 accumulator. None is zero but for the weights that a pattern drops, so that bits are known to the last one.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 
+from tersor.formats.encoded import Encoded
 from tersor.hardware import Hardware
-from tersor.layer import Layer
+from tersor.layer import Layer, Operand
 from tersor.loop_tree import parse_tree
 from tersor.scheme import Scheme
 from tersor.targets.accelerator.lowering.lower import lower
@@ -19,15 +22,24 @@ from tersor.targets.accelerator.nest import Nest
 from tersor.targets.accelerator.simulator.simulation import simulate
 from tests.targets.accelerator.simulator.counted_cases import counted_case
 from tests.targets.accelerator.simulator.layer_cases import expected_sums, run, tensors
+from tests.targets.accelerator.tiny_cases import OPERANDS, with_homes
 
 EDGE = Hardware.load(Path(__file__).parents[4] / "targets" / "machines" / "edge.toml")
 
 
-def check(seed: int) -> None:
-    """Bypassed memories, ragged tiles, halos, all ways of sharing and patterns are among the cases."""
+def check(seed: int, homes: bool = False) -> None:
+    """Bypassed memories, ragged tiles, halos, all ways of sharing and patterns are among the cases.
+
+    With `homes`, operands lie in inner memories from the beginning, where they can.
+    """
     drawn = counted_case(seed)
     case, scheme = drawn.case, drawn.scheme
     given = drawn.tensors(seed)
+    if homes:
+        bears = isinstance(given.weight, Encoded)
+        case = replace(case, layer=replace(case.layer, weight_bearing=bears))
+        movable: tuple[Operand, ...] = ("input", "output")
+        case = with_homes(case, Random(seed), movable if bears else OPERANDS)
     ran = simulate(lower(case.layer, scheme, case.mapping, case.hardware), case.hardware, given)
     found = evaluate(*Nest.of(case.mapping, case.layer, case.hardware), scheme)
     counted, traffic = found.counts, found.traffic
@@ -76,8 +88,36 @@ def test_sums_accesses_bits_and_energy_are_those_of_arithmetic_and_of_the_analyt
         check(seed)
 
 
+@pytest.mark.parametrize("ten", range(15))
+def test_so_they_are_where_operands_stay_on_the_chip(ten: int) -> None:
+    for seed in range(5000 + 10 * ten, 5010 + 10 * ten):
+        check(seed, homes=True)
+
+
+def test_what_has_a_home_on_the_chip_does_not_pass_the_outermost_memory() -> None:
+    layer = Layer("conv", "conv2d", K=16, C=16, P=8, Q=8, R=3, S=3, padding=(1, 1, 1, 1))
+    mapping = parse_tree("""\
+buffer: input, output
+  dram: weight
+    for K in 2
+      buffer: weight
+        for P in 8
+          for Q in 8
+            for C in 16 on rows
+              for K in 8 on columns
+                registers: weight, output
+                  for R in 3
+                    for S in 3
+""")
+    ran = run(layer, mapping, EDGE, tensors(layer, 0))
+    assert ran.reads[0].tolist() == [layer.weight_count, 0, 0, 0]
+    assert not ran.writes[0].any()
+    assert ran.writes[1].tolist() == [layer.weight_count, 0, layer.output_count, 0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("hundred", range(10))
 def test_sums_accesses_bits_and_energy_are_the_same_on_a_thousand_cases(hundred: int) -> None:
     for seed in range(1000 + 100 * hundred, 1100 + 100 * hundred):
         check(seed)
+        check(seed, homes=True)

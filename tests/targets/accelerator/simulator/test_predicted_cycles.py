@@ -10,6 +10,8 @@ Sums over all that moves, `model.evaluate`, are how the mapper ranks mappings. T
 of transfers, and are the further off the busier the ports are, and the more so where tiles are ragged.
 """
 
+from random import Random
+
 import numpy as np
 import pytest
 
@@ -17,13 +19,19 @@ from tersor.targets.accelerator.model import evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
 from tests.targets.accelerator.simulator.layer_cases import run, tensors
 from tests.targets.accelerator.simulator.timed_cases import timed_case
+from tests.targets.accelerator.tiny_cases import with_homes
 
 
-def errors(seeds: range, busiest: float) -> np.ndarray:
-    """How many times more cycles than expected the cases of the seeds take, minus one."""
+def errors(seeds: range, busiest: float, homes: bool = False) -> np.ndarray:
+    """How many times more cycles than expected the cases of the seeds take, minus one.
+
+    With `homes`, inputs and outputs stay on the chip where they can.
+    """
     found = []
     for seed in seeds:
         case = timed_case(seed, most=100_000, busiest=busiest)
+        if homes:
+            case = with_homes(case, Random(seed), ("input", "output"))
         given = tensors(case.layer, seed, case.scheme)
         ran = run(case.layer, case.mapping, case.hardware, given, case.scheme)
         expected = scheduled(*Nest.of(case.mapping, case.layer, case.hardware), case.scheme).cycles
@@ -41,10 +49,16 @@ def test_cycles_are_those_expected() -> None:
     assert_near(errors(range(100), 0.7))
 
 
+def test_so_they_are_where_tensors_stay_on_the_chip() -> None:
+    assert_near(errors(range(5000, 5100), 0.7, homes=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("hundred", range(10))
 def test_cycles_are_those_expected_in_a_thousand_cases(hundred: int) -> None:
-    assert_near(errors(range(1000 + 100 * hundred, 1100 + 100 * hundred), 2.0))
+    seeds = range(1000 + 100 * hundred, 1100 + 100 * hundred)
+    assert_near(errors(seeds, 2.0))
+    assert_near(errors(seeds, 2.0, homes=True))
 
 
 def test_sums_over_all_that_moves_are_good_enough_to_rank_mappings() -> None:

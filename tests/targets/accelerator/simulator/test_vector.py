@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from tersor import arithmetic
 from tersor.hardware import Compute, Hardware, Memory
+from tersor.layer import Operand
 from tersor.targets.accelerator.isa.vector import Add, AveragePool, MaxPool, Recode, Shape, VectorOperator
+from tersor.targets.accelerator.lowering.allocate import Room
 from tersor.targets.accelerator.lowering.vector import lower_vector, why_no_vector
 from tersor.targets.accelerator.simulator.result import Simulated
 from tersor.targets.accelerator.simulator.simulation import simulate
@@ -37,11 +39,13 @@ def machine(size: int, double_buffered: bool) -> Hardware:
     return Hardware("toy", 1e9, (Compute("int8", 1),), (Memory("dram", 1 << 20, 1e9), buffer))
 
 
-def run(operator: VectorOperator, shape: Shape, hardware: Hardware) -> tuple[Simulated, Codes]:
+def run(
+    operator: VectorOperator, shape: Shape, hardware: Hardware, room: Room | None = None
+) -> tuple[Simulated, Codes]:
     """What came out, and what should."""
     random = np.random.default_rng(0)
     a, b = (random.integers(0, 256, shape).astype(np.uint8) for _ in range(2))
-    program = lower_vector("it", operator, shape, hardware)
+    program = lower_vector("it", operator, shape, hardware, room)
     return simulate(program, hardware, Tensors(a, 0, b)), expected(operator, a, b)
 
 
@@ -85,6 +89,33 @@ def test_a_sum_reads_both_tensors_once_and_waits_for_the_outermost_memory() -> N
     assert at_least <= ran.cycles <= 1.1 * at_least
     assert {event.kind for event in ran.events} == {"comes", "leaves", "waits"}
     assert ran.energy == pytest.approx(output.size * (3 * 160 + 6 * 12.5))
+
+
+@settings(deadline=None)
+@given(OPERATORS, SHAPES, st.sets(st.sampled_from(("input", "output")), min_size=1))
+def test_what_stays_on_the_chip_is_not_moved_there_or_away(
+    operator: VectorOperator, shape: Shape, on_chip: set[Operand]
+) -> None:
+    hardware = machine(8000, double_buffered=True)
+    room = Room(1, 4000, 8000, {operand: 2000 * place for place, operand in enumerate(sorted(on_chip))})
+    if why_no_vector("it", operator, shape, hardware, room):
+        return
+    ran, output = run(operator, shape, hardware, room)
+    np.testing.assert_array_equal(ran.output, output)
+    other = isinstance(operator, Add) * output.size
+    dram_reads, dram_writes = ran.reads[0].tolist(), ran.writes[0].tolist()
+    assert (dram_reads[0], dram_reads[1] == 0) == (other, "input" in on_chip)
+    assert dram_writes == [0, 0, 0 if "output" in on_chip else output.size, 0]
+    assert ran.writes[1].tolist() == [other, dram_reads[1], output.size, 0]
+    read = ran.reads[1].tolist()
+    assert (read[0], read[2]) == (other, dram_writes[2])
+    assert read[1] >= output.size if isinstance(operator, Add | Recode) else read[1] > 0
+
+
+def test_a_chip_without_room_for_a_row_beside_what_stays_is_said_to_be_so() -> None:
+    room = Room(1, 0, 100, {"input": 100})
+    reason = why_no_vector("it", ADD, (1, 4, 9, 60), machine(4000, False), room)
+    assert reason == "the rows of it need 120 bytes in buffer; it has 100"
 
 
 def test_two_places_hide_the_unit_behind_what_comes() -> None:
