@@ -33,7 +33,7 @@ from tersor.passes.fallbacks import find_fallbacks
 from tersor.passes.grams import find_windows
 from tersor.passes.quantization.imported import came_quantized
 from tersor.plan import Plan
-from tersor.planning import config_of, plan_for
+from tersor.planning import check_edges, config_of, plan_for
 from tersor.race import may_race
 from tersor.race import race as run_race
 from tersor.replace import replacing
@@ -159,6 +159,7 @@ def compile(
     measure = measure and model.accelerator is None
     inspected = list(islice(data, INSPECTED))
     plan, statistics = calibrated_plan(model, data, inspected, config, calibration_samples, progress)
+    check_edges(plan, model.accelerator)
     progress("compiling", 0, None)
     mods = [compress(mod, plan, statistics) for mod in model.mods]
     build, raced = model.compiled(mods, model.host_mappings(plan.mappings)), ""
@@ -192,7 +193,7 @@ def compile(
     report = replace(report, fallbacks=find_fallbacks(model.mod), race=raced)
     if model.accelerator is not None:
         progress("mapping", 0, None)
-        build, parts = model.offloaded(mods, plan.mappings, model.accelerator)
+        build, parts = model.offloaded(mods, plan, model.accelerator)
         report = with_machine(report, model.accelerator.name, parts[-1])
     return Compiled(build.executable, build.runner, plan, statistics, report)
 

@@ -16,7 +16,7 @@ from tersor.passes.extract import extract
 from tersor.passes.pruning.channels import kept_channels
 from tersor.passes.quantization.imported import as_float
 from tersor.plan import Plan
-from tersor.report import LayerReport, MachineShare, Report, Stays, Totals
+from tersor.report import LayerReport, MachineShare, OnChip, Report, Stays, Totals
 from tersor.scheme import FP32
 from tersor.statistics import Statistics
 from tersor.targets.accelerator.offload.offload import Offloaded
@@ -65,7 +65,7 @@ def layer_reports(
 
 
 def with_machine(report: Report, machine: str, offloaded: Offloaded) -> Report:
-    """Say in a report which layers run on an accelerator, as what, and what stays on the CPU."""
+    """Say in a report which layers run on an accelerator, as what, and what stays on the CPU or its chip."""
     theirs = {layer.name: layer for layer in offloaded.layers}
 
     def told(layer: LayerReport) -> LayerReport:
@@ -75,7 +75,8 @@ def with_machine(report: Report, machine: str, offloaded: Offloaded) -> Report:
         return replace(layer, kernel=f"{machine}: {found.kind}", mapping=str(found.mapping or ""))
 
     stays = tuple(Stays(each.name, each.reason) for each in offloaded.refusals)
-    placed = MachineShare(machine, offloaded.share, stays)
+    kept = tuple(OnChip(each.producer, each.readers, each.size, each.saved) for each in offloaded.kept)
+    placed = MachineShare(machine, offloaded.share, stays, kept)
     return replace(report, layers=tuple(map(told, report.layers)), machine=placed)
 
 

@@ -20,6 +20,7 @@ from tersor.padding import check_padding
 from tersor.passes.calibrate import channel_count
 from tersor.passes.extract import tensor_names
 from tersor.passes.quantization.imported import as_float
+from tersor.plan import Plan
 from tersor.runner import Runner, use_threads
 from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.offload.offload import Mappings, Offloaded, Show, offload, split_mappings
@@ -107,17 +108,18 @@ class Model:
     def offloaded(
         self,
         mods: Sequence[tvm.IRModule],
-        mappings: Mappings,
+        plan: Plan,
         accelerator: Hardware,
         show: Show = lambda done, of: None,
     ) -> tuple[Build, tuple[Offloaded, ...]]:
         """Compile the modules of all buckets for the host and `accelerator`, and say what that runs.
 
-        `show` hears how many shapes of a bucket's layers are mapped.
+        Layers run by the mappings of `plan`, and tensors on its edges stay on the chip; `show` hears how many
+        shapes of a bucket's layers are mapped. Raises UserError for a tensor that cannot stay.
         """
-        theirs, others = split_mappings(mappings, accelerator)
+        theirs, others = split_mappings(plan.mappings, accelerator)
         mapper = Mapper(accelerator)
-        parts = tuple(offload(mod, accelerator, theirs, mapper, show) for mod in mods)
+        parts = tuple(offload(mod, accelerator, theirs, mapper, show, plan.edges) for mod in mods)
         return self.compiled([part.mod for part in parts], others), parts
 
     def host_mappings(self, mappings: Mappings) -> Mappings:

@@ -77,12 +77,23 @@ def plan_for(
     )
 
 
+def check_edges(plan: Plan, accelerator: Hardware | None) -> None:
+    """Raise UserError if a plan keeps tensors on the chip of a machine that is not there."""
+    if accelerator is None and any(edge.on_chip for edge in plan.edges):
+        raise UserError(
+            "the plan keeps tensors on the chip of an accelerator: give it as --hardware, or remove its edges"
+        )
+
+
 def _check(plan: Plan, mod: tvm.IRModule, network: Network, digest: str, described: Hardware) -> None:
     """Refuse a plan that is for another model or that this target cannot carry out to the letter."""
     plan.check_model(digest)
     plan.check_layers(layer.name for layer in network.layers)
-    if plan.edges:
-        raise UserError("this version carries out no edges of a plan: remove them from it")
+    if laid_out := [edge for edge in plan.edges if edge.layout]:
+        raise UserError(
+            f"the plan has a layout for {laid_out[0].producer!r} to {laid_out[0].consumer!r}, but what runs "
+            "the layers chooses layouts: remove it"
+        )
     if plan.groups and came_quantized(mod):
         raise UserError("the model came quantized, its layers keep their channels: remove the plan's groups")
     if plan.groups:

@@ -24,11 +24,12 @@ from tersor.hardware import Hardware
 from tersor.lowering import finish
 from tersor.model import Model
 from tersor.plan import Plan
-from tersor.planning import plan_for
+from tersor.planning import check_edges, plan_for
 from tersor.scheduler.contract import Contract
 from tersor.statistics import Statistics
 from tersor.targets.accelerator.offload.execution import register_executor
 from tersor.targets.accelerator.offload.offload import Mappings, is_accelerator, offload, split_mappings
+from tersor.targets.accelerator.offload.staying import Edges
 from tersor.targets.cpu.host.detect import Host, host_of, host_of_target
 from tersor.targets.cpu.lowering import lower
 from tersor.targets.cpu.mapping.planned import check_planned
@@ -79,12 +80,12 @@ def pipeline(
         else:
             wanted, known = request, statistics
         plan = plan_for(wanted, mod, host, known)
+        check_edges(plan, accelerator)
         compressed, mappings = compress(mod, plan, known), plan.mappings
         if accelerator is not None:
             theirs, mappings = split_mappings(mappings, accelerator)
-            compressed = named("offload", partial(_offload, hardware=accelerator, mappings=theirs))(
-                compressed
-            )
+            offloading = partial(_offload, hardware=accelerator, mappings=theirs, edges=plan.edges)
+            compressed = named("offload", offloading)(compressed)
         return finish(named("lower", partial(_lower, host=host, mappings=mappings))(compressed), host)
 
     return run
@@ -105,8 +106,8 @@ def _searched(
     return found.plan, found.compiled.statistics
 
 
-def _offload(mod: tvm.IRModule, hardware: Hardware, mappings: Mappings) -> tvm.IRModule:
-    return offload(mod, hardware, mappings).mod
+def _offload(mod: tvm.IRModule, hardware: Hardware, mappings: Mappings, edges: Edges) -> tvm.IRModule:
+    return offload(mod, hardware, mappings, edges=edges).mod
 
 
 def _lower(mod: tvm.IRModule, host: Host, mappings: Mappings) -> tvm.IRModule:

@@ -72,14 +72,30 @@ class Stays:
 
 
 @dataclass(frozen=True)
+class OnChip:
+    """A tensor that stays on an accelerator's chip: its `size` there, and `saved` bytes outside, at least."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    producer: str
+    readers: tuple[str, ...]
+    size: int
+    saved: int
+
+
+@dataclass(frozen=True)
 class MachineShare:
-    """What an accelerator has of a network: the `share` of all products, and what stays on the CPU."""
+    """What an accelerator has of a network: the `share` of all products, and what stays on the CPU.
+
+    Of the tensors between its layers, `on_chip` stay there.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
     share: float
     stays: tuple[Stays, ...]
+    on_chip: tuple[OnChip, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,4 +197,10 @@ class Report:
             reasons.setdefault(each.reason, []).append(each.name)
         lines = [f"{self.machine.name} makes {100 * self.machine.share:.2f} % of the products; on the CPU:"]
         lines += [f"  {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+        if kept := self.machine.on_chip:
+            saved = sum(each.saved for each in kept)
+            lines.append(
+                f"{len(kept)} tensors stay on the chip; at least {saved:,} bytes are not moved outside:"
+            )
+        lines += [f"  {each.producer} > {', '.join(each.readers)}: {each.size:,} bytes" for each in kept]
         return [Text(line) for line in lines]

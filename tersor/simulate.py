@@ -47,7 +47,7 @@ def simulate_network(
     progress("mapping", 0, None)
     compressed = compress(model.mod, plan, statistics)
     build, (offloaded,) = model.offloaded(
-        [compressed], plan.mappings, hardware, lambda done, of: progress("mapping", done, of)
+        [compressed], plan, hardware, lambda done, of: progress("mapping", done, of)
     )
     if not offloaded.layers:
         raise UserError(_why_nothing(model.name, hardware, offloaded))

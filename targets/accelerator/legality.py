@@ -75,15 +75,24 @@ def needed_bytes(nest: Nest, counts: Counts, bits: Array) -> Array:
 
 
 def tile_bytes(nest: Nest, counts: Counts, bits: Array) -> dict[tuple[Operand, int], Array]:
-    """Whole bytes of the largest tile of each operand at each level; sums that may come back are wide."""
+    """Whole bytes of the largest tile of each operand at each level; sums that may come back are wide.
+
+    Where outputs stay on the chip, such sums lie beside them until they are complete.
+    """
     found: dict[tuple[Operand, int], Array] = {}
     for (operand, level), elements in counts.tiles.items():
-        each: Array | float = bits[level, _STREAM[operand]]
+        plain = _whole_bytes(elements * bits[level, _STREAM[operand]])
         if operand == "output":
-            each = np.where(counts.writes[level, PARTIAL] > 0, bits[level, PARTIAL], each)
-        # Elements may take fractions of bits, of which a multiple is a whole number but for its rounding.
-        found[operand, level] = np.ceil(elements * each / 8 - 1e-6)
+            wide = _whole_bytes(elements * bits[level, PARTIAL])
+            stays = level > 0 and level == nest.home("output")
+            plain = np.where(counts.writes[level, PARTIAL] > 0, wide + plain * stays, plain)
+        found[operand, level] = plain
     return found
+
+
+def _whole_bytes(bits: Array) -> Array:
+    # Elements may take fractions of bits, of which a multiple is a whole number but for its rounding.
+    return np.ceil(bits / 8 - 1e-6)
 
 
 def least_bytes(nest: Nest, sizes: Sizes, bits: Array) -> Array:

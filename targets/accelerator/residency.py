@@ -1,5 +1,7 @@
 """Residency: in which memory tensors between layers may stay."""
 
+from dataclasses import replace
+
 from tersor.hardware import Hardware
 from tersor.hardware.representation import DENSE
 from tersor.layer import Operand
@@ -28,3 +30,10 @@ def home_of(operand: Operand, on_chip: Operands, hardware: Hardware) -> int:
     if level is None or operand not in hardware.memories[level].keeps:
         raise ValueError(f"{hardware.name} has no memory that the {operand} could stay in")
     return level
+
+
+def with_size(hardware: Hardware, level: int, size: int) -> Hardware:
+    """The machine with a memory of another size: what tensors that stay leave of it."""
+    memories = list(hardware.memories)
+    memories[level] = replace(memories[level], size=size)
+    return replace(hardware, memories=tuple(memories))

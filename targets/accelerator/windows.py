@@ -9,7 +9,15 @@ from math import gcd
 
 import numpy as np
 
+from tersor.layer import Layer
 from tersor.targets.accelerator.tiles import Array, Visits, is_nothing
+
+
+def touched(layer: Layer) -> int:
+    """Elements of the padded input that a layer reads."""
+    rows = Window(layer.stride[0], layer.dilation[0]).rows(float(layer.P), float(layer.R))
+    columns = Window(layer.stride[1], layer.dilation[1]).rows(float(layer.Q), float(layer.S))
+    return int(layer.N * layer.G * layer.C * rows * columns)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,11 @@ class Heading:
 def write_heading(heading: Heading) -> list[str]:
     """The lines of `heading`."""
     scheme = [f"scheme {heading.scheme}"] if heading.scheme else []
-    homes = [f"homes {_adapter(Homes).dump_json(heading.homes).decode()}"] if heading.homes else []
+    homes = (
+        [f"homes {_adapter(Homes).dump_json(heading.homes, exclude_defaults=True).decode()}"]
+        if heading.homes
+        else []
+    )
     return [
         f"machine {json.dumps(heading.machine)} {heading.digest}",
         f"layer {_json(heading.layer)}",

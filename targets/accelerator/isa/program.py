@@ -27,7 +27,10 @@ from tersor.targets.accelerator.isa.vector import VectorOperator
 
 @dataclass(frozen=True)
 class Home:
-    """All of `operand` lies in the memory `level` while the program runs: `size` bytes from `address` on."""
+    """All of `operand` lies in the memory `level` while the program runs: `size` bytes from `address` on.
+
+    Sums that are not complete lie beside it, from `sums` on, if any leave for it.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -35,6 +38,7 @@ class Home:
     level: int
     address: int
     size: int
+    sums: int | None = None
 
     def __post_init__(self) -> None:
         if self.operand not in OPERANDS or self.level < 1 or self.address < 0 or self.size < 1:

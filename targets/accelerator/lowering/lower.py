@@ -40,7 +40,7 @@ from tersor.targets.accelerator.isa.instruction import (
 )
 from tersor.targets.accelerator.isa.program import Home, Program, digest_of
 from tersor.targets.accelerator.legality import why_not
-from tersor.targets.accelerator.lowering.allocate import Region, Room, allocate
+from tersor.targets.accelerator.lowering.allocate import SUMS, Region, Room, allocate
 from tersor.targets.accelerator.nest import REDUCTION, Nest
 
 
@@ -119,8 +119,10 @@ class _Lowering:
         """Where operands lie that begin or end on the chip."""
         for operand in OPERANDS:
             if level := self.nest.home(operand):
-                region = self.regions[operand, level]
-                yield Home(operand, level, region.address, region.pitch)
+                region, sums = self.regions[operand, level], None
+                if operand == "output" and (SUMS, level) in self.regions:
+                    sums = self.regions[SUMS, level].address
+                yield Home(operand, level, region.address, region.pitch, sums)
 
     def instructions(self) -> Iterator[Instruction]:
         axes = [axis.name for axis in self.hardware.axes]

@@ -102,6 +102,13 @@ class _Tile:
     rows: int
 
 
+def whole_bytes(operator: VectorOperator, shape: Shape, hardware: Hardware, level: int) -> dict[Operand, int]:
+    """Bytes of an operator's whole tensors in a memory, the input with its padding."""
+    layer = loop_nest("", operator, shape)
+    streams = _Streams(layer, operator, hardware, level, _room(hardware, level, None))
+    return streams.bytes_of(_Tile(layer.N, layer.G, layer.P))
+
+
 def vector_level(hardware: Hardware) -> int | None:
     """The outermost memory on the chip that tensors can stream through, or stay in."""
     for level, memory in enumerate(hardware.memories):
@@ -127,7 +134,7 @@ class _Streams:
 
     def homes(self) -> Iterator[Home]:
         """What stays, all of it."""
-        whole = self._bytes(_Tile(self.layer.N, self.layer.G, self.layer.P))
+        whole = self.bytes_of(_Tile(self.layer.N, self.layer.G, self.layer.P))
         for operand, address in self.room.homes.items():
             yield Home(operand, self.level, address, whole[operand])
 
@@ -189,7 +196,8 @@ class _Streams:
         made["input"] = extents_of(**box, R=self.layer.R, S=self.layer.S)
         return made
 
-    def _bytes(self, tile: _Tile) -> dict[Operand, int]:
+    def bytes_of(self, tile: _Tile) -> dict[Operand, int]:
+        """Bytes of one tile of each operand."""
         layer = self.layer
         outputs = tile.samples * tile.channels * tile.rows * layer.Q
         touched = Window(layer.stride[0], 1).rows(tile.rows, layer.R)
@@ -201,7 +209,7 @@ class _Streams:
 
     def _regions(self, tile: _Tile) -> dict[Operand, Region]:
         """Where the tiles that come and go lie, one operand behind the other."""
-        sizes, places = self._bytes(tile), places_of(self.hardware, self.level)
+        sizes, places = self.bytes_of(tile), places_of(self.hardware, self.level)
         regions: dict[Operand, Region] = {}
         end = self.room.begin
         for operand in (*self._inputs, "output"):

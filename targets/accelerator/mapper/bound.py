@@ -19,7 +19,7 @@ from tersor.targets.accelerator.latency import pass_delay
 from tersor.targets.accelerator.mapper.steps import least_steps
 from tersor.targets.accelerator.model import arithmetic_of
 from tersor.targets.accelerator.residency import Operands, home_of
-from tersor.targets.accelerator.windows import Window
+from tersor.targets.accelerator.windows import touched
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def bound(
     homes: dict[Operand, int] = {each: home_of(each, on_chip, hardware) for each in INDEXED_BY}
     bits_of: dict[Operand, float] = {
         "weight": layer.weight_count * bits[0, WEIGHT],
-        "input": _touched(layer) * bits[0, INPUT],
+        "input": touched(layer) * bits[0, INPUT],
         "output": layer.output_count * min(bits[0, OUTPUT], bits[0, PARTIAL]),
     }
     outside: dict[Operand, float] = {each: 0.0 if homes[each] else bits_of[each] for each in bits_of}
@@ -68,7 +68,7 @@ def bound(
     energy = layer.macs * arithmetic.energy
     streams: dict[Operand, tuple[int, float]] = {
         "weight": (WEIGHT, layer.weight_count),
-        "input": (INPUT, _touched(layer)),
+        "input": (INPUT, touched(layer)),
         "output": (OUTPUT, layer.output_count),
     }
     for operand, (stream, count) in streams.items():
@@ -116,10 +116,3 @@ def _by_units(
             energy = accesses * partial[level] * (memory.write_energy + memory.energy_per_byte)
         found.append(energy / 8)
     return found
-
-
-def _touched(layer: Layer) -> float:
-    """Elements of the padded input that the layer reads."""
-    rows = Window(layer.stride[0], layer.dilation[0]).rows(float(layer.P), float(layer.R))
-    columns = Window(layer.stride[1], layer.dilation[1]).rows(float(layer.Q), float(layer.S))
-    return float(layer.N * layer.G * layer.C * rows * columns)

@@ -107,7 +107,14 @@ OPERATORS: st.SearchStrategy[VectorOperator] = st.one_of(
 )
 _DIGEST = st.just(digest_of(TOY))
 HOMES = st.lists(
-    st.builds(Home, st.sampled_from(("weight", "input", "output")), st.integers(1, 2), _ADDRESS, _COUNT),
+    st.builds(
+        Home,
+        st.sampled_from(("weight", "input", "output")),
+        st.integers(1, 2),
+        _ADDRESS,
+        _COUNT,
+        st.none() | _ADDRESS,
+    ),
     max_size=3,
     unique_by=lambda home: home.operand,
 ).map(tuple)
