@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tersor.autoscheduler.budget import Budget, TimeUp, until
 from tersor.autoscheduler.comparison import Comparison, transfers
 from tersor.autoscheduler.finalists import Candidate, Finalist, finalist, settle
-from tersor.autoscheduler.losses import Losses, measure_losses
+from tersor.autoscheduler.losses import Losses, measure_losses, rounding_seconds
 from tersor.autoscheduler.machine import Machine, Rated, Show
 from tersor.autoscheduler.machines import check_contract, machine_of
 from tersor.autoscheduler.page.amounts import duration
@@ -172,6 +172,8 @@ class _Search:
         self.progress = self._noted(journal)
         with budget.phase("measuring layers"):
             losses = self._losses(evaluator, journal)
+        if self._recipe.rounding != "nearest":
+            self.reserve = self.reserve.rounding(rounding_seconds(losses, journal))
         with budget.phase("finding mappings"):
             problem = self._problem(losses, journal)
         with budget.phase("trying plans"):

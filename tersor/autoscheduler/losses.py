@@ -64,7 +64,7 @@ def measure_losses(
             refused[name][scheme] = UNMEASURED
             continue
         found = journal.remember(
-            "loss", f"{name}={scheme}", partial(_measured, evaluator, groups[name], scheme)
+            "loss", _key(name, scheme), partial(_measured, evaluator, groups[name], scheme)
         )
         if isinstance(found, str):
             refused[name][scheme] = found
@@ -74,6 +74,18 @@ def measure_losses(
     if end is None:
         journal.write("end of losses", run, len(cells))
     return Losses(known, refused)
+
+
+def rounding_seconds(losses: Losses, journal: Journal) -> float:
+    """How long it took to work out the weights of all layers, each under the scheme that took longest."""
+    return sum(
+        max((journal.seconds("loss", _key(name, scheme)) for scheme in row), default=0.0)
+        for name, row in losses.known.items()
+    )
+
+
+def _key(name: str, scheme: Scheme) -> str:
+    return f"{name}={scheme}"
 
 
 def _measured(evaluator: Evaluator, layers: Sequence[str], scheme: Scheme) -> float | str:

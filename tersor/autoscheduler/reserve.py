@@ -84,6 +84,10 @@ class Reserve:
         """For all plans that are compiled if there is time."""
         return self.least + self.others * self.plan
 
+    def rounding(self, seconds: float) -> Self:
+        """What is needed if weights, which took so long to round by data, are rounded again for each plan."""
+        return replace(self, plan=self.plan + seconds)
+
     def after(self, seconds: float) -> Self:
         """What is needed for another plan after one took so many seconds."""
         return replace(self, plan=max(self.plan, seconds))

@@ -111,6 +111,12 @@ def test_on_a_machine_that_is_twice_as_slow_all_takes_twice_as_long() -> None:
     assert busy.refining(1000) == 2 * idle.refining(1000)
 
 
+def test_weights_that_are_rounded_by_data_are_so_again_for_each_plan() -> None:
+    before = reserve(on_cpu=True)
+    after = before.rounding(4.0)
+    assert (after.least, after.all) == (before.least + 4.0, before.all + 3 * 4.0)
+
+
 def test_a_plan_that_took_longer_than_thought_is_what_another_one_takes() -> None:
     before = reserve(on_cpu=True)
     assert before.after(0.5) == before
