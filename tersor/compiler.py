@@ -83,7 +83,7 @@ class Compiled:
     def write(self, directory: Path) -> Report:
         """Write the files of `save` into a directory that is there, one after the other."""
         library = directory / "model.so"
-        export_library(self.executable, library)
+        export_library(self.executable, library, self.report.totals.bytes)
         totals = replace(self.report.totals, file_bytes=library.stat().st_size)
         report = replace(self.report, totals=totals)
         self.plan.save(directory / "plan.json")

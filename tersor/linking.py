@@ -13,16 +13,20 @@ from typing import Any
 from tersor.error import UserError
 from tersor.silence import quiet_stderr
 
+_CODE = 8 << 20  # bytes that the code of a large network takes
+_PIECE = 1 << 20
 COMPILERS = ("g++", "clang++", "c++")
 
 
-def export_library(executable: Any, path: Path) -> None:
-    """Write `executable` as a shared library, whole or not at all; equal modules give equal bytes.
+def export_library(executable: Any, path: Path, constants: int = 0) -> None:
+    """Write `executable`, with so many bytes of constants, as a shared library, whole or not at all.
 
-    Raises UserError if there is no compiler or the file cannot be written.
+    Equal modules give equal bytes. Raises UserError if there is no compiler or the file cannot be written.
     """
     command = find_linker()
     try:
+        for folder in (Path(tempfile.gettempdir()), path.parent):
+            _check_room(folder, _CODE + 2 * constants)
         handle, partial = tempfile.mkstemp(suffix=".so", dir=path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -36,6 +40,16 @@ def export_library(executable: Any, path: Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         Path(partial).unlink(missing_ok=True)
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """Raise OSError unless files of so many bytes can be written.
+
+    Where LLVM finds that its object code does not fit on the disk it ends the process, and says nothing.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(0, size, _PIECE):
+            file.write(bytes(_PIECE))
 
 
 def find_linker() -> list[str]:

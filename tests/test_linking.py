@@ -1,9 +1,13 @@
 """Linking: with which compiler, and what happens without one."""
 
 import contextlib
+import multiprocessing
 import os
+import re
+import resource
 import shutil
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +85,22 @@ def test_silence_ends_with_its_block(capfd: pytest.CaptureFixture[str]) -> None:
         raise KeyError
     os.write(2, b"heard\n")
     assert capfd.readouterr().err == "heard\n"
+
+
+def _exports_to_a_full_disk(path: Path, said: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
+    try:
+        export_library(object(), path)
+    except UserError as error:
+        said.send(str(error))
+
+
+def test_a_full_disk_is_said_before_llvm_ends_the_process(tmp_path: Path) -> None:
+    forked = multiprocessing.get_context("fork")
+    heard, said = forked.Pipe(duplex=False)
+    process = forked.Process(target=_exports_to_a_full_disk, args=(tmp_path / "model.so", said))
+    process.start()
+    sentence = heard.recv()
+    process.join()
+    assert re.fullmatch(r"cannot write .*model\.so: .*large.*", sentence)
+    assert not list(tmp_path.iterdir())
