@@ -21,6 +21,7 @@ from tersor.network import Network
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract
 from tersor.passes.grams import find_windows
+from tersor.passes.quantization.tensors import settled
 from tersor.recipe import Recipe
 from tersor.scheduler.contract import Contract
 from tersor.scheduler.costs import Costs
@@ -84,7 +85,9 @@ class Searching:
     def machine(self, name: str) -> Accelerator:
         """A described machine, whose costs are kept."""
         costs = Costs(Hardware.load(MACHINES / f"{name}.toml"), self._file.of("costs"), self.effort)
-        return Accelerator(costs, described(self.subject.model.host), self.effort)
+        carried_out = partial(settled, self.subject.model.mod)
+        host = described(self.subject.model.host)
+        return Accelerator(costs, host, self.effort, carried_out=carried_out)
 
     def comparison(self, contract: Contract, most: int) -> Comparison:
         """Searches with at most `most` trials each, which share losses and trials."""

@@ -36,8 +36,8 @@ from tersor.targets.accelerator.mapper.workers import in_workers
 from tersor.targets.accelerator.model import evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
 
-EFFORT = 24_000  # mappings of a shape under a scheme
-THOROUGH = 4  # times as many with the scheme that others begin with
+EFFORT = 3_000  # mappings of a shape under a scheme, beside those that it begins with
+THOROUGH = 32  # times as many with the scheme that others begin with, from nothing
 _FOUND, _TAKEN = "mappings", "taken"  # what the journal calls the results of a search, and their costs
 
 # Of a layer's name and its scheme as it is run: which zeros it has.

@@ -23,6 +23,8 @@ from tersor.scheme import Scheme
 
 Schemes = Mapping[str, Sequence[Scheme]]
 Losses = Mapping[str, Mapping[Scheme, float]]
+# What is carried out for the schemes of layers: inputs are as wide as the widest reader of their tensors.
+CarriedOut = Callable[[Mapping[str, Scheme]], Mapping[str, Scheme]]
 
 
 def problem(
@@ -42,14 +44,21 @@ def problem(
     return _Builder(network, schemes, costs).problem(losses, show)
 
 
-def policy_cost(network: Network, chosen: Problem, policy: Policy, costs: Costs) -> Cost:
-    """What a policy of such a problem takes, where each tensor is as wide as the widest of its readers."""
+def policy_cost(
+    network: Network, chosen: Problem, policy: Policy, costs: Costs, carried_out: CarriedOut = dict
+) -> Cost:
+    """What a policy of such a problem takes, where each tensor is as wide as the widest of its readers.
+
+    A layer that `carried_out` gives another scheme than the policy gets the best mapping for that one.
+    """
     layers, size = chosen.schemes(policy), 0
     mappings: dict[str, Loops] = {}
     for choice in policy.values():
         mappings |= choice.mappings
         size += choice.cost.size
-    schemes = {layer.name: layers.get(layer.name, costs.reference(layer)) for layer in network.layers}
+    schemes = carried_out(
+        {each.name: layers.get(each.name, costs.reference(each)) for each in network.layers}
+    )
     running = {name: costs.running(network[name], scheme) for name, scheme in schemes.items()}
     wide = output_bits(network, running)
     total = Point(0.0, 0.0)
@@ -57,10 +66,11 @@ def policy_cost(network: Network, chosen: Problem, policy: Policy, costs: Costs)
         scheme = schemes[layer.name]
         if costs.why_not(layer, scheme):
             continue
-        if layer.name in layers:
+        if scheme == layers.get(layer.name):
             total += costs.of_mappings(layer, scheme, mappings, wide.get(layer.name))
         else:
             total += min(costs.front(layer, scheme, wide.get(layer.name)), key=lambda point: point.edp)
+        if layer.name not in layers:
             size += costs.size(layer, scheme)
     return _cost(total, size, costs.hardware)
 

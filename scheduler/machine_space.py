@@ -22,8 +22,8 @@ from tersor.weight_format import Integer
 NUMBERS = ((8, 8), (4, 8), (2, 8), (8, 4), (4, 4), (2, 4))
 WITH_PATTERN = ((8, 8), (4, 8), (4, 4))
 ZEROS = (50.0, 70.0, 85.0)  # percent of the weights, anywhere
-WITH_FACTOR = ((8, 8), (4, 8))
-MAC_SHARES = (0.5, 0.75)  # of the layer, that the factors of its weight multiply: nothing is trained
+WITH_FACTOR = ((8, 8), (4, 8), (4, 4))
+MAC_SHARES = (0.75, 0.5)  # of the layer, that the factors of its weight multiply: nothing is trained
 RANK_STEP = 4
 
 
@@ -65,7 +65,7 @@ def machine_candidates(layer: Layer, hardware: Hardware) -> tuple[Scheme, ...]:
     numbers = tuple(_integers(*bits) for bits in NUMBERS)
     thinned = (replace(_integers(*bits), sparsity=nm) for nm in patterns for bits in WITH_PATTERN)
     sparse = (replace(INT8, sparsity=Unstructured(zeros)) for zeros in ZEROS)
-    factored = (replace(_integers(*bits), factor=factor) for factor in factors(layer) for bits in WITH_FACTOR)
+    factored = (replace(_integers(*bits), factor=factor) for bits in WITH_FACTOR for factor in factors(layer))
     return (FP32, *numbers, *thinned, *sparse, *factored)
 
 

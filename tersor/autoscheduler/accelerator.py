@@ -14,7 +14,7 @@ from tersor.network import Network
 from tersor.scheduler.contract import Contract, quantity_of
 from tersor.scheduler.costs import Costs
 from tersor.scheduler.figures import limits_of, modelled
-from tersor.scheduler.machine_problem import policy_cost
+from tersor.scheduler.machine_problem import CarriedOut, policy_cost
 from tersor.scheduler.machine_problem import problem as machine_problem
 from tersor.scheduler.machine_space import machine_space, whole_space
 from tersor.scheduler.model_version import hardware_digest, model_version
@@ -43,6 +43,7 @@ class Accelerator:
 
     Of the shapes of a finalist `last_effort` mappings are tried. Layers have the first `most` schemes that
     are given for them; None is all. Where `every_format` may be chosen, it runs what it lacks in a wider one.
+    `carried_out` says what the compiler makes of the schemes of a network.
     """
 
     costs: Costs
@@ -50,6 +51,7 @@ class Accelerator:
     last_effort: int
     most: int | None = None
     every_format: bool = False
+    carried_out: CarriedOut = dict
 
     @property
     def name(self) -> str:
@@ -114,7 +116,7 @@ class Accelerator:
 
     def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
         """What a policy takes, each tensor as wide as the widest of its readers."""
-        return policy_cost(network, problem, policy, self.costs)
+        return policy_cost(network, problem, policy, self.costs, self.carried_out)
 
     def refined(
         self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
@@ -126,7 +128,7 @@ class Accelerator:
         thorough = machine_problem(network, schemes, losses, costs, show)
         found = closest(thorough, modelled(contract.minimize), limits_of(contract)).policy
         before = Rated(policy, self.cost(network, problem, policy))
-        after = Rated(found, policy_cost(network, thorough, found, costs))
+        after = Rated(found, policy_cost(network, thorough, found, costs, self.carried_out))
         return min(before, after, key=lambda each: _order(each.cost, contract))
 
 

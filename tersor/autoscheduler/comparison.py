@@ -161,7 +161,7 @@ def _transfer(chosen: Chosen, other: Chosen, network: Network, contract: Contrac
     losses = {name: {scheme: 0.0} for name, scheme in run.items()}
     problem = machine_problem(network, {name: (each,) for name, each in run.items()}, losses, target.costs)
     policy = closest(problem, modelled(contract.minimize), {}).policy
-    cost = policy_cost(network, problem, policy, target.costs)
+    cost = policy_cost(network, problem, policy, target.costs, target.carried_out)
     return Transfer(chosen.machine.name, target.name, cost, drop, _widened(network, schemes, target))
 
 

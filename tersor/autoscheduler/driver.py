@@ -58,7 +58,6 @@ from tersor.scheduler.trial import Strategy, Trial
 from tersor.scheme import INT8
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
-from tersor.targets.accelerator.mapper.mapper import EFFORT as MAPPER_EFFORT
 
 Array = npt.NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
@@ -89,7 +88,7 @@ class Settings:
     journal: Path | None = None
     seed: int = 0
     effort: int = COSTS_EFFORT
-    last_effort: int = MAPPER_EFFORT
+    last_effort: int = 12 * COSTS_EFFORT
     measuring: float = 60.0
     ablations: bool = False
     also: tuple[Hardware, ...] = ()

@@ -1,5 +1,6 @@
 """Machines: the one that a model is for, as a search sees it."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.model import Model
 from tersor.passes.extract import extract
+from tersor.passes.quantization.tensors import settled
 from tersor.scheduler.contract import Contract
 from tersor.scheduler.costs import Costs
 from tersor.scheduler.journal import Journal
@@ -43,4 +45,5 @@ def machine_of(
             return ThisCpu(host)
         layers = extract(model.mod).layers
         return ThisCpu(host, CpuCosts.open(model.host, kernels, layers), measuring)
-    return Accelerator(Costs(model.accelerator, costs, effort), host, last_effort)
+    carried_out = partial(settled, model.mod)
+    return Accelerator(Costs(model.accelerator, costs, effort), host, last_effort, carried_out=carried_out)

@@ -16,7 +16,7 @@ from tersor.targets.accelerator.mapper.mapper import Task
 from tersor.targets.accelerator.model import estimate
 from tests.scheduler.toy_machine import TOY
 
-EFFORT = 2_000
+EFFORT = 250
 DENSE = Layer("fc", "matmul", N=16, K=32, C=64)
 TABLE = Layer("table", "gather", N=16, K=64, C=1000)
 EYERISS = Hardware.load(Path(__file__).parents[2] / "targets" / "machines" / "eyeriss.toml")
@@ -50,7 +50,7 @@ def test_fewer_bits_and_zeros_that_are_skipped_take_less(costs: Costs) -> None:
 
 
 def test_a_scheme_that_asks_for_less_is_no_worse_however_shortly_it_is_searched() -> None:
-    short = Costs(TOY, effort=100)
+    short = Costs(TOY, effort=10)
     for chain in (("int8", "w4a8", "int4", "int4+2:4"), ("int8", "int8+2:4"), ("w4a8", "w4a8+2:4")):
         fronts = [short.front(DENSE, Scheme.parse(text)) for text in chain]
         for of in (lambda point: point.cycles, lambda point: point.energy, lambda point: point.edp):
@@ -166,7 +166,7 @@ def test_another_machine_effort_or_model_is_searched_anew(
 ) -> None:
     path = tmp_path / "costs.db"
     sizes: list[int] = []
-    for hardware, effort in ((TOY, EFFORT), (TOY, EFFORT), (TOY, 1000), (replace(TOY, clock=2e9), EFFORT)):
+    for hardware, effort in ((TOY, EFFORT), (TOY, EFFORT), (TOY, 300), (replace(TOY, clock=2e9), EFFORT)):
         costs = Costs.kept(hardware, path, effort)
         costs.front(DENSE, INT8)
         sizes.append(costs.journal.count("mappings"))

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ LAYERS = tuple(Layer(name, "matmul", N=16, K=32, C=32) for name in ("a", "b", "c
 CHAIN = (Edge("a", "b", (16, 32)), Edge("b", "c", (16, 32)))
 SCHEMES = [Scheme.parse(text) for text in ("int8", "w4a8", "int4", "int8+rank8")]
 LOSSES = {scheme: float(place) for place, scheme in enumerate(SCHEMES)}
-COSTS = Costs(TOY, effort=1_000)
+COSTS = Costs(TOY, effort=125)
 
 
 def built(network: Network, names: str = "abc") -> Problem:
@@ -73,6 +74,22 @@ def test_who_reads_fewer_bits_gains_from_it_and_not_who_writes_them() -> None:
     assert second - first == pytest.approx(tensor, rel=0.1)
 
 
+def test_a_layer_takes_what_it_is_carried_out_as() -> None:
+    network = Network(LAYERS, (Edge("a", "b", (16, 32)), Edge("a", "c", (16, 32))))
+    chosen = built(network)
+
+    def as_wide_as_what_it_reads(schemes: Mapping[str, Scheme]) -> Mapping[str, Scheme]:
+        assert [str(scheme) for scheme in schemes.values()] == ["int8", "int4", "int8"]
+        return {**schemes, "b": Scheme.parse("w4a8")}
+
+    asked = policies(chosen, "int8 int4 int8")
+    carried_out = policy_cost(network, chosen, asked, COSTS, as_wide_as_what_it_reads)
+    wide = policy_cost(network, chosen, policies(chosen, "int8 w4a8 int8"), COSTS)
+    assert carried_out.energy == pytest.approx(wide.energy, rel=0.02)
+    assert carried_out.size == wide.size
+    assert carried_out.energy > policy_cost(network, chosen, asked, COSTS).energy * 1.01
+
+
 def test_two_readers_share_what_they_make_the_layer_before_write() -> None:
     network = Network(LAYERS, (Edge("a", "b", (16, 32)), Edge("a", "c", (16, 32))))
     chosen = built(network)
@@ -112,7 +129,7 @@ def test_layers_without_a_choice_and_tables_are_in_the_rest() -> None:
 def test_what_the_machine_has_no_operator_for_takes_nothing() -> None:
     machine = replace(TOY, operators=("matmul",))
     network = Network((Layer("table", "gather", N=16, K=32, C=100), LAYERS[0]))
-    costs = Costs(machine, effort=1_000)
+    costs = Costs(machine, effort=125)
     assert problem(network, {"a": [INT8]}, {"a": {INT8: 0.0}}, costs).rest.energy == 0
 
 
