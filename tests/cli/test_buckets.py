@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from tersor.cli.app import _invoke
+from tests.cli.commands import ROOT, Tersor
 from tests.models import masked_attention, mlp
-from tests.test_cli import ROOT, Tersor, tersor  # noqa: F401 (a fixture)
 
 SHAPES = "--shape", "x=1x8x16,1x24x16", "--shape", "mask=1x8,1x24"
 
@@ -49,7 +49,7 @@ def test_a_folder_of_different_lengths_calibrates_and_evaluates(folder: Path) ->
     ]
 
 
-def test_run_and_the_runtime_alone_give_the_same(folder: Path, tersor: Tersor) -> None:  # noqa: F811
+def test_run_and_the_runtime_alone_give_the_same(folder: Path, tersor: Tersor) -> None:
     result = tersor("run", folder / "out", "--data", folder / "data", "--out", folder / "outputs.npz")
     assert (result.code, result.err) == (0, "")
     outputs = np.load(folder / "outputs.npz")
@@ -62,14 +62,14 @@ def test_run_and_the_runtime_alone_give_the_same(folder: Path, tersor: Tersor) -
     np.testing.assert_array_equal(np.load(folder / "y.npy"), outputs["y.0"])
 
 
-def test_bench_times_every_bucket(folder: Path, tersor: Tersor) -> None:  # noqa: F811
+def test_bench_times_every_bucket(folder: Path, tersor: Tersor) -> None:
     result = tersor("bench", folder / "out", folder / "net.onnx", "--repeats", 2)
     assert (result.code, result.err) == (0, "")
     for row in ("fp32 1x8x16, 1x8", "compressed 1x8x16, 1x8", "fp32 1x24x16, 1x24"):
         assert row in result.out
 
 
-def test_the_last_batch_may_be_smaller(tmp_path: Path, tersor: Tersor) -> None:  # noqa: F811
+def test_the_last_batch_may_be_smaller(tmp_path: Path, tersor: Tersor) -> None:
     onnx.save(mlp(1), tmp_path / "mlp.onnx")
     x = np.random.default_rng(0).normal(size=(11, 64)).astype("f4")
     np.savez(tmp_path / "data.npz", x=x, labels=np.zeros(11, int))
@@ -103,7 +103,7 @@ def test_a_mistake_is_one_sentence(
     options: tuple[str, ...],
     said: str,
     folder: Path,
-    tersor: Tersor,  # noqa: F811
+    tersor: Tersor,
 ) -> None:
     arguments = "--data", folder / "data", "--out", folder / "not"
     result = tersor("compress", folder / "net.onnx", *arguments, *options)
@@ -112,7 +112,7 @@ def test_a_mistake_is_one_sentence(
     assert said in line
 
 
-def test_a_batch_that_cannot_be_padded_needs_enough_samples(tmp_path: Path, tersor: Tersor) -> None:  # noqa: F811
+def test_a_batch_that_cannot_be_padded_needs_enough_samples(tmp_path: Path, tersor: Tersor) -> None:
     onnx.save(mlp(8), tmp_path / "mlp.onnx")
     np.save(tmp_path / "x.npy", np.zeros((20, 64), np.float32))
     arguments = "--data", tmp_path / "x.npy", "--out", tmp_path / "out", "--calibration-samples", 4

@@ -13,7 +13,7 @@ import pytest
 from tersor.cli import main
 from tests.models import mlp
 
-MACHINES = Path(__file__).parents[1] / "targets" / "machines"
+MACHINES = Path(__file__).parents[2] / "targets" / "machines"
 EDGE = str(MACHINES / "edge.toml")
 CPU = """
 name = "host"

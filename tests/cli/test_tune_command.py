@@ -15,7 +15,7 @@ from tersor.plan import Plan
 from tersor.tuning.journal import RECORDS
 from tests.models import conv_net, random_inputs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

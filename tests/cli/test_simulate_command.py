@@ -13,7 +13,7 @@ from tersor.machine_run import MachineRun
 from tersor.targets.accelerator.isa.assembly import assemble
 from tests.models import mlp
 
-MACHINES = Path(__file__).parents[1] / "targets" / "machines"
+MACHINES = Path(__file__).parents[2] / "targets" / "machines"
 EDGE = MACHINES / "edge.toml"
 
 
