@@ -20,7 +20,7 @@ _LOSS_OF_A_POINT = 0.01
 # A bracket is tight if what its far end takes is less by this little.
 _TIGHT = 2e-3
 # A step out of what was tried, at least and at most this many times the loss.
-_LEAST_STEP, _GREATEST_STEP = 1.2, 16.0
+_LEAST_STEP, _GREATEST_STEP = 2.0, 16.0
 # As long as nothing was lost, so many times the greatest loss that was tried is taken to be fine.
 _FREE_STEP = 4.0
 # Inside of a bracket, not nearer to an end than this share of its logarithm.
