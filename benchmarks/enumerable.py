@@ -1,7 +1,12 @@
 """Spaces of which every policy can be tried: is what the search gives the best of all?"""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 from rows import Row
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the spaces of the tests
 
 from tersor.scheduler.figures import ADDITIVE, FIGURES, Figure
 from tersor.scheduler.search import find

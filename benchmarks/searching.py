@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from tersor.scheduler.costs import Costs
 from tersor.scheduler.journal import Journal
 from tersor.scheme import Scheme
 from tersor.statistics import Statistics
+from tersor.targets.cpu.host.detect import detect
 from tersor.targets.cpu.host.detect import hardware as described
 
 MACHINES = Path(__file__).parents[1] / "targets" / "machines"
@@ -57,10 +58,10 @@ class Searching:
 
     @cached_property
     def evaluator(self) -> NetworkEvaluator:
-        """What tries plans."""
+        """What tries plans, on one core: searches of other networks may run beside this one."""
         subject = self.subject
         return NetworkEvaluator(
-            subject.model,
+            replace(subject.model, host=detect(cores=1)),
             self._statistics,
             Recipe(rounding="gptq"),
             subject.tried.samples,
