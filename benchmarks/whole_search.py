@@ -8,8 +8,9 @@ from rows import Row
 from searching import MACHINES
 from subjects import Subject
 
-from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.result import Searched
+from tersor.autoscheduler.settings import Settings
 from tersor.hardware import Hardware
 from tersor.scheduler.contract import Contract
 

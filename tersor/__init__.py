@@ -3,8 +3,9 @@
 import tersor.began  # noqa: F401 - first: the other imports take seconds
 
 # isort: split
-from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.result import Searched
+from tersor.autoscheduler.settings import Settings
 from tersor.compiler import Compiled, Model, compile, load_model
 from tersor.config import Config
 from tersor.error import UserError

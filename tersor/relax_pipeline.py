@@ -16,7 +16,8 @@ import tvm
 from tvm import relax
 from tvm_ffi import register_error
 
-from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.driver import search
+from tersor.autoscheduler.settings import Settings
 from tersor.compression import canonical, compress, named
 from tersor.config import Config
 from tersor.error import UserError

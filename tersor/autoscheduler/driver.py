@@ -8,11 +8,10 @@ and the trials early: the time to compile a plan is put aside from the beginning
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -28,6 +27,7 @@ from tersor.autoscheduler.plans import Origin
 from tersor.autoscheduler.report import Ablation, SpotCheck, Transfer
 from tersor.autoscheduler.reserve import Reserve
 from tersor.autoscheduler.result import Searched
+from tersor.autoscheduler.settings import Settings
 from tersor.autoscheduler.spot_check import spot_check
 from tersor.autoscheduler.story import Story
 from tersor.autoscheduler.timing import race, timed
@@ -36,7 +36,6 @@ from tersor.blas import on_one_blas_thread
 from tersor.compiler import Compiled, Progress, compile, silent
 from tersor.error import UserError
 from tersor.evaluation.evaluator import NetworkEvaluator
-from tersor.hardware import Hardware
 from tersor.model import Model
 from tersor.network import Network
 from tersor.passes.calibrate import calibrate
@@ -47,14 +46,12 @@ from tersor.planning import model_hash
 from tersor.recipe import Recipe
 from tersor.scheduler.ablations import uniform
 from tersor.scheduler.contract import Contract
-from tersor.scheduler.costs import EFFORT as COSTS_EFFORT
 from tersor.scheduler.figures import limits_of, modelled
 from tersor.scheduler.journal import Journal
 from tersor.scheduler.problem import Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.space import Space
-from tersor.scheduler.strategies.exact import Exact
-from tersor.scheduler.trial import Strategy, Trial
+from tersor.scheduler.trial import Trial
 from tersor.scheme import INT8
 from tersor.statistics import Statistics
 from tersor.stopwatch import Stopwatch
@@ -65,38 +62,6 @@ Samples = Sequence[Mapping[str, Array]]
 # Of the time that is not put aside, what losses and then, of what is left, mappings may take at most.
 _LOSSES = 0.5
 _MAPPINGS = 0.5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to search: by which strategy and recipe, on how many samples, and where results are kept.
-
-    Without a recipe weights are rounded by GPTQ where the machine has use for fewer than 8 bits of them. The
-    `trials` are full validations of the network with other weights; those of finalists, at most two, come on
-    top. A loss is measured on `loss_samples`. Without a file the journal lasts as long as the search. About
-    `effort` mappings of each shape under each scheme are tried, of those of the finalists `last_effort`. On a
-    CPU kernels are measured for `measuring` seconds. With `ablations` the report also says what searches
-    reach that may choose less, with as many trials each; and what is chosen for the accelerators `also` is
-    set beside what is chosen for the model's own. Of these there is as much as the budget has time for.
-    """
-
-    strategy: Strategy = field(default_factory=Exact)
-    recipe: Recipe | None = None
-    calibration_samples: int = 128
-    trials: int = 8
-    loss_samples: int = 64
-    journal: Path | None = None
-    seed: int = 0
-    effort: int = COSTS_EFFORT
-    last_effort: int = 12 * COSTS_EFFORT
-    measuring: float = 60.0
-    ablations: bool = False
-    also: tuple[Hardware, ...] = ()
-
-    @property
-    def kernels(self) -> Path | None:
-        """Where times of kernels are kept, beside the journal."""
-        return self.journal and self.journal.with_suffix(".kernels")
 
 
 @on_one_blas_thread

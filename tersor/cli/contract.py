@@ -7,10 +7,10 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from tersor.autoscheduler.driver import Settings
 from tersor.autoscheduler.machines import check_contract
 from tersor.autoscheduler.page.amounts import amount
 from tersor.autoscheduler.report import SearchReport
+from tersor.autoscheduler.settings import Settings
 from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.recipe import Recipe

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import tersor
-from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.report import SearchReport
+from tersor.autoscheduler.settings import Settings
 from tersor.error import UserError
 from tersor.hardware import Hardware
 from tersor.scheduler.contract import Contract

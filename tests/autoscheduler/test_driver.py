@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import tersor
-from tersor.autoscheduler.driver import Settings, search
+from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.report import SearchReport
 from tersor.autoscheduler.result import Searched
+from tersor.autoscheduler.settings import Settings
 from tersor.error import UserError
 from tersor.evaluation.evaluator import NetworkEvaluator
 from tersor.hardware import Hardware
