@@ -49,6 +49,7 @@ from tersor.targets.cpu.host.detect import hardware as describe
 Array = npt.NDArray[Any]
 Samples = Iterable[Mapping[str, Array]]
 Progress = Callable[[str, int, int | None], None]  # what is done, how far, of how many
+Amend = Callable[[tvm.IRModule, Plan], Plan]  # of the integer network that an accelerator is to get
 
 # Samples whose every layer is compared with fp32 for the report.
 INSPECTED = 8
@@ -145,6 +146,7 @@ def compile(
     progress: Progress = silent,
     measure: bool = True,
     race: bool = True,
+    amend: Amend | None = None,
 ) -> Compiled:
     """Compress a network and report on it.
 
@@ -153,7 +155,8 @@ def compile(
     accuracies. With `race`, where `measure` allows it and `tersor.race.may_race` holds, layers or a network
     that integers make slower on this machine stay in fp32; factors that make a layer slower are not taken
     (`tersor.factor_race`). A model for an accelerator is compared on the host, which computes the same bits,
-    and nothing is timed. Raises UserError for data that does not fit the model.
+    and nothing is timed; `amend` may have other mappings and edges of the plan when the integer network is
+    known. Raises UserError for data that does not fit the model.
     """
     model = model if isinstance(model, Model) else load_model(model)
     measure = measure and model.accelerator is None
@@ -193,6 +196,7 @@ def compile(
     report = replace(report, fallbacks=find_fallbacks(model.mod), race=raced)
     if model.accelerator is not None:
         progress("mapping", 0, None)
+        plan = amend(mods[-1], plan) if amend else plan
         build, parts = model.offloaded(mods, plan, model.accelerator)
         report = with_machine(report, model.accelerator.name, parts[-1])
     return Compiled(build.executable, build.runner, plan, statistics, report)

@@ -14,7 +14,8 @@
     }
 
 A scheme is written as its short text (`tersor.scheme`), a mapping as lists of its loops and places
-(`tersor.mapping`). Keys with a default may be left out.
+(`tersor.mapping`). Keys with a default may be left out. An edge with `"on_chip": true` keeps a tensor on an
+accelerator's chip; all edges to those that read it have to.
 """
 
 import re

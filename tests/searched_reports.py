@@ -9,6 +9,7 @@ from tersor.autoscheduler.report import (
     RatedPlan,
     SearchCell,
     SearchedLayer,
+    SearchedTensor,
     SearchReport,
     Spent,
     Transfer,
@@ -121,4 +122,8 @@ def report(count: int = 24, *, seed: int = 0) -> SearchReport:
         ablations=ablations,
         transfers=tuple(transfers),
         listing=listing,
+        tensors=(
+            SearchedTensor(layers[0].name, (layers[1].name, layers[-1].name), 18_496, 34_880),
+            SearchedTensor(layers[1].name, (layers[-1].name,), 65_536, 0, "65536 bytes do not fit <buffer>"),
+        ),
     )

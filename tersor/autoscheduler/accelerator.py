@@ -129,14 +129,14 @@ class Accelerator:
         found = closest(thorough, modelled(contract.minimize), limits_of(contract)).policy
         before = Rated(policy, self.cost(network, problem, policy))
         after = Rated(found, policy_cost(network, thorough, found, costs, self.carried_out))
-        return min(before, after, key=lambda each: _order(each.cost, contract))
+        return min(before, after, key=lambda each: order(each.cost, contract))
 
 
 def _first(schemes: Schemes, count: int | None) -> Schemes:
     return {name: row[:count] for name, row in schemes.items()}
 
 
-def _order(cost: Cost, contract: Contract) -> tuple[float, float]:
-    """What breaks the contract less comes first, then what takes less."""
+def order(cost: Cost, contract: Contract) -> tuple[float, float]:
+    """A key by which the best come first: what breaks the contract less, then what takes less."""
     excess = max(contract.broken(cost, 0.0).values(), default=0.0)
     return excess, quantity_of(cost, 0.0, contract.minimize)

@@ -15,13 +15,16 @@ from math import inf
 from typing import Any
 
 import numpy.typing as npt
+import tvm
 
+from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.budget import Budget, TimeUp, until
 from tersor.autoscheduler.comparison import Comparison, transfers
-from tersor.autoscheduler.finalists import Candidate, Finalist, finalist, settle
+from tersor.autoscheduler.finalists import Candidate, Done, Finalist, finalist, settle
 from tersor.autoscheduler.losses import Losses, measure_losses, rounding_seconds
 from tersor.autoscheduler.machine import Machine, Rated, Show
 from tersor.autoscheduler.machines import check_contract, machine_of
+from tersor.autoscheduler.on_chip import KeptOnChip, keep_on_chip
 from tersor.autoscheduler.page.amounts import duration
 from tersor.autoscheduler.plans import Origin
 from tersor.autoscheduler.report import Ablation, SpotCheck, Transfer
@@ -33,7 +36,7 @@ from tersor.autoscheduler.story import Story
 from tersor.autoscheduler.timing import race, timed
 from tersor.autoscheduler.trials import Trials
 from tersor.blas import on_one_blas_thread
-from tersor.compiler import Compiled, Progress, compile, silent
+from tersor.compiler import Progress, compile, silent
 from tersor.error import UserError
 from tersor.evaluation.evaluator import NetworkEvaluator
 from tersor.model import Model
@@ -325,21 +328,35 @@ class _Search:
         A run that came to its end before compiles what it had chosen.
         """
 
-        def compiled(plan: Plan) -> Compiled:
+        def compiled(candidate: Candidate) -> Done:
             start = self.budget.spent
+            on_chip: list[KeptOnChip] = []
+            apart = 0.0  # what no other plan needs
+
+            def amend(mod: tvm.IRModule, plan: Plan) -> Plan:
+                nonlocal apart
+                before = self.budget.spent
+                on_chip.append(self._on_chip(journal, candidate, mod, plan))
+                apart = self.budget.spent - before
+                return on_chip[-1].plan
+
             found = compile(
                 self.model,
                 data,
-                plan,
+                candidate.plan,
                 calibration_samples=len(data),
                 evaluation=evaluated,
                 labels=labels,
                 progress=self.progress,
                 measure=self.model.accelerator is None,
                 race=False,
+                amend=amend,
             )
-            self.reserve = self.reserve.after(self.budget.spent - start)
-            return found
+            self.reserve = self.reserve.after(self.budget.spent - start - apart)
+            if not on_chip:
+                return Done(found, candidate.policy, candidate.cost)
+            rated = on_chip[-1].rated
+            return Done(found, rated.policy, rated.cost, on_chip[-1].tensors)
 
         candidate = partial(self._candidate, story, journal)
         raced = journal.known("race", self._name)
@@ -360,7 +377,7 @@ class _Search:
         self,
         finalists: list[Finalist],
         others: Iterable[Candidate],
-        compiled: Callable[[Plan], Compiled],
+        compiled: Callable[[Candidate], Done],
         journal: Journal,
     ) -> list[Finalist]:
         """Race the best finalist with uniform int8 and fp32, and give it, or what beats it, last.
@@ -393,6 +410,24 @@ class _Search:
             except TimeUp:
                 journal.write("refined", key, False)
         return Candidate(name, rated.policy, story.plan(rated.policy), rated.cost)
+
+    def _on_chip(self, journal: Journal, candidate: Candidate, mod: tvm.IRModule, plan: Plan) -> KeptOnChip:
+        """Keep tensors on the chip of the accelerator, if there is time to find out which."""
+        before, key = Rated(candidate.policy, candidate.cost), f"{self._name} {candidate.name}"
+        known = journal.known("on chip", key)
+        if known is False or not isinstance(self.machine, Accelerator):
+            return KeptOnChip(plan, before)
+        show: Show = partial(self._show, "keeping tensors on the chip")
+        if known is None:
+            first = self.reserve.refining(self.settings.last_effort)
+            show = until(lambda: self.budget.left - self.reserve.writing, show, first)
+        try:
+            found = keep_on_chip(mod, plan, before, self.machine, self.contract, show)
+        except TimeUp:
+            journal.write("on chip", key, False)
+            return KeptOnChip(plan, before)
+        journal.write("on chip", key, True)
+        return found
 
     def _spot_check(self, chosen: Finalist, sample: Mapping[str, Array]) -> SpotCheck | None:
         """Simulate the chosen network on an accelerator, if there is time for it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from tersor.autoscheduler.budget import Budget
+from tersor.autoscheduler.report import SearchedTensor
 from tersor.compiler import Compiled
 from tersor.cost import Cost
 from tersor.plan import Plan
@@ -31,7 +32,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Finalist:
-    """A candidate and what the integer library did; `drop` are points."""
+    """A candidate and what the integer library did; `drop` are points.
+
+    `carried` is the policy as the library carries it out, and `cost` what that takes: on an accelerator some
+    `tensors` stay on the chip, which changes mappings.
+    """
 
     name: str
     policy: Policy
@@ -39,12 +44,24 @@ class Finalist:
     cost: Cost
     drop: float
     compiled: Compiled
+    carried: Policy
+    tensors: tuple[SearchedTensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A candidate that was compiled, as it was carried out."""
+
+    compiled: Compiled
+    carried: Policy
+    cost: Cost
+    tensors: tuple[SearchedTensor, ...] = ()
 
 
 def settle(
     candidates: Iterable[Candidate],
     contract: Contract,
-    compile: Callable[[Plan], Compiled],
+    compile: Callable[[Candidate], Done],
     budget: Budget,
     reserve: Callable[[], float],
 ) -> list[Finalist]:
@@ -60,11 +77,19 @@ def settle(
     return sorted(finalists, key=lambda each: -excess(each, contract))
 
 
-def finalist(candidate: Candidate, compile: Callable[[Plan], Compiled]) -> Finalist:
+def finalist(candidate: Candidate, compile: Callable[[Candidate], Done]) -> Finalist:
     """Compile a candidate, and read off what it does."""
-    compiled = compile(candidate.plan)
-    drop = drop_of(compiled.report.totals)
-    return Finalist(candidate.name, candidate.policy, candidate.plan, candidate.cost, drop, compiled)
+    done = compile(candidate)
+    return Finalist(
+        candidate.name,
+        candidate.policy,
+        done.compiled.plan,
+        done.cost,
+        drop_of(done.compiled.report.totals),
+        done.compiled,
+        done.carried,
+        done.tensors,
+    )
 
 
 def drop_of(totals: Totals) -> float:

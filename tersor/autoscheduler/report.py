@@ -186,6 +186,26 @@ class SpotCheck:
 
 
 @dataclass(frozen=True)
+class SearchedTensor:
+    """A tensor of `size` bytes between programs of an accelerator.
+
+    It stays on the chip, so that `saved` bytes or more are not moved outside, or has a `reason` not to.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    producer: str
+    readers: tuple[str, ...]
+    size: int
+    saved: int
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.saved) == bool(self.reason):
+            raise ValueError(f"the tensor of {self.producer!r} needs either what it saves or a reason")
+
+
+@dataclass(frozen=True)
 class Spent:
     """A part of the search's time."""
 
@@ -219,9 +239,9 @@ class SearchReport:
     """What a search writes beside the plan and the library.
 
     `plans` are those of the front, the baselines and the chosen one, each once; `cells` are layer by layer in
-    the network's order; `evaluations` and `spent` are in the order of time; `listing` is the chosen plan as
-    text; `unreachable` says which bound no plan can keep, and how much is the least. What does not apply is
-    empty.
+    the network's order; `tensors` are those between programs of an accelerator; `evaluations` and `spent` are
+    in the order of time; `listing` is the chosen plan as text; `unreachable` says which bound no plan can
+    keep, and how much is the least. What does not apply is empty.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -245,6 +265,7 @@ class SearchReport:
     transfers: tuple[Transfer, ...] = ()
     listing: str = ""
     spot_check: SpotCheck | None = None
+    tensors: tuple[SearchedTensor, ...] = ()
     unreachable: str = ""
 
     def __post_init__(self) -> None:

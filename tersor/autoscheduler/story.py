@@ -141,6 +141,7 @@ class Story:
             transfers,
             listing=to_json(chosen.compiled.plan, Plan),
             spot_check=check,
+            tensors=chosen.tensors,
             unreachable=infeasibility(self.problem, limits_of(self.contract)) or "",
         )
         named = {name: self.plan(each.policy) for name, each in self.front.items()}
@@ -168,7 +169,7 @@ class Story:
             if first is None:
                 layers.append(SearchedLayer(layer.name, planned.scheme, Cost(), reason=planned.reason))
                 continue
-            choice, before = chosen.policy[first], self.baseline.policy[first]
+            choice, before = chosen.carried[first], self.baseline.policy[first]
             tied = "" if first == layer.name else first
             layers.append(
                 SearchedLayer(

@@ -63,6 +63,18 @@ def test_simulating_the_plan_takes_what_was_predicted(found: tuple[Searched, Pat
     assert report.spot_check.energy == pytest.approx(report.choice.cost.energy, rel=0.2)
 
 
+def test_tensors_between_layers_stay_on_the_chip_where_that_is_better(found: tuple[Searched, Path]) -> None:
+    searched = found[0]
+    kept = [each for each in searched.report.tensors if not each.reason]
+    assert kept
+    edges = {(edge.producer, edge.consumer) for edge in searched.plan.edges if edge.on_chip}
+    assert edges == {(each.producer, reader) for each in kept for reader in each.readers}
+    machine = searched.compiled.report.machine
+    assert machine is not None
+    assert [each.producer for each in machine.on_chip] == [each.producer for each in kept]
+    assert f"{len(kept)} tensors stay on the chip" in searched.compiled.report.text()
+
+
 def test_the_plans_of_the_front_are_plans_of_this_model(found: tuple[Searched, Path]) -> None:
     searched = found[0]
     assert len(searched.front) >= 10

@@ -14,6 +14,7 @@ from tersor.autoscheduler.page.layer_table import layer_table, scheme_counts
 from tersor.autoscheduler.page.markup import Markup, element, paragraph, section
 from tersor.autoscheduler.page.plan_tables import ablation_table, given, plans_table, transfer_table
 from tersor.autoscheduler.page.summary import certified, checked, contract_table, figures, verdict
+from tersor.autoscheduler.page.tensor_table import tensor_table
 from tersor.autoscheduler.page.time_tables import evaluation_table, spent_table
 from tersor.autoscheduler.report import SearchReport
 from tersor.error import UserError
@@ -77,6 +78,7 @@ def _parts(report: SearchReport) -> list[Markup]:
         ),
         section("front", "Plans", _fronts(report), plans_table(report)),
         section("layers", "Layers of the chosen plan", scheme_counts(report), layer_table(report)),
+        section("tensors", "Tensors between layers", tensor_table(report)),
         section("sensitivity", "Sensitivity", heat_table(report)),
         section("ablations", "What choosing together brings", ablation_table(report)),
         section("machines", "Other machines", transfer_table(report)),

@@ -139,8 +139,8 @@ def test_what_does_not_apply_has_no_part() -> None:
     assert read(search_page(bare)).tags.count("svg") == 1
     assert "energy" not in re.sub("<style>.*?</style>", "", search_page(bare), flags=re.DOTALL)
     assert headings(REPORT) == [
-        "Contract", "Plans", "Layers of the chosen plan", "Sensitivity", "What choosing together brings",
-        "Other machines", "Evaluations", "Time", "Refusals", "Listing",
+        "Contract", "Plans", "Layers of the chosen plan", "Tensors between layers", "Sensitivity",
+        "What choosing together brings", "Other machines", "Evaluations", "Time", "Refusals", "Listing",
     ]  # fmt: skip
 
 
@@ -187,3 +187,10 @@ def test_colours_of_the_heat_table_go_from_dark_to_light() -> None:
     assert grounds[0] == "#440154"
     assert grounds[-1] == "#fde725"
     assert texts == tuple(sorted(texts, reverse=True))  # white on dark, black on light
+
+
+def test_tensors_that_stay_on_the_chip_are_told_from_those_that_do_not() -> None:
+    texts = " ".join(read(PAGE).texts)
+    assert "1 tensor of 2 stay on the chip" in texts
+    assert "65536 bytes do not fit <buffer>" in texts
+    assert "Tensors between layers" not in search_page(replace(REPORT, tensors=()))

@@ -1,0 +1,146 @@
+"""On chip: the tensors of a chosen network that stay on an accelerator's chip, as a part of its plan."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import fsum
+
+import tvm
+
+from tersor.autoscheduler.accelerator import Accelerator, order
+from tersor.autoscheduler.machine import Rated, Show
+from tersor.autoscheduler.report import SearchedTensor
+from tersor.cost import Cost
+from tersor.hardware import Hardware
+from tersor.ir.graph import Graph
+from tersor.ir.schemes import schemes_of
+from tersor.mapping import Mapping as Loops
+from tersor.plan import EdgePlan, LayerPlan, Plan
+from tersor.scheduler.contract import Contract
+from tersor.scheduler.on_chip import Chosen, OnChip, Weights, taken_by
+from tersor.scheduler.problem import Choice
+from tersor.targets.accelerator.mapper.mapper import Mapper, Task
+from tersor.targets.accelerator.offload.composite import ArrayWork, find_composites
+from tersor.targets.accelerator.offload.offload import planned_for, split_mappings, task_of
+from tersor.targets.accelerator.offload.passed import find_passed
+from tersor.targets.accelerator.offload.refusals import why_not
+from tersor.targets.accelerator.offload.staying import kept_of
+from tersor.targets.accelerator.passing import Programs
+from tersor.targets.accelerator.residency import home_level
+
+
+@dataclass(frozen=True)
+class KeptOnChip:
+    """A plan with the tensors that stay, its policy with what that makes of its layers, and what it takes."""
+
+    plan: Plan
+    rated: Rated
+    tensors: tuple[SearchedTensor, ...] = ()
+
+
+def keep_on_chip(
+    mod: tvm.IRModule,
+    plan: Plan,
+    before: Rated,
+    machine: Accelerator,
+    contract: Contract,
+    show: Show,
+) -> KeptOnChip:
+    """Keep tensors of an integer network on the chip where that makes a plan better under a contract.
+
+    `before` is the plan's policy; `show` hears of the mappings that are searched.
+    """
+    hardware = machine.costs.hardware
+    if home_level(hardware) is None:
+        return KeptOnChip(plan, before)
+    show(0, 1)
+    graph = Graph(mod)
+    composites = [each for each in find_composites(graph, schemes_of(mod)) if why_not(each, hardware) is None]
+    programs = find_passed(graph, composites, hardware)
+    works = {n: each.work for n, each in enumerate(composites) if isinstance(each.work, ArrayWork)}
+    tasks = {number: task_of(work) for number, work in works.items()}
+    mapper = Mapper(hardware, machine.last_effort)
+    mappings = {number: _mapping(work, plan, mapper) for number, work in works.items()}
+    taken = [taken_by(tasks[number], mappings[number], hardware) for number in tasks]
+    cycles, energy = (sum(column) for column in zip(*taken, strict=True)) if taken else (0.0, 0.0)
+    weights = Weights.of(contract.minimize, cycles, energy)
+    search = OnChip(programs, tasks, mappings, weights, machine.last_effort, machine.costs.workers)
+    chosen = search.choose(show)
+    found = {programs.names[number]: mapping for number, mapping in chosen.mappings.items()}
+    less = {
+        programs.names[number]: _difference(tasks[number], mappings[number], mapping, hardware)
+        for number, mapping in chosen.mappings.items()
+    }
+    carried = replace(before, cost=_of_programs(before, cycles / hardware.clock, energy))
+    after = _carried(carried, found, less)
+    if order(after.cost, contract) >= order(carried.cost, contract):
+        unworthy = {each.producer: "the whole network would not take less" for each in chosen.kept}
+        refused = {**chosen.refused, **unworthy}
+        return KeptOnChip(plan, before, _told(programs, Chosen(refused=refused)))
+    return KeptOnChip(_with(plan, found, programs, chosen), after, _told(programs, chosen))
+
+
+def _mapping(work: ArrayWork, plan: Plan, mapper: Mapper) -> Loops:
+    """How a layer runs if nothing stays, as `offload` has it."""
+    planned = planned_for(work.layer, split_mappings(plan.mappings, mapper.hardware)[0], mapper.hardware)
+    return planned or mapper.map(*task_of(work)).least_edp.mapping
+
+
+def _difference(task: Task, old: Loops, new: Loops, hardware: Hardware) -> tuple[float, float]:
+    """Seconds and pJ that a program takes less by another mapping."""
+    before, after = taken_by(task, old, hardware), taken_by(task, new, hardware)
+    return (before[0] - after[0]) / hardware.clock, before[1] - after[1]
+
+
+def _carried(before: Rated, found: Mapping[str, Loops], less: Mapping[str, tuple[float, float]]) -> Rated:
+    """The policy with other mappings, by which layers take `less`."""
+    policy: dict[str, Choice] = {}
+    for first, choice in before.policy.items():
+        mappings = {name: found.get(name, mapping) for name, mapping in choice.mappings.items()}
+        saved = [less[name] for name in mappings if name in less]
+        policy[first] = replace(choice, mappings=mappings, cost=_less(choice.cost, saved))
+    return Rated(policy, _less(before.cost, less.values()))
+
+
+def _of_programs(before: Rated, seconds: float, energy: float) -> Cost:
+    """What a policy takes by its programs, and by layers without loops; bits between them are then known."""
+    others = [choice.cost for choice in before.policy.values() if not choice.mappings]
+    return replace(
+        before.cost,
+        seconds=seconds + fsum(each.seconds for each in others),
+        energy=energy + fsum(each.energy for each in others),
+    )
+
+
+def _less(cost: Cost, saved: Iterable[tuple[float, float]]) -> Cost:
+    seconds, energy = (fsum(column) for column in zip((0.0, 0.0), *saved, strict=True))
+    return replace(cost, seconds=max(cost.seconds - seconds, 0.0), energy=max(cost.energy - energy, 0.0))
+
+
+def _with(plan: Plan, found: Mapping[str, Loops], programs: Programs, chosen: Chosen) -> Plan:
+    """The plan with new mappings and with the edges of what stays."""
+    layers = {
+        name: replace(layer, mappings=tuple(_placed(name, layer, found)))
+        for name, layer in plan.layers.items()
+    }
+    kept = [kept_of(programs, each) for each in chosen.kept]
+    edges = [EdgePlan(each.producer, reader, on_chip=True) for each in kept for reader in each.readers]
+    return replace(plan, layers=layers, edges=tuple(edges))
+
+
+def _placed(name: str, layer: LayerPlan, found: Mapping[str, Loops]) -> Iterator[Loops]:
+    """The mappings of a layer, or of those that its factor makes of it."""
+    if name in found:
+        yield found[name]
+        return
+    for place, mapping in enumerate(layer.mappings):
+        yield found.get(f"{name}.{place}", mapping)
+
+
+def _told(programs: Programs, chosen: Chosen) -> tuple[SearchedTensor, ...]:
+    told: list[SearchedTensor] = []
+    for each in programs.passed:
+        kept, reason = kept_of(programs, each), chosen.refused.get(each.producer, "")
+        told.append(
+            SearchedTensor(kept.producer, kept.readers, kept.size, 0 if reason else kept.saved, reason)
+        )
+    return tuple(told)
