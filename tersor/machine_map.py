@@ -88,7 +88,10 @@ def map_network(
     refused: dict[str, str] = {}
     for (layer, scheme), of_layer in zip(given, parts, strict=True):
         try:
-            found = [map_layer(mapper, *task[:2], goal, *task[2:]) for task in of_layer]
+            found = [
+                map_layer(mapper, task.layer, task.scheme, goal, task.densities, task.output_bits)
+                for task in of_layer
+            ]
         except ValueError as error:
             refused[layer.name] = str(error)
             reduced.pop(layer.name, None)

@@ -87,7 +87,7 @@ class Programs:
 
     def share(self, program: int, room: Room) -> Share:
         """What a program has of the memory by its room."""
-        own = tuple(operand for operand in _ORDER if operand in room.homes)
+        own: Operands = tuple(operand for operand in _ORDER if operand in room.homes)
         return Share(own, room.end - room.begin + sum(self.views[program][operand] for operand in own))
 
 
