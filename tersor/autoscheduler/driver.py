@@ -20,7 +20,7 @@ import tvm
 from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.budget import Budget, TimeUp, until
 from tersor.autoscheduler.comparison import Comparison, transfers
-from tersor.autoscheduler.finalists import Candidate, Done, Finalist, finalist, settle
+from tersor.autoscheduler.finalists import Candidate, Done, Finalist, finalist, ordered_by, settle
 from tersor.autoscheduler.losses import Losses, measure_losses, rounding_seconds
 from tersor.autoscheduler.machine import Machine, Rated, Show
 from tersor.autoscheduler.machines import check_contract, machine_of
@@ -308,7 +308,7 @@ class _Search:
         own = comparison.chosen(self.machine, problem, tried)
         ablations: list[Ablation] = []
         if self.settings.ablations:
-            ways = [("joint", own), *comparison.ways(self.machine, problem)]
+            ways = [*comparison.ways(self.machine, problem), ("joint", own)]
             ablations = [each.ablation(name) for name, each in ways]
         if not self.settings.also:
             return tuple(ablations), ()
@@ -323,7 +323,7 @@ class _Search:
         labels: Array | None,
         journal: Journal,
     ) -> list[Finalist]:
-        """Compile the best plans, the one to be emitted last.
+        """Compile the best plans, the one to be emitted last, and uniform int8 with as much care.
 
         A run that came to its end before compiles what it had chosen.
         """
@@ -362,14 +362,21 @@ class _Search:
         raced = journal.known("race", self._name)
         known = journal.known("chosen", self._name) or (raced and raced["won"])
         if known is not None:
-            candidates = (candidate(*each) for each in story.all() if each[0] == known)
-            finalists = [finalist(each, compiled) for each in candidates]
+            beside = journal.known("beside", self._name)
+            again = [each for each in story.all() if each[0] in (known, beside)]
+            ordered = sorted(again, key=lambda each: each[0] == known)
+            finalists = [finalist(candidate(*each), compiled) for each in ordered]
             return finalists if raced is None else timed(finalists, raced["seconds"])
         best = (candidate(*each) for each in story.best_first())
         finalists = settle(best, self.contract, compiled, self.budget, lambda: self.reserve.all)
         if self.model.accelerator is None:
             others = (candidate(*each) for each in story.baselines())
             finalists = self._raced(finalists, others, compiled, journal)
+        elif self.budget.has(self.reserve.all):
+            baseline = story.baselines()[0]
+            if baseline[0] not in {each.name for each in finalists}:
+                finalists = ordered_by([finalist(candidate(*baseline), compiled), *finalists], self.contract)
+                journal.write("beside", self._name, baseline[0])
         journal.write("chosen", self._name, finalists[-1].name)
         return finalists
 

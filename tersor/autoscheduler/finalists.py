@@ -14,7 +14,7 @@ from tersor.compiler import Compiled
 from tersor.cost import Cost
 from tersor.plan import Plan
 from tersor.report import Totals
-from tersor.scheduler.contract import Contract
+from tersor.scheduler.contract import Contract, quantity_of
 from tersor.scheduler.problem import Policy
 
 MOST = 2  # the first keeps its contract nearly always
@@ -103,6 +103,15 @@ def drop_of(totals: Totals) -> float:
 def _points(share: float) -> float:
     """A share of samples in points, without what rounding the share added: one in a hundred is 1."""
     return round(100 * share, 9)
+
+
+def ordered_by(finalists: Iterable[Finalist], contract: Contract) -> list[Finalist]:
+    """Give them with the best one last: what keeps the contract, and of that what takes the least."""
+
+    def worth(each: Finalist) -> tuple[float, float]:
+        return -excess(each, contract), -quantity_of(each.cost, each.drop, contract.minimize)
+
+    return sorted(finalists, key=worth)
 
 
 def excess(finalist: Finalist, contract: Contract) -> float:

@@ -15,7 +15,7 @@ class Settings:
     """How to search: by which strategy and recipe, on how many samples, and where results are kept.
 
     Without a recipe weights are rounded by GPTQ where the machine has use for fewer than 8 bits of them. The
-    `trials` are full validations of the network with other weights; those of finalists, at most two, come on
+    `trials` are full validations of the network with other weights; those of finalists, two or three, come on
     top. A loss is measured on `loss_samples`. Without a file the journal lasts as long as the search. About
     `effort` mappings of each shape under each scheme are tried, of those of the finalists `last_effort`. On a
     CPU kernels are measured for `measuring` seconds. With `ablations` the report also says what searches
@@ -26,7 +26,7 @@ class Settings:
     strategy: Strategy = field(default_factory=Exact)
     recipe: Recipe | None = None
     calibration_samples: int = 128
-    trials: int = 8
+    trials: int = 7
     loss_samples: int = 64
     journal: Path | None = None
     seed: int = 0

@@ -131,7 +131,7 @@ class Story:
             has_labels,
             chosen.name,
             tuple(plans),
-            self._layers(chosen),
+            self._layers(finalists),
             self._cells(),
             chosen.compiled.report.fallbacks,
             self._certificate(chosen),
@@ -161,15 +161,17 @@ class Story:
             for number, each in enumerate(found, start=1)
         }
 
-    def _layers(self, chosen: Finalist) -> tuple[SearchedLayer, ...]:
-        layers: list[SearchedLayer] = []
+    def _layers(self, finalists: Sequence[Finalist]) -> tuple[SearchedLayer, ...]:
+        """The layers of the last finalist beside those of uniform int8, as it was compiled if it was."""
+        chosen, layers = finalists[-1], list[SearchedLayer]()
+        baseline = next((each.carried for each in finalists if each.name == "int8"), self.baseline.policy)
         for layer in self.network.layers:
             planned = chosen.plan.layers[layer.name]
             first = next((name for name, group in self.problem.groups.items() if layer.name in group), None)
             if first is None:
                 layers.append(SearchedLayer(layer.name, planned.scheme, Cost(), reason=planned.reason))
                 continue
-            choice, before = chosen.carried[first], self.baseline.policy[first]
+            choice, before = chosen.carried[first], baseline[first]
             tied = "" if first == layer.name else first
             layers.append(
                 SearchedLayer(
