@@ -214,7 +214,7 @@ def test_a_network_that_does_not_fit_into_memory_is_said_in_words(
 def test_a_full_disk_leaves_what_was_there(
     folder: Path, tersor: Tersor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def export(_executable: object, path: Path) -> None:
+    def export(_executable: object, path: Path, _constants: int) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
