@@ -43,7 +43,7 @@ from tersor.targets.cpu.host.detect import detect
 # Samples by network: what one takes differs ten times.
 SIZES = {
     "resnet20": Sizes(calibration=256, losses=64, tried=5000, judged=5000),
-    "minilm-l3": Sizes(calibration=64, losses=16, tried=384, judged=384),
+    "minilm-l3": Sizes(calibration=64, losses=16, tried=1024, judged=1024),
     "efficientnet-lite0": Sizes(calibration=64, losses=8, tried=468, judged=468),
 }
 TRIED = 2000  # samples, at most, of a search whose time is taken
