@@ -14,6 +14,7 @@ from subjects import Subject
 from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.budget import Budget
 from tersor.autoscheduler.comparison import Comparison
+from tersor.autoscheduler.machines import with_homes
 from tersor.autoscheduler.plans import key_of
 from tersor.evaluation.evaluator import NetworkEvaluator
 from tersor.hardware import Hardware
@@ -88,7 +89,10 @@ class Searching:
         costs = Costs(Hardware.load(MACHINES / f"{name}.toml"), self._file.of("costs"), self.effort)
         carried_out = partial(settled, self.subject.model.mod)
         host = described(self.subject.model.host)
-        return Accelerator(costs, host, self.effort, carried_out=carried_out)
+        machine = Accelerator(costs, host, self.effort, carried_out=carried_out)
+        found = with_homes(machine, self.subject.model, self._statistics)
+        assert isinstance(found, Accelerator)
+        return found
 
     def comparison(self, contract: Contract, most: int) -> Comparison:
         """Searches with at most `most` trials each, which share losses and trials."""

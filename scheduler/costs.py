@@ -7,6 +7,8 @@ bits or products take more only where they really do.
 
 Of all these the few are chosen by sums over what moves (`model.evaluate`). They alone are timed transfer by
 transfer (`model.scheduled`), which takes far longer, and only with outputs as wide as is asked for.
+
+Tensors that stay on the chip (`homes`) are not moved outside, and leave a layer less of their memory.
 """
 
 import hashlib
@@ -23,6 +25,7 @@ from tersor.layer import Layer
 from tersor.mapping import Keep, Loop
 from tersor.mapping import Mapping as Loops
 from tersor.scheduler.as_run import as_run, widths
+from tersor.scheduler.homes import Homes
 from tersor.scheduler.journal import Journal
 from tersor.scheduler.machine_space import why_not_run
 from tersor.scheduler.model_version import hardware_digest, model_version
@@ -35,6 +38,7 @@ from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.mapper.workers import in_workers
 from tersor.targets.accelerator.model import evaluate, scheduled
 from tersor.targets.accelerator.nest import Nest
+from tersor.targets.accelerator.residency import with_size
 
 EFFORT = 3_000  # mappings of a shape under a scheme, beside those that it begins with
 THOROUGH = 32  # times as many with the scheme that others begin with, from nothing
@@ -46,17 +50,24 @@ Asked = tuple[Layer, Scheme, int | None]  # the last are bits of what reads the 
 Taken = tuple[float, float] | None  # cycles and pJ of a mapping; None if its tiles do not fit
 
 
+class _Work(NamedTuple):
+    """A task, and the bytes for it beside what stays of the memory where tensors stay; None: nothing does."""
+
+    task: Task
+    left: int | None = None
+
+
 class _Part(NamedTuple):
     """A layer of those that a factor makes, how it is searched, and the bits of its output."""
 
     layer: Layer
-    task: Task
+    work: _Work
     output_bits: int
 
     @property
-    def as_read(self) -> Task:
-        """The task with outputs as wide as they are, not as they are searched with."""
-        return self.task._replace(output_bits=self.output_bits)
+    def as_read(self) -> _Work:
+        """The work with outputs as wide as they are, not as they are searched with."""
+        return self.work._replace(task=self.work.task._replace(output_bits=self.output_bits))
 
     def point(self, taken: tuple[float, float], mapping: Loops) -> Point:
         """What all rows of it take, if one takes so much."""
@@ -71,7 +82,7 @@ def no_zeros(name: str, scheme: Scheme) -> Densities:
 
 @dataclass
 class Costs:
-    """What layers take on `hardware`; `zeros` says which of theirs are zero.
+    """What layers take on `hardware`; `zeros` says which of theirs are zero, `homes` where their tensors are.
 
     About `effort` mappings are tried of each shape under each scheme. The same arguments give the same costs,
     however many `workers` search and whatever the `journal` has.
@@ -82,8 +93,9 @@ class Costs:
     effort: int = EFFORT
     zeros: Zeros = no_zeros
     workers: int | None = None
-    _found: dict[Task, tuple[Loops, ...]] = field(default_factory=dict, init=False, repr=False)
-    _taken: dict[tuple[Task, Loops], Taken] = field(default_factory=dict, init=False, repr=False)
+    homes: Homes | None = None
+    _found: dict[_Work, tuple[Loops, ...]] = field(default_factory=dict, init=False, repr=False)
+    _taken: dict[tuple[_Work, Loops], Taken] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def kept(cls, hardware: Hardware, path: Path, effort: int = EFFORT, zeros: Zeros = no_zeros) -> Self:
@@ -111,22 +123,20 @@ class Costs:
         them, and those that are done are kept.
         """
         parts = list(dict.fromkeys(part for each in asked for part in self._parts(*each)))
-        steps = self._missing(part.task for part in parts)
+        steps = self._missing(part.work for part in parts)
         unrated = self._unrated(parts)
         done, of = 0, sum(map(len, steps)) + len(unrated)
         show(done, of)
-        for tasks in steps:
-            work = [(task, self._seeds(task)) for task in tasks]
-            with closing(
-                in_workers(partial(_search, self.hardware, self.effort), work, self.workers)
-            ) as each:
+        for works in steps:
+            given = [(self._left(work), work.task, self._seeds(work)) for work in works]
+            with closing(in_workers(partial(_search, self.effort), given, self.workers)) as each:
                 for number, found in each:
-                    self._found[tasks[number]] = found
-                    self.journal.write(_FOUND, self._key(tasks[number]), list(map(_text, found)))
+                    self._found[works[number]] = found
+                    self.journal.write(_FOUND, self._key(works[number]), list(map(_text, found)))
                     done += 1
                     show(done, of)
-        work = [(part.as_read, self._found[part.task]) for part in unrated]
-        with closing(in_workers(partial(_rate, self.hardware), work, self.workers)) as each:
+        rated = [(self._left(part.work), part.as_read.task, self._found[part.work]) for part in unrated]
+        with closing(in_workers(_rate, rated, self.workers)) as each:
             for number, taken in each:
                 self._remember(unrated[number], taken)
                 self.journal.write(_TAKEN, self._key_of_taken(unrated[number]), taken)
@@ -147,6 +157,11 @@ class Costs:
         self.prepare([(layer, scheme, output_bits)])
         return after_another([self._of_part(part) for part in self._parts(layer, scheme, output_bits)])
 
+    @cached_property
+    def moving(self) -> "Costs":
+        """The same where nothing stays on the chip."""
+        return replace(self, homes=None)
+
     def of_mappings(
         self, layer: Layer, scheme: Scheme, mappings: Mapping[str, Loops], output_bits: int | None = None
     ) -> Point:
@@ -163,7 +178,7 @@ class Costs:
             mapping = mappings[part.layer.name]
             key = part.as_read, mapping
             if key not in self._taken:
-                self._taken[key] = _rated(self.hardware, *key)
+                self._taken[key] = _rated(self._left(part.work), part.as_read.task, mapping)
             taken = self._taken[key]
             if taken is None:
                 raise ValueError(f"the tiles of {part.layer.name}'s mapping do not fit {self.hardware.name}")
@@ -175,7 +190,7 @@ class Costs:
         return stored_bytes(layer, self.running(layer, scheme))
 
     def _of_part(self, part: _Part) -> Points:
-        each_taken = ((self._taken[part.as_read, mapping], mapping) for mapping in self._found[part.task])
+        each_taken = ((self._taken[part.as_read, mapping], mapping) for mapping in self._found[part.work])
         found = [part.point(taken, mapping) for taken, mapping in each_taken if taken]
         if not found:
             name = part.layer.name
@@ -192,10 +207,25 @@ class Costs:
         own = running.input_bits
         wide = [own] * (len(parts) - 1) + [output_bits or own]
         least = max(own, self._width)
-        return [
-            _Part(part, Task(part.at_once, alone, self._seen(part, alone), max(bits, least)).nameless, bits)
+        tasks = [
+            Task(part.at_once, alone, self._seen(part, alone), max(bits, least)).nameless
             for part, bits in zip(parts, wide, strict=True)
         ]
+        works = [_Work(task) for task in tasks]
+        if self.homes and running.input:
+            homes = self.homes.of_parts(layer.name, parts)
+            works = [
+                _Work(task._replace(on_chip=home.on_chip), home.left)
+                for task, home in zip(tasks, homes, strict=True)
+            ]
+        return [_Part(*each) for each in zip(parts, works, wide, strict=True)]
+
+    def _left(self, work: _Work) -> Hardware:
+        """The machine with as much memory as is left to a task, where its own tensors that stay lie too."""
+        if work.left is None:
+            return self.hardware
+        assert self.homes
+        return with_size(self.hardware, self.homes.level, work.left + self.homes.own_bytes(work.task))
 
     @cached_property
     def _width(self) -> int:
@@ -216,38 +246,41 @@ class Costs:
             found = replace(found, met_input=None)
         return replace(found, **{name: 1.0 for name in {"weight", "input", "output"} - looked_at})
 
-    def _before(self, task: Task) -> Task | None:
+    def _before(self, work: _Work) -> _Work | None:
         """The same with a scheme that asks for more, whose mappings this begins with; None for the reference.
 
         Zeros count again, then inputs are as wide as the reference's, then weights.
         """
+        task = work.task
         dense, reference = replace(task.scheme, sparsity=None), self.running(task.layer, INT8)
         wider = replace(dense, input=reference.input) if dense.input else dense
         last = reference if dense.input else dense
         for scheme in (dense, wider, last):
             if scheme != task.scheme:
-                return Task(task.layer, scheme, DENSE, max(self._width, scheme.input_bits))
-        before = Task(task.layer, last, DENSE, max(self._width, last.input_bits))
-        return before if before != task else None
+                bits = max(self._width, scheme.input_bits)
+                return work._replace(task=Task(task.layer, scheme, DENSE, bits, task.on_chip))
+        bits = max(self._width, last.input_bits)
+        before = work._replace(task=Task(task.layer, last, DENSE, bits, task.on_chip))
+        return before if before != work else None
 
-    def _seeds(self, task: Task) -> tuple[Loops, ...] | None:
-        before = self._before(task)
+    def _seeds(self, work: _Work) -> tuple[Loops, ...] | None:
+        before = self._before(work)
         return None if before is None else self._found[before]
 
-    def _missing(self, tasks: Iterable[Task]) -> list[list[Task]]:
+    def _missing(self, works: Iterable[_Work]) -> list[list[_Work]]:
         """What is to be searched, step by step; what is in the database is read."""
-        steps: dict[Task, int] = {}
-        for task in tasks:
-            chain = [task]
+        steps: dict[_Work, int] = {}
+        for work in works:
+            chain = [work]
             while before := self._before(chain[-1]):
                 chain.append(before)
             steps |= {each: step for step, each in enumerate(reversed(chain))}
-        fresh = {self._key(task): task for task in steps if task not in self._found}
+        fresh = {self._key(work): work for work in steps if work not in self._found}
         for key, row in self.journal.all_known(_FOUND, list(fresh)).items():
             self._found[fresh[key]] = tuple(_mapping(*texts) for texts in row)
-        missing = [task for task in fresh.values() if task not in self._found]
+        missing = [work for work in fresh.values() if work not in self._found]
         return [
-            [task for task in missing if steps[task] == step]
+            [work for work in missing if steps[work] == step]
             for step in range(max(steps.values(), default=0) + 1)
         ]
 
@@ -256,31 +289,32 @@ class Costs:
         fresh = {
             self._key_of_taken(part): part
             for part in parts
-            if part.task not in self._found
-            or any((part.as_read, mapping) not in self._taken for mapping in self._found[part.task])
+            if part.work not in self._found
+            or any((part.as_read, mapping) not in self._taken for mapping in self._found[part.work])
         }
         known = self.journal.all_known(
-            _TAKEN, [key for key, part in fresh.items() if part.task in self._found]
+            _TAKEN, [key for key, part in fresh.items() if part.work in self._found]
         )
         for key, row in known.items():
             self._remember(fresh.pop(key), row)
         return list(fresh.values())
 
     def _remember(self, part: _Part, taken: Iterable[Any]) -> None:
-        for mapping, each in zip(self._found[part.task], taken, strict=True):
+        for mapping, each in zip(self._found[part.work], taken, strict=True):
             self._taken[part.as_read, mapping] = tuple(each) if each else None
 
-    def _key(self, task: Task) -> str:
-        if task not in self._keys:
-            said = repr((*task, str(task.scheme), self._machine, self.effort, model_version()))
-            self._keys[task] = hashlib.sha256(said.encode()).hexdigest()
-        return self._keys[task]
+    def _key(self, work: _Work) -> str:
+        if work not in self._keys:
+            task, left = work
+            said = repr((*task, str(task.scheme), left, self._machine, self.effort, model_version()))
+            self._keys[work] = hashlib.sha256(said.encode()).hexdigest()
+        return self._keys[work]
 
     def _key_of_taken(self, part: _Part) -> str:
-        return f"{self._key(part.task)} {part.output_bits}"
+        return f"{self._key(part.work)} {part.output_bits}"
 
     @cached_property
-    def _keys(self) -> dict[Task, str]:
+    def _keys(self) -> dict[_Work, str]:
         return {}
 
     @cached_property
@@ -288,9 +322,9 @@ class Costs:
         return hardware_digest(self.hardware)
 
 
-def _search(hardware: Hardware, effort: int, work: tuple[Task, Sequence[Loops] | None]) -> tuple[Loops, ...]:
+def _search(effort: int, given: tuple[Hardware, Task, Sequence[Loops] | None]) -> tuple[Loops, ...]:
     """Search a shape, well without `seeds`, else shortly and with them; () if nothing fits."""
-    task, seeds = work
+    hardware, task, seeds = given
     tries = effort * THOROUGH if seeds is None else effort
     try:
         ranked = Mapper(hardware, tries, exhaustive=tries).rank(task, seeds or ())
@@ -303,9 +337,9 @@ def _search(hardware: Hardware, effort: int, work: tuple[Task, Sequence[Loops] |
     return tuple(point.mappings[""] for point in thin(pareto(points))) if points else ()
 
 
-def _rate(hardware: Hardware, work: tuple[Task, Sequence[Loops]]) -> list[Taken]:
+def _rate(given: tuple[Hardware, Task, Sequence[Loops]]) -> list[Taken]:
     """What each of the mappings of a task takes."""
-    task, mappings = work
+    hardware, task, mappings = given
     return [_rated(hardware, task, mapping) for mapping in mappings]
 
 

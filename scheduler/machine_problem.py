@@ -49,7 +49,8 @@ def policy_cost(
 ) -> Cost:
     """What a policy of such a problem takes, where each tensor is as wide as the widest of its readers.
 
-    A layer that `carried_out` gives another scheme than the policy gets the best mapping for that one.
+    A layer that `carried_out` gives another scheme than the policy gets the best mapping for that one, and
+    so does a layer one of whose tensors does not stay on the chip with these schemes.
     """
     layers, size = chosen.schemes(policy), 0
     mappings: dict[str, Loops] = {}
@@ -61,15 +62,18 @@ def policy_cost(
     )
     running = {name: costs.running(network[name], scheme) for name, scheme in schemes.items()}
     wide = output_bits(network, running)
+    moved = costs.homes.moved(running) if costs.homes else ()
     total = Point(0.0, 0.0)
     for layer in network.layers:
-        scheme = schemes[layer.name]
+        scheme, bits = schemes[layer.name], wide.get(layer.name)
         if costs.why_not(layer, scheme):
             continue
-        if scheme == layers.get(layer.name):
-            total += costs.of_mappings(layer, scheme, mappings, wide.get(layer.name))
+        if layer.name in moved:
+            total += min(costs.moving.front(layer, scheme, bits), key=lambda point: point.edp)
+        elif scheme == layers.get(layer.name):
+            total += costs.of_mappings(layer, scheme, mappings, bits)
         else:
-            total += min(costs.front(layer, scheme, wide.get(layer.name)), key=lambda point: point.edp)
+            total += min(costs.front(layer, scheme, bits), key=lambda point: point.edp)
         if layer.name not in layers:
             size += costs.size(layer, scheme)
     return _cost(total, size, costs.hardware)
@@ -104,7 +108,7 @@ class _Builder:
                 for scheme in self.schemes[name]
                 for choice in self._choices(group, scheme, losses[name][scheme])
             )
-        return Problem(choices, self._groups, self._rest())
+        return Problem(choices, self._groups, self._rest(), self.costs.homes)
 
     @cached_property
     def _groups(self) -> dict[str, tuple[str, ...]]:

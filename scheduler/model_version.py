@@ -18,7 +18,7 @@ def model_version() -> str:
     files = [home / name for name in NOUNS]
     for folder in (home / "hardware", home / "formats", model, model / "mapper", model / "schedule"):
         files += sorted(folder.glob("*.py"))
-    files += [Path(__file__).with_name(name) for name in ("costs.py", "points.py")]
+    files += [Path(__file__).with_name(name) for name in ("costs.py", "homes.py", "points.py")]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

@@ -5,22 +5,20 @@ part of the memory. What becomes of the mappings at hand then says which part, a
 its room; and mappings are searched once more beside what was chosen.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
-from typing import Any
-
-import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from tersor.hardware import Hardware
 from tersor.layer import Operand
+from tersor.loop_tree import homes_of
 from tersor.mapping import Keep
 from tersor.mapping import Mapping as Loops
 from tersor.scheduler.contract import Quantity
-from tersor.silence import quiet_stdout
+from tersor.scheduler.packing import pack, saved
 from tersor.targets.accelerator.legality import why_not
 from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.mapper.workers import in_workers
@@ -72,7 +70,8 @@ class Chosen:
 class OnChip:
     """The choice for one network.
 
-    `tasks` are those of the programs on the array, `mappings` how they run if nothing stays.
+    `tasks` are those of the programs on the array, `mappings` how they run where the tensors of `planned`
+    stay, if they can.
     """
 
     programs: Programs
@@ -81,25 +80,35 @@ class OnChip:
     weights: Weights
     effort: int
     workers: int | None = None
+    planned: tuple[Passed, ...] = ()
     _known: dict[tuple[int, Share], tuple[float, Loops | None]] = field(default_factory=dict, repr=False)
     _taken: dict[tuple[Task, Loops], float] = field(default_factory=dict, repr=False)
 
     def choose(self, show: Show = lambda done, of: None) -> Chosen:
         """Choose, and search the mappings of what changes; `show` hears how many are done."""
         able = [each for each in self.programs.passed if not each.reason]
-        sets = dict.fromkeys(tuple(self._packed(able, part)) for part in LEFT)
-        best = min(((), *sets), key=self.price)
-        for each in sorted(best, key=self._saved):
+        sets = dict.fromkeys([self.planned, *(pack(self.programs, part) for part in LEFT)])
+        best = min((*sets, ()), key=self.price)
+        for each in sorted(best, key=lambda each: saved(self.programs, each)):
             show(0, 1)
             without = tuple(other for other in best if other is not each)
             if self._is_in_the_way(each, best) and self.price(without) < self.price(best):
                 best = without
-        refused = {each.producer: each.reason for each in self.programs.passed if each.reason}
         fitting = {each.producer for chosen in sets for each in chosen}
-        for each in able:
-            if each not in best:
-                refused[each.producer] = self._why_not(each, each.producer in fitting)
-        return Chosen(best, self._mapped(best, show), refused)
+        why = {each.producer: self._why_not(each, each.producer in fitting) for each in able}
+        return Chosen(best, self._mapped(best, show), self._refused(best, why))
+
+    def as_planned(self) -> Chosen:
+        """What was planned, by the mappings as they are."""
+        unworthy = "the whole network would not take less"
+        return Chosen(self.planned, refused=self._refused(self.planned, defaultdict(lambda: unworthy)))
+
+    def runs(self, kept: Sequence[Passed]) -> bool:
+        """Whether all programs run by the mappings as they are where these tensors stay."""
+        shares = self._shares(kept)
+        return shares is not None and all(
+            self._at_hand(number, shares[number])[1] == self.mappings[number] for number in self.tasks
+        )
 
     def price(self, kept: Sequence[Passed]) -> float:
         """What all programs on the array take together, infinite if it does not fit."""
@@ -124,26 +133,13 @@ class OnChip:
             return None
         return [self.programs.share(number, room) for number, room in enumerate(rooms)]
 
-    def _packed(self, able: Sequence[Passed], part: float) -> list[Passed]:
-        """The tensors that save the most, if programs are to have a part of the memory beside them."""
-        capacity = self.programs.capacity
-        there = [self.programs.order.while_there(each.tensor) for each in able]
-        taken = [
-            [each.size if programs >> number & 1 else 0 for each, programs in zip(able, there, strict=True)]
-            for number in range(len(self.programs.names))
-        ]
-        left = [capacity * (1 - part) for _ in taken]
-        chosen = _knapsack([self._saved(each) for each in able], taken, left)
-        found = [able[place] for place in chosen]
-        while found and self.programs.rooms(found) is None:  # there is room, but not in one piece
-            found.remove(min(found, key=self._saved))
-        return found
-
-    def _saved(self, passed: Passed) -> int:
-        """Bytes that a tensor does not move outside where it stays, at least."""
-        views = self.programs.views
-        read = sum(views[reader][each] for reader, found in passed.readers for each in found)
-        return views[passed.producer]["output"] + read
+    def _refused(self, kept: Sequence[Passed], why: Mapping[int, str]) -> dict[int, str]:
+        """Why tensors do not stay, by the number of the producer."""
+        return {
+            each.producer: each.reason or why[each.producer]
+            for each in self.programs.passed
+            if each not in kept
+        }
 
     def _why_not(self, passed: Passed, fits: bool) -> str:
         memory = self.programs.hardware.memories[self.programs.level].name
@@ -157,15 +153,20 @@ class OnChip:
         """The price of a program by its mapping, its operands where they stay, or by one shortly searched."""
         key = number, share
         if key not in self._known:
-            task = self.tasks[number]._replace(on_chip=share.on_chip).nameless
-            hardware, level = self.programs.hardware, self.programs.level
-            homed = at_home(self.mappings[number], hardware, share.on_chip, level)
-            priced = self._priced(task, [homed], share)
+            task = self._task(number, share)
+            priced = self._priced(task, [self._home(number, share)], share)
             if priced[1] is None:
-                left = with_size(hardware, level, share.size)
+                left = with_size(self.programs.hardware, self.programs.level, share.size)
                 priced = self._priced(task, _search(self.effort // STEPS, (task, left)), share)
             self._known[key] = priced
         return self._known[key]
+
+    def _task(self, number: int, share: Share) -> Task:
+        return self.tasks[number]._replace(on_chip=share.on_chip).nameless
+
+    def _home(self, number: int, share: Share) -> Loops:
+        """The mapping of a program, its operands where they stay."""
+        return at_home(self.mappings[number], self.programs.hardware, share.on_chip, self.programs.level)
 
     def _priced(self, task: Task, mappings: Iterable[Loops], share: Share) -> tuple[float, Loops | None]:
         """The best of some mappings that fit a share, and its price."""
@@ -183,12 +184,10 @@ class OnChip:
         return best
 
     def _mapped(self, kept: Sequence[Passed], show: Show) -> dict[int, Loops]:
-        """The best mappings of all programs that what stays makes a difference to."""
+        """The best mappings of all programs whose own do not fit to what stays."""
         shares = self._shares(kept)
-        if not kept or shares is None:
-            return {}
-        capacity = self.programs.capacity
-        changed = [number for number in self.tasks if shares[number] != Share((), capacity)]
+        assert shares is not None  # what is chosen fits
+        changed = [n for n in self.tasks if self._at_hand(n, shares[n])[1] != self.mappings[n]]
         works = {number: self._work(number, shares[number]) for number in changed}
         fresh = list(dict.fromkeys(works.values()))
         searched: dict[object, tuple[Loops, ...]] = {}
@@ -216,28 +215,19 @@ class OnChip:
 
 
 def at_home(mapping: Loops, hardware: Hardware, on_chip: Operands, level: int) -> Loops:
-    """A mapping with some operands where they stay, and no further outside."""
+    """A mapping with some operands where they stay, and no further outside; the others come from outside."""
+    homes = homes_of(mapping, hardware)
+    home, outermost = hardware.memories[level].name, hardware.memories[0].name
     inside = {memory.name for memory in hardware.memories[level + 1 :]}
-    moved: set[Operand] = set(on_chip)
+    in_place = {operand for operand in on_chip if homes[operand] == home}
+    moved: set[Operand] = set(on_chip) - in_place
     kept = [each for each in mapping.keep if each.operand not in moved or each.at in inside]
-    homes = [Keep(operand, hardware.memories[level].name) for operand in on_chip]
-    return replace(mapping, keep=(*homes, *kept))
-
-
-def _knapsack(worth: Sequence[float], taken: Sequence[Sequence[float]], left: Sequence[float]) -> list[int]:
-    """The places of what is worth the most together and takes no more than is left anywhere."""
-    if not worth:
-        return []
-    limits: Any = np.asarray(left)  # of which pyright takes one alone
-    within = LinearConstraint(np.asarray(taken), -np.inf, limits)
-    with quiet_stdout():
-        solved = milp(
-            -np.asarray(worth, np.float64),
-            integrality=np.ones(len(worth)),
-            bounds=Bounds(0, 1),
-            constraints=within,
-        )
-    return [] if solved.x is None else [place for place, x in enumerate(solved.x) if x > 0.5]
+    outside: list[Operand] = [
+        operand for operand, at in homes.items() if at != outermost and operand not in on_chip
+    ]
+    fresh = [Keep(operand, home) for operand in on_chip if operand in moved]
+    fresh += [Keep(operand, outermost) for operand in outside]
+    return replace(mapping, keep=(*fresh, *kept)) if fresh else mapping
 
 
 def _search(effort: int, work: tuple[Task, Hardware]) -> tuple[Loops, ...]:

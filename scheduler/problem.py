@@ -13,6 +13,7 @@ from typing import Self, TypeVar, cast
 
 from tersor.cost import Cost
 from tersor.mapping import Mapping
+from tersor.scheduler.homes import Homes
 from tersor.scheme import Scheme
 
 Found = TypeVar("Found")
@@ -44,12 +45,14 @@ Policy = Dictionary[str, Choice]  # by the name of a group's first layer
 class Problem:
     """The choices of each group of layers that get one scheme (most are of one layer).
 
-    `groups` gives the layers of each, by the first of them; `rest` is the cost of what no choice changes.
+    `groups` gives the layers of each, by the first of them; `rest` is the cost of what no choice changes,
+    `homes` what stays on the chip of an accelerator whatever is chosen.
     """
 
     choices: Dictionary[str, tuple[Choice, ...]]
     groups: Dictionary[str, tuple[str, ...]]
     rest: Cost = field(default_factory=Cost)
+    homes: Homes | None = None
 
     def __post_init__(self) -> None:
         if self.choices.keys() != self.groups.keys():

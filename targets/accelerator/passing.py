@@ -85,6 +85,19 @@ class Programs:
             Room(self.level, gap.begin, gap.end, home) for gap, home in zip(free, homes, strict=True)
         )
 
+    def on_chip(self, program: int, kept: Sequence[Passed]) -> Operands:
+        """The operands of a program that stay where these tensors do."""
+        own = {
+            operand
+            for each in kept
+            for reader, found in each.readers
+            if reader == program
+            for operand in found
+        }
+        if any(each.producer == program for each in kept):
+            own.add("output")
+        return tuple(operand for operand in _ORDER if operand in own)
+
     def share(self, program: int, room: Room) -> Share:
         """What a program has of the memory by its room."""
         own: Operands = tuple(operand for operand in _ORDER if operand in room.homes)

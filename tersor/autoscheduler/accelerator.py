@@ -1,5 +1,6 @@
 """Accelerator: a described machine, whose model says what every scheme and mapping takes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isinf
@@ -14,6 +15,7 @@ from tersor.network import Network
 from tersor.scheduler.contract import Contract, quantity_of
 from tersor.scheduler.costs import Costs
 from tersor.scheduler.figures import limits_of, modelled
+from tersor.scheduler.homes import Homes
 from tersor.scheduler.machine_problem import CarriedOut, policy_cost
 from tersor.scheduler.machine_problem import problem as machine_problem
 from tersor.scheduler.machine_space import machine_space, whole_space
@@ -43,7 +45,8 @@ class Accelerator:
 
     Of the shapes of a finalist `last_effort` mappings are tried. Layers have the first `most` schemes that
     are given for them; None is all. Where `every_format` may be chosen, it runs what it lacks in a wider one.
-    `carried_out` says what the compiler makes of the schemes of a network.
+    `carried_out` says what the compiler makes of the schemes of a network, `homes_on` which of its tensors
+    stay on the chip of a machine.
     """
 
     costs: Costs
@@ -52,6 +55,7 @@ class Accelerator:
     most: int | None = None
     every_format: bool = False
     carried_out: CarriedOut = dict
+    homes_on: Callable[[Hardware], Homes | None] = lambda hardware: None
 
     @property
     def name(self) -> str:
@@ -72,6 +76,10 @@ class Accelerator:
     def blind(self) -> "Accelerator":
         """The same for a compression that knows nothing of it."""
         return replace(self, every_format=True)
+
+    def on(self, hardware: Hardware) -> "Accelerator":
+        """The same for a machine, with the tensors that stay on its chip."""
+        return replace(self, costs=replace(self.costs, hardware=hardware, homes=self.homes_on(hardware)))
 
     def settle(self, network: Network, schemes: Schemes, show: Show, left: Left) -> Settled:
         """The effort and the schemes that there is time for.

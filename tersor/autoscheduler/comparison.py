@@ -1,7 +1,7 @@
 """Comparison: what searches reach that may choose less, and what plans for one machine take on another."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 
@@ -123,7 +123,7 @@ class Comparison:
         assert isinstance(own.machine, Accelerator)
         found = [own]
         for hardware in machines:
-            machine = replace(own.machine, costs=replace(own.machine.costs, hardware=hardware))
+            machine = own.machine.on(hardware)
             try:
                 problem = self.problem(machine)
             except TimeUp:

@@ -23,7 +23,7 @@ from tersor.autoscheduler.comparison import Comparison, transfers
 from tersor.autoscheduler.finalists import Candidate, Done, Finalist, finalist, ordered_by, settle
 from tersor.autoscheduler.losses import Losses, measure_losses, rounding_seconds
 from tersor.autoscheduler.machine import Machine, Rated, Show
-from tersor.autoscheduler.machines import check_contract, machine_of
+from tersor.autoscheduler.machines import check_contract, machine_of, with_homes
 from tersor.autoscheduler.on_chip import KeptOnChip, keep_on_chip
 from tersor.autoscheduler.page.amounts import duration
 from tersor.autoscheduler.plans import Origin
@@ -130,6 +130,7 @@ class _Search:
         self._check_budget()
         with budget.phase("calibrating"):
             statistics = self._calibrated(data)
+            self.machine = with_homes(self.machine, self.model, statistics)
         with budget.phase("compiling the evaluation"):
             evaluator = self._evaluator(statistics, evaluated, labels)
         journal = self.file.of(evaluator.digest)

@@ -1,11 +1,13 @@
 """Machines: the one that a model is for, as a search sees it."""
 
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.machine import Machine
+from tersor.autoscheduler.on_chip import find_homes
 from tersor.autoscheduler.this_cpu import ThisCpu
 from tersor.error import UserError
 from tersor.hardware import Hardware
@@ -16,6 +18,7 @@ from tersor.scheduler.contract import Contract
 from tersor.scheduler.costs import Costs
 from tersor.scheduler.journal import Journal
 from tersor.scheduler.machine_problem import check_energy
+from tersor.statistics import Statistics
 from tersor.targets.cpu.host.detect import hardware
 from tersor.tuning.cpu_cost import CpuCosts
 
@@ -47,3 +50,11 @@ def machine_of(
         return ThisCpu(host, CpuCosts.open(model.host, kernels, layers), measuring)
     carried_out = partial(settled, model.mod)
     return Accelerator(Costs(model.accelerator, costs, effort), host, last_effort, carried_out=carried_out)
+
+
+def with_homes(machine: Machine, model: Model, statistics: Statistics) -> Machine:
+    """Let an accelerator keep tensors of a calibrated model on its chip while a search chooses."""
+    if not isinstance(machine, Accelerator):
+        return machine
+    homes_on = partial(find_homes, model.mod, statistics, model.host)
+    return replace(machine, homes_on=homes_on).on(machine.costs.hardware)

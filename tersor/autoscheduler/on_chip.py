@@ -9,23 +9,28 @@ import tvm
 from tersor.autoscheduler.accelerator import Accelerator, order
 from tersor.autoscheduler.machine import Rated, Show
 from tersor.autoscheduler.report import SearchedTensor
+from tersor.compression import compress
 from tersor.cost import Cost
 from tersor.hardware import Hardware
 from tersor.ir.graph import Graph
 from tersor.ir.schemes import schemes_of
 from tersor.mapping import Mapping as Loops
 from tersor.plan import EdgePlan, LayerPlan, Plan
+from tersor.planning import config_of, plan_for
 from tersor.scheduler.contract import Contract
+from tersor.scheduler.homes import Homes
 from tersor.scheduler.on_chip import Chosen, OnChip, Weights, taken_by
 from tersor.scheduler.problem import Choice
+from tersor.statistics import Statistics
 from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.offload.composite import ArrayWork, find_composites
 from tersor.targets.accelerator.offload.offload import planned_for, split_mappings, task_of
 from tersor.targets.accelerator.offload.passed import find_passed
 from tersor.targets.accelerator.offload.refusals import why_not
 from tersor.targets.accelerator.offload.staying import kept_of
-from tersor.targets.accelerator.passing import Programs
-from tersor.targets.accelerator.residency import home_level
+from tersor.targets.accelerator.passing import Passed, Programs
+from tersor.targets.accelerator.residency import Operands, home_level
+from tersor.targets.cpu.host.detect import Host
 
 
 @dataclass(frozen=True)
@@ -53,17 +58,18 @@ def keep_on_chip(
     if home_level(hardware) is None:
         return KeptOnChip(plan, before)
     show(0, 1)
-    graph = Graph(mod)
-    composites = [each for each in find_composites(graph, schemes_of(mod)) if why_not(each, hardware) is None]
-    programs = find_passed(graph, composites, hardware)
-    works = {n: each.work for n, each in enumerate(composites) if isinstance(each.work, ArrayWork)}
+    programs, works = _programs(mod, hardware)
     tasks = {number: task_of(work) for number, work in works.items()}
+    planned = _planned(programs, plan)
     mapper = Mapper(hardware, machine.last_effort)
-    mappings = {number: _mapping(work, plan, mapper) for number, work in works.items()}
+    mappings = {
+        number: _mapping(work, plan, mapper, programs.on_chip(number, planned))
+        for number, work in works.items()
+    }
     taken = [taken_by(tasks[number], mappings[number], hardware) for number in tasks]
     cycles, energy = (sum(column) for column in zip(*taken, strict=True)) if taken else (0.0, 0.0)
     weights = Weights.of(contract.minimize, cycles, energy)
-    search = OnChip(programs, tasks, mappings, weights, machine.last_effort, machine.costs.workers)
+    search = OnChip(programs, tasks, mappings, weights, machine.last_effort, machine.costs.workers, planned)
     chosen = search.choose(show)
     found = {programs.names[number]: mapping for number, mapping in chosen.mappings.items()}
     less = {
@@ -72,17 +78,43 @@ def keep_on_chip(
     }
     carried = replace(before, cost=_of_programs(before, cycles / hardware.clock, energy))
     after = _carried(carried, found, less)
-    if order(after.cost, contract) >= order(carried.cost, contract):
-        unworthy = {each.producer: "the whole network would not take less" for each in chosen.kept}
-        refused = {**chosen.refused, **unworthy}
-        return KeptOnChip(plan, before, _told(programs, Chosen(refused=refused)))
+    if order(after.cost, contract) > order(carried.cost, contract) and search.runs(planned):
+        chosen, found, after = search.as_planned(), {}, carried
     return KeptOnChip(_with(plan, found, programs, chosen), after, _told(programs, chosen))
 
 
-def _mapping(work: ArrayWork, plan: Plan, mapper: Mapper) -> Loops:
-    """How a layer runs if nothing stays, as `offload` has it."""
-    planned = planned_for(work.layer, split_mappings(plan.mappings, mapper.hardware)[0], mapper.hardware)
-    return planned or mapper.map(*task_of(work)).least_edp.mapping
+def find_homes(mod: tvm.IRModule, statistics: Statistics, host: Host, hardware: Hardware) -> Homes | None:
+    """Find the tensors of a network that stay on the chip of `hardware` in uniform int8; None if none can."""
+    if home_level(hardware) is None:
+        return None
+    plan = plan_for(config_of("int8"), mod, host, statistics)
+    return Homes.of(_programs(compress(mod, plan, statistics), hardware)[0])
+
+
+def _programs(mod: tvm.IRModule, hardware: Hardware) -> tuple[Programs, dict[int, ArrayWork]]:
+    """What the programs of an integer network pass on, and which of them run on the array."""
+    graph = Graph(mod)
+    composites = [each for each in find_composites(graph, schemes_of(mod)) if why_not(each, hardware) is None]
+    works = {n: each.work for n, each in enumerate(composites) if isinstance(each.work, ArrayWork)}
+    return find_passed(graph, composites, hardware), works
+
+
+def _planned(programs: Programs, plan: Plan) -> tuple[Passed, ...]:
+    """The tensors that a plan keeps on the chip, and that can stay there."""
+    pairs = {(edge.producer, edge.consumer) for edge in plan.edges if edge.on_chip}
+    names = programs.names
+    return tuple(
+        each
+        for each in programs.passed
+        if not each.reason and all((names[each.producer], names[n]) in pairs for n, _ in each.readers)
+    )
+
+
+def _mapping(work: ArrayWork, plan: Plan, mapper: Mapper, on_chip: Operands) -> Loops:
+    """How a layer runs by its plan, as `offload` has it, else if nothing stays."""
+    hardware = mapper.hardware
+    found = planned_for(work.layer, split_mappings(plan.mappings, hardware)[0], hardware, on_chip)
+    return found or mapper.map(*task_of(work)).least_edp.mapping
 
 
 def _difference(task: Task, old: Loops, new: Loops, hardware: Hardware) -> tuple[float, float]:

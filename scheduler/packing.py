@@ -1,0 +1,53 @@
+"""Packing: the tensors that save the most by staying on the chip, if programs are to have a part of it left.
+
+An exact integer program: the bytes that tensors do not move outside are to be the most, and wherever several
+are there at once, they have to fit together.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from tersor.silence import quiet_stdout
+from tersor.targets.accelerator.passing import Passed, Programs
+
+
+def pack(programs: Programs, part: float) -> tuple[Passed, ...]:
+    """The tensors that save the most together and leave each program `part` of the memory."""
+    able = [each for each in programs.passed if not each.reason]
+    there = [programs.order.while_there(each.tensor) for each in able]
+    taken = [
+        [each.size if while_there >> number & 1 else 0 for each, while_there in zip(able, there, strict=True)]
+        for number in range(len(programs.names))
+    ]
+    left = [programs.capacity * (1 - part) for _ in taken]
+    chosen = _knapsack([saved(programs, each) for each in able], taken, left)
+    found = [able[place] for place in chosen]
+    while found and programs.rooms(found) is None:  # there is room, but not in one piece
+        found.remove(min(found, key=lambda each: saved(programs, each)))
+    return tuple(found)
+
+
+def saved(programs: Programs, passed: Passed) -> int:
+    """Bytes that a tensor does not move outside where it stays, at least."""
+    views = programs.views
+    read = sum(views[reader][each] for reader, found in passed.readers for each in found)
+    return views[passed.producer]["output"] + read
+
+
+def _knapsack(worth: Sequence[float], taken: Sequence[Sequence[float]], left: Sequence[float]) -> list[int]:
+    """The places of what is worth the most together and takes no more than is left anywhere."""
+    if not worth:
+        return []
+    limits: Any = np.asarray(left)  # of which pyright takes one alone
+    within = LinearConstraint(np.asarray(taken), -np.inf, limits)
+    with quiet_stdout():
+        solved = milp(
+            -np.asarray(worth, np.float64),
+            integrality=np.ones(len(worth)),
+            bounds=Bounds(0, 1),
+            constraints=within,
+        )
+    return [] if solved.x is None else [place for place, x in enumerate(solved.x) if x > 0.5]
