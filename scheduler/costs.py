@@ -146,7 +146,8 @@ class Costs:
     def front(self, layer: Layer, scheme: Scheme, output_bits: int | None = None) -> Points:
         """The mappings of a layer under a scheme that matter (`thin`), in cycles and pJ, the fastest first.
 
-        A layer with a factor is its chain of layers. `output_bits` are those of what reads its output, as
+        A layer with a factor is its chain of layers; one for which nothing is found that fits beside what
+        stays on the chip has nothing there. `output_bits` are those of what reads its output, as
         wide as its own input if not given. Raises ValueError with the reason why the machine cannot run it.
         """
         if reason := self.why_not(layer, scheme):
@@ -155,7 +156,14 @@ class Costs:
             cost = roofline.estimate(layer, self.running(layer, scheme), self.hardware)
             return (Point(cost.seconds * self.hardware.clock, cost.energy),)
         self.prepare([(layer, scheme, output_bits)])
-        return after_another([self._of_part(part) for part in self._parts(layer, scheme, output_bits)])
+        fronts = [self._of_part(part) for part in self._parts(layer, scheme, output_bits)]
+        if self.homes and not all(fronts):
+            return self.moving.front(layer, scheme, output_bits)
+        if not all(fronts):
+            raise ValueError(
+                f"no mapping of {layer.name} was found that fits {self.hardware.name}'s memories"
+            )
+        return after_another(fronts)
 
     @cached_property
     def moving(self) -> "Costs":
@@ -180,6 +188,8 @@ class Costs:
             if key not in self._taken:
                 self._taken[key] = _rated(self._left(part.work), part.as_read.task, mapping)
             taken = self._taken[key]
+            if taken is None and self.homes:
+                return self.moving.of_mappings(layer, scheme, mappings, output_bits)
             if taken is None:
                 raise ValueError(f"the tiles of {part.layer.name}'s mapping do not fit {self.hardware.name}")
             total += part.point(taken, mapping)
@@ -191,11 +201,7 @@ class Costs:
 
     def _of_part(self, part: _Part) -> Points:
         each_taken = ((self._taken[part.as_read, mapping], mapping) for mapping in self._found[part.work])
-        found = [part.point(taken, mapping) for taken, mapping in each_taken if taken]
-        if not found:
-            name = part.layer.name
-            raise ValueError(f"no mapping of {name} was found that fits {self.hardware.name}'s memories")
-        return pareto(found)
+        return pareto(part.point(taken, mapping) for taken, mapping in each_taken if taken)
 
     def _parts(self, layer: Layer, scheme: Scheme, output_bits: int | None) -> list[_Part]:
         """What is searched for a layer: its outputs at least as wide as those of the reference."""

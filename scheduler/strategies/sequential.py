@@ -48,6 +48,14 @@ class Sequential:
         return None if any(trial.policy == policy for trial in trials) else policy
 
 
+def fewest_operations(problem: Problem, network: Network, figure: Figure, loss: float) -> Policy:
+    """The schemes with the fewest bit-operations that lose at most so much, mapped for `figure`.
+
+    Raises ValueError if none lose so little.
+    """
+    return _FewestOperations(problem, network, figure, {}).within(loss)
+
+
 @dataclass(frozen=True)
 class _FewestOperations:
     """The path of the policies with the fewest bit-operations for their loss, each mapped for `figure`."""
