@@ -110,9 +110,11 @@ class Homes:
                     yield from pairwise(own)
 
     def _stays(self, passed: Passed, schemes: Mapping[str, Scheme]) -> bool:
+        """An operator that is no layer may compute in floats where any layer does: nothing stays there then."""
         names = self.programs.names
         through = {names[passed.producer], *(names[reader] for reader, _ in passed.readers)}
-        return all(schemes[name].input for name in through & schemes.keys())
+        asked = through if through <= schemes.keys() else schemes.keys() & set(names)
+        return all(schemes[name].input for name in asked)
 
     @cached_property
     def _layers(self) -> dict[str, Home]:

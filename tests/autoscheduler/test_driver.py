@@ -11,6 +11,8 @@ from tersor.autoscheduler.driver import search
 from tersor.autoscheduler.report import SearchReport
 from tersor.autoscheduler.result import Searched
 from tersor.autoscheduler.settings import Settings
+from tersor.autoscheduler.spot_check import spot_check
+from tersor.compiler import silent
 from tersor.error import UserError
 from tersor.evaluation.evaluator import NetworkEvaluator
 from tersor.hardware import Hardware
@@ -20,7 +22,7 @@ from tersor.scheduler.contract import Contract
 from tersor.scheme import Scheme
 from tests.models import conv_net
 
-EDGE = Path(__file__).parents[2] / "targets" / "machines" / "edge.toml"
+EDGE = Hardware.load(Path(__file__).parents[2] / "targets" / "machines" / "edge.toml")
 KINDS = 24  # samples
 
 
@@ -34,7 +36,7 @@ def samples() -> list[dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def on_edge() -> Model:
-    return tersor.load_model(conv_net(), check=False, hardware=Hardware.load(EDGE))
+    return tersor.load_model(conv_net(), check=False, hardware=EDGE)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,29 @@ def test_the_plans_of_the_front_are_plans_of_this_model(found: tuple[Searched, P
     front = [each for each in searched.report.plans if each.name in searched.front]
     taken = [each.of("edp") for each in front]
     assert taken == sorted(taken, reverse=True)
+
+
+def test_a_plan_of_the_front_takes_what_was_predicted(
+    found: tuple[Searched, Path], on_edge: Model, samples: list[dict[str, np.ndarray]]
+) -> None:
+    searched = found[0]
+    costs = {each.name: each.cost for each in searched.report.plans}
+    kept: list[int] = []
+    for name in ("front-02", "front-05", "front-11"):  # some of it in floats, int8 and narrower, factors
+        plan = searched.front[name]
+        compiled = tersor.compile(on_edge, samples, plan, calibration_samples=len(samples))
+        machine = compiled.report.machine
+        assert machine is not None
+        readers = {(each.producer, reader) for each in machine.on_chip for reader in each.readers}
+        assert readers == {(edge.producer, edge.consumer) for edge in plan.edges}
+        kept.append(len(readers))
+        parts = {f"{layer}.{part}" for layer in plan.layers for part in range(3)}
+        if all(layer.scheme.input for layer in plan.layers.values()):
+            check = spot_check(compiled.runner, samples[0], {*plan.layers, *parts}, EDGE, silent)
+            assert check is not None
+            assert check.seconds == pytest.approx(costs[name].seconds, rel=0.02)
+            assert check.energy == pytest.approx(costs[name].energy, rel=0.05)
+    assert kept[0] < kept[1] < kept[2]
 
 
 def test_mappings_are_chosen_with_the_schemes(found: tuple[Searched, Path]) -> None:

@@ -122,11 +122,20 @@ def test_a_tensor_that_floats_make_or_read_does_not_stay(schemes: str, moved: st
     assert homes_on(MACHINE).moved(given) == set(moved)
 
 
+def test_a_tensor_that_an_operator_reads_stays_if_there_are_no_floats_at_all() -> None:
+    names = ("a", "b", "pool")
+    homes = replace(homes_on(MACHINE), programs=replace(homes_on(MACHINE).programs, names=names))
+    schemes = dict.fromkeys("ab", INT8)
+    assert homes.moved(schemes) == set()
+    assert homes.moved({**schemes, "a": FP32}) == {"a", "b", "pool"}
+
+
 @pytest.mark.parametrize("size", [3000, 6 << 10, 16 << 10])
 def test_every_choice_runs_where_its_tensors_stay(size: int) -> None:
     costs = costs_on(with_size(TOY, 1, size))
     chosen = built(costs, SCHEMES[1:3])
-    assert costs.homes and costs.homes.kept
+    assert costs.homes
+    assert costs.homes.kept
     for layer in LAYERS:
         (home,) = costs.homes.of_parts(layer.name, (layer,))
         for choice in chosen.choices[layer.name]:
