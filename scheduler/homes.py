@@ -110,7 +110,7 @@ class Homes:
                     yield from pairwise(own)
 
     def _stays(self, passed: Passed, schemes: Mapping[str, Scheme]) -> bool:
-        """An operator that is no layer may compute in floats where any layer does: nothing stays there then."""
+        """Where any layer computes in floats, an operator that is none may, too: nothing stays there then."""
         names = self.programs.names
         through = {names[passed.producer], *(names[reader] for reader, _ in passed.readers)}
         asked = through if through <= schemes.keys() else schemes.keys() & set(names)

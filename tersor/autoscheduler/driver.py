@@ -7,7 +7,7 @@ and the trials early: the time to compile a plan is put aside from the beginning
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -15,16 +15,14 @@ from math import inf
 from typing import Any
 
 import numpy.typing as npt
-import tvm
 
-from tersor.autoscheduler.accelerator import Accelerator
 from tersor.autoscheduler.budget import Budget, TimeUp, until
 from tersor.autoscheduler.comparison import Comparison, transfers
-from tersor.autoscheduler.finalists import Candidate, Done, Finalist, finalist, ordered_by, settle
+from tersor.autoscheduler.compiling import Compiling
+from tersor.autoscheduler.finalists import Finalist
 from tersor.autoscheduler.losses import Losses, measure_losses, rounding_seconds
-from tersor.autoscheduler.machine import Machine, Rated, Show
+from tersor.autoscheduler.machine import Machine
 from tersor.autoscheduler.machines import check_contract, machine_of, with_homes
-from tersor.autoscheduler.on_chip import KeptOnChip, keep_on_chip
 from tersor.autoscheduler.page.amounts import duration
 from tersor.autoscheduler.plans import Origin
 from tersor.autoscheduler.report import Ablation, SpotCheck, Transfer
@@ -33,10 +31,9 @@ from tersor.autoscheduler.result import Searched
 from tersor.autoscheduler.settings import Settings
 from tersor.autoscheduler.spot_check import spot_check
 from tersor.autoscheduler.story import Story
-from tersor.autoscheduler.timing import race, timed
 from tersor.autoscheduler.trials import Trials
 from tersor.blas import on_one_blas_thread
-from tersor.compiler import Progress, compile, silent
+from tersor.compiler import Progress, silent
 from tersor.error import UserError
 from tersor.evaluation.evaluator import NetworkEvaluator
 from tersor.model import Model
@@ -44,7 +41,6 @@ from tersor.network import Network
 from tersor.passes.calibrate import calibrate
 from tersor.passes.extract import extract
 from tersor.passes.grams import find_windows
-from tersor.plan import Plan
 from tersor.planning import model_hash
 from tersor.recipe import Recipe
 from tersor.scheduler.ablations import uniform
@@ -57,7 +53,6 @@ from tersor.scheduler.space import Space
 from tersor.scheduler.trial import Trial
 from tersor.scheme import INT8
 from tersor.statistics import Statistics
-from tersor.stopwatch import Stopwatch
 
 Array = npt.NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
@@ -165,7 +160,19 @@ class _Search:
             comparison = self._comparison(evaluator, journal)
             ablations, transferred = self._compared(comparison, problem, tried)
         with budget.phase("compiling plans"):
-            finalists = self._settled(story, data, evaluated, labels, journal)
+            compiling = Compiling(
+                self.model,
+                self.machine,
+                self.contract,
+                self.settings.last_effort,
+                self.budget,
+                self.reserve,
+                journal,
+                self._name,
+                self.progress,
+            )
+            finalists = compiling.finalists(story, data, evaluated, labels)
+            self.reserve = compiling.reserve
         with budget.phase("simulating"):
             check = self._spot_check(finalists[-1], data[0])
         return story.told(
@@ -315,127 +322,6 @@ class _Search:
             return tuple(ablations), ()
         found = comparison.also(own, self.settings.also, self.settings.strategy)
         return tuple(ablations), transfers(found, self._network, self.contract)
-
-    def _settled(
-        self,
-        story: Story,
-        data: Samples,
-        evaluated: Samples,
-        labels: Array | None,
-        journal: Journal,
-    ) -> list[Finalist]:
-        """Compile the best plans, the one to be emitted last, and uniform int8 with as much care.
-
-        A run that came to its end before compiles what it had chosen.
-        """
-
-        def compiled(candidate: Candidate) -> Done:
-            start = self.budget.spent
-            on_chip: list[KeptOnChip] = []
-            apart = 0.0  # what no other plan needs
-
-            def amend(mod: tvm.IRModule, plan: Plan) -> Plan:
-                nonlocal apart
-                before = self.budget.spent
-                on_chip.append(self._on_chip(journal, candidate, mod, plan))
-                apart = self.budget.spent - before
-                return on_chip[-1].plan
-
-            found = compile(
-                self.model,
-                data,
-                candidate.plan,
-                calibration_samples=len(data),
-                evaluation=evaluated,
-                labels=labels,
-                progress=self.progress,
-                measure=self.model.accelerator is None,
-                race=False,
-                amend=amend,
-            )
-            self.reserve = self.reserve.after(self.budget.spent - start - apart)
-            if not on_chip:
-                return Done(found, candidate.policy, candidate.cost)
-            rated = on_chip[-1].rated
-            return Done(found, rated.policy, rated.cost, on_chip[-1].tensors)
-
-        candidate = partial(self._candidate, story, journal)
-        raced = journal.known("race", self._name)
-        known = journal.known("chosen", self._name) or (raced and raced["won"])
-        if known is not None:
-            beside = journal.known("beside", self._name)
-            again = [each for each in story.all() if each[0] in (known, beside)]
-            ordered = sorted(again, key=lambda each: each[0] == known)
-            finalists = [finalist(candidate(*each), compiled) for each in ordered]
-            return finalists if raced is None else timed(finalists, raced["seconds"])
-        best = (candidate(*each) for each in story.best_first())
-        finalists = settle(best, self.contract, compiled, self.budget, lambda: self.reserve.all)
-        if self.model.accelerator is None:
-            others = (candidate(*each) for each in story.baselines())
-            finalists = self._raced(finalists, others, compiled, journal)
-        elif self.budget.has(self.reserve.all):
-            baseline = story.baselines()[0]
-            if baseline[0] not in {each.name for each in finalists}:
-                finalists = ordered_by([finalist(candidate(*baseline), compiled), *finalists], self.contract)
-                journal.write("beside", self._name, baseline[0])
-        journal.write("chosen", self._name, finalists[-1].name)
-        return finalists
-
-    def _raced(
-        self,
-        finalists: list[Finalist],
-        others: Iterable[Candidate],
-        compiled: Callable[[Candidate], Done],
-        journal: Journal,
-    ) -> list[Finalist]:
-        """Race the best finalist with uniform int8 and fp32, and give it, or what beats it, last.
-
-        The others are left out if the budget has no time left for them.
-        """
-        entered = [*reversed(finalists)]
-        for each in others:
-            known = each.name in {finalist.name for finalist in finalists}
-            if not known and self.budget.has(self.reserve.least):
-                entered.append(finalist(each, compiled))
-        self.progress("racing", 0, None)
-        raced = race(entered, self.contract, Stopwatch.for_cores(self.model.host.cores))
-        journal.write("race", self._name, raced)
-        return sorted(timed(entered, raced["seconds"]), key=lambda each: each.name == raced["won"])
-
-    def _candidate(self, story: Story, journal: Journal, name: str, policy: Policy) -> Candidate:
-        """Give a policy as a plan, with the best mappings that more effort finds if there is time for it."""
-        show: Show = partial(self._show, "finding better mappings")
-        key = f"{self._name} {name}"
-        known = journal.known("refined", key)
-        if known is None:
-            first = self.reserve.refining(self.settings.last_effort)
-            show = until(lambda: self.budget.left - self.reserve.all, show, first)
-        rated = Rated(policy, self.machine.cost(self._network, story.problem, policy))
-        if known is not False:
-            try:
-                rated = self.machine.refined(self._network, story.problem, policy, self.contract, show)
-                journal.write("refined", key, True)
-            except TimeUp:
-                journal.write("refined", key, False)
-        return Candidate(name, rated.policy, story.plan(rated.policy), rated.cost)
-
-    def _on_chip(self, journal: Journal, candidate: Candidate, mod: tvm.IRModule, plan: Plan) -> KeptOnChip:
-        """Keep tensors on the chip of the accelerator, if there is time to find out which."""
-        before, key = Rated(candidate.policy, candidate.cost), f"{self._name} {candidate.name}"
-        known = journal.known("on chip", key)
-        if known is False or not isinstance(self.machine, Accelerator):
-            return KeptOnChip(plan, before)
-        show: Show = partial(self._show, "keeping tensors on the chip")
-        if known is None:
-            first = self.reserve.refining(self.settings.last_effort)
-            show = until(lambda: self.budget.left - self.reserve.writing, show, first)
-        try:
-            found = keep_on_chip(mod, plan, before, self.machine, self.contract, show)
-        except TimeUp:
-            journal.write("on chip", key, False)
-            return KeptOnChip(plan, before)
-        journal.write("on chip", key, True)
-        return found
 
     def _spot_check(self, chosen: Finalist, sample: Mapping[str, Array]) -> SpotCheck | None:
         """Simulate the chosen network on an accelerator, if there is time for it."""

@@ -32,6 +32,8 @@ from tersor.targets.accelerator.passing import Passed, Programs
 from tersor.targets.accelerator.residency import Operands, home_level
 from tersor.targets.cpu.host.detect import Host
 
+UNSEARCHED = "the budget left no time to see what else could stay"
+
 
 @dataclass(frozen=True)
 class KeptOnChip:
@@ -81,6 +83,16 @@ def keep_on_chip(
     if order(after.cost, contract) > order(carried.cost, contract) and search.runs(planned):
         chosen, found, after = search.as_planned(), {}, carried
     return KeptOnChip(_with(plan, found, programs, chosen), after, _told(programs, chosen))
+
+
+def as_planned(mod: tvm.IRModule, plan: Plan, before: Rated, hardware: Hardware) -> KeptOnChip:
+    """Keep what a plan keeps, by the mappings that it has: there is no time to search others."""
+    if home_level(hardware) is None:
+        return KeptOnChip(plan, before)
+    programs = _programs(mod, hardware)[0]
+    kept = _planned(programs, plan)
+    refused = {each.producer: each.reason or UNSEARCHED for each in programs.passed if each not in kept}
+    return KeptOnChip(plan, before, _told(programs, Chosen(kept, refused=refused)))
 
 
 def find_homes(mod: tvm.IRModule, statistics: Statistics, host: Host, hardware: Hardware) -> Homes | None:
