@@ -27,6 +27,8 @@ _FREE_STEP = 4.0
 _MARGIN = 0.2
 # Samples whose class is another, as a share: as many become right as become wrong by chance.
 _CHANGED = 0.05
+# So many trials kept the bound with this much of the loss or more: then one that did not is an outlier.
+_BESIDE, _ENOUGH_BESIDE = 0.8, 2
 # Halvings of a bracket in search of a policy that takes less than its lower end.
 _HALVINGS = 40
 
@@ -72,8 +74,9 @@ class Bisection:
             return None
         kept = [each for each in own if each.measured.drop <= self.max_drop]
         broken = [each for each in own if each.measured.drop > self.max_drop]
-        if kept and len(broken) == 1 and self._is_chance(broken[0], trials):
-            kept, broken = own, []
+        chance = [each for each in broken if self._is_outlier(each, kept, broken, trials)]
+        kept += chance
+        broken = [each for each in broken if each not in chance]
         low = max(map(self._loss, kept), default=None)
         high = min((loss for loss in map(self._loss, broken) if low is None or loss > low), default=None)
         policy = self._step(low, high, self._allowed(own, trials))
@@ -81,6 +84,14 @@ class Bisection:
 
     def _loss(self, trial: Trial) -> float:
         return self.problem.loss(trial.policy)
+
+    def _is_outlier(
+        self, trial: Trial, kept: Sequence[Trial], broken: Sequence[Trial], trials: Sequence[Trial]
+    ) -> bool:
+        """Whether a drop above its bound says little: alone among many, or beside others that kept it."""
+        beside = sum(self._loss(each) >= _BESIDE * self._loss(trial) for each in kept)
+        alone = bool(kept) and len(broken) == 1
+        return (alone or beside >= _ENOUGH_BESIDE) and self._is_chance(trial, trials)
 
     def _is_chance(self, trial: Trial, trials: Sequence[Trial]) -> bool:
         """Whether a drop is above its bound by no more than chance, and by what all lost would be below."""

@@ -69,7 +69,7 @@ class Searches:
     minimize: Quantity
 
     def run(self, out: str, end: Moment | None = None, method: str = "forkserver") -> Run:
-        """Search, and kill it at a moment: the process alone, whatever it has begun."""
+        """Search, and kill it at a moment, if it has not ended by then: alone, whatever it has begun."""
         context: Any = get_context(method)
         heard, said = context.Pipe(duplex=False)
         arguments = said, self.folder, out, self.machine, self.minimize
@@ -77,10 +77,10 @@ class Searches:
         process.start()
         said.close()
         began: dict[Phase, float] = {}
-        times, measured, killed = Counter[str](), 0, False
+        times, measured, ended = Counter[str](), 0, False
         for line in _lines(heard):
             measured += line == "measured"
-            if line == "measured" or killed:
+            if line == "measured" or ended:
                 continue
             times[line] += 1
             phase = Phase(line, times[line])
@@ -88,10 +88,10 @@ class Searches:
             if end is not None and phase == end.phase:
                 time.sleep(end.seconds)
                 process.kill()
-                killed = True
+                ended = True
         process.join()
-        assert process.exitcode == (-signal.SIGKILL if killed else 0)
-        return Run(began, measured, killed)
+        assert process.exitcode in ((0, -signal.SIGKILL) if ended else (0,))
+        return Run(began, measured, process.exitcode != 0)
 
     @cached_property
     def whole(self) -> Run:
@@ -166,11 +166,12 @@ def survives(searches: Searches, out: str, kills: list[Moment]) -> None:
     for moment in kills:
         before = searches.results(out)
         run = searches.run(out, moment)
-        if not run.killed:  # what it was to be killed in had been done before
+        seconds = moment.seconds
+        while not run.killed:  # what it was to be killed in had been done before, or was by then
             last = [phase for phase in run.began if phase.name != "done"][-1]
-            run = searches.run(out, Moment(last, moment.seconds % run.seconds(last)))
+            seconds = seconds % run.seconds(last) / 2
+            run = searches.run(out, Moment(last, seconds))
         after = searches.results(out)
-        assert run.killed
         assert after >= before, "a result that was there is lost"
         evaluations = [each["loss"] + each["trial"] for each in (before, after)]
         assert evaluations[1] >= evaluations[0] + run.measured - 1, "more than one evaluation is lost"
