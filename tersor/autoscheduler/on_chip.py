@@ -19,10 +19,10 @@ from tersor.plan import EdgePlan, LayerPlan, Plan
 from tersor.planning import config_of, plan_for
 from tersor.scheduler.contract import Contract
 from tersor.scheduler.homes import Homes
-from tersor.scheduler.on_chip import Chosen, OnChip, Weights, taken_by
+from tersor.scheduler.on_chip import Chosen, OnChip, Taken, Weights, taken_by
 from tersor.scheduler.problem import Choice
 from tersor.statistics import Statistics
-from tersor.targets.accelerator.mapper.mapper import Mapper, Task
+from tersor.targets.accelerator.mapper.mapper import Mapper
 from tersor.targets.accelerator.offload.composite import ArrayWork, find_composites
 from tersor.targets.accelerator.offload.offload import planned_for, split_mappings, task_of
 from tersor.targets.accelerator.offload.passed import find_passed
@@ -68,18 +68,14 @@ def keep_on_chip(
         number: _mapping(work, plan, mapper, programs.on_chip(number, planned))
         for number, work in works.items()
     }
-    taken = [taken_by(tasks[number], mappings[number], hardware) for number in tasks]
-    cycles, energy = (sum(column) for column in zip(*taken, strict=True)) if taken else (0.0, 0.0)
-    weights = Weights.of(contract.minimize, cycles, energy)
+    taken = {number: taken_by(tasks[number], mappings[number], hardware) for number in tasks}
+    weights = Weights.of(contract.minimize, *_sum(taken.values()))
     search = OnChip(programs, tasks, mappings, weights, machine.last_effort, machine.costs.workers, planned)
     chosen = search.choose(show)
-    found = {programs.names[number]: mapping for number, mapping in chosen.mappings.items()}
-    less = {
-        programs.names[number]: _difference(tasks[number], mappings[number], mapping, hardware)
-        for number, mapping in chosen.mappings.items()
-    }
-    carried = replace(before, cost=_of_programs(before, cycles / hardware.clock, energy))
-    after = _carried(carried, found, less)
+    better = {n: taken_by(tasks[n], mapping, hardware) for n, mapping in chosen.mappings.items()}
+    found = {programs.names[n]: mapping for n, mapping in chosen.mappings.items()}
+    carried = _carried(before, {}, taken, programs)
+    after = _carried(before, found, taken | better, programs)
     if order(after.cost, contract) > order(carried.cost, contract) and search.runs(planned):
         chosen, found, after = search.as_planned(), {}, carried
     return KeptOnChip(_with(plan, found, programs, chosen), after, _told(programs, chosen))
@@ -129,35 +125,38 @@ def _mapping(work: ArrayWork, plan: Plan, mapper: Mapper, on_chip: Operands) -> 
     return found or mapper.map(*task_of(work)).least_edp.mapping
 
 
-def _difference(task: Task, old: Loops, new: Loops, hardware: Hardware) -> tuple[float, float]:
-    """Seconds and pJ that a program takes less by another mapping."""
-    before, after = taken_by(task, old, hardware), taken_by(task, new, hardware)
-    return (before[0] - after[0]) / hardware.clock, before[1] - after[1]
+def _carried(
+    before: Rated, found: Mapping[str, Loops], taken: Mapping[int, Taken], programs: Programs
+) -> Rated:
+    """The policy as programs carry it out, some of them by other mappings, and what that takes.
 
-
-def _carried(before: Rated, found: Mapping[str, Loops], less: Mapping[str, tuple[float, float]]) -> Rated:
-    """The policy with other mappings, by which layers take `less`."""
+    Layers without loops take what they did; the bits of tensors, and of inputs that others read, are known.
+    """
+    by_name: dict[str, list[Taken]] = {}
+    for number, each in taken.items():
+        by_name.setdefault(programs.names[number], []).append(each)
     policy: dict[str, Choice] = {}
     for first, choice in before.policy.items():
+        parts = [each for name in choice.mappings for each in by_name.get(name, ())]
         mappings = {name: found.get(name, mapping) for name, mapping in choice.mappings.items()}
-        saved = [less[name] for name in mappings if name in less]
-        policy[first] = replace(choice, mappings=mappings, cost=_less(choice.cost, saved))
-    return Rated(policy, _less(before.cost, less.values()))
-
-
-def _of_programs(before: Rated, seconds: float, energy: float) -> Cost:
-    """What a policy takes by its programs, and by layers without loops; bits between them are then known."""
+        cost = _takes(choice.cost, parts, programs.hardware) if parts else choice.cost
+        policy[first] = replace(choice, mappings=mappings, cost=cost)
     others = [choice.cost for choice in before.policy.values() if not choice.mappings]
-    return replace(
-        before.cost,
-        seconds=seconds + fsum(each.seconds for each in others),
-        energy=energy + fsum(each.energy for each in others),
-    )
+    whole = _takes(before.cost, taken.values(), programs.hardware)
+    seconds = fsum((whole.seconds, *(each.seconds for each in others)))
+    energy = fsum((whole.energy, *(each.energy for each in others)))
+    return Rated(policy, replace(whole, seconds=seconds, energy=energy))
 
 
-def _less(cost: Cost, saved: Iterable[tuple[float, float]]) -> Cost:
-    seconds, energy = (fsum(column) for column in zip((0.0, 0.0), *saved, strict=True))
-    return replace(cost, seconds=max(cost.seconds - seconds, 0.0), energy=max(cost.energy - energy, 0.0))
+def _takes(cost: Cost, parts: Iterable[Taken], hardware: Hardware) -> Cost:
+    """A cost with the time and the energy of some programs."""
+    cycles, energy = _sum(parts)
+    return replace(cost, seconds=cycles / hardware.clock, energy=energy)
+
+
+def _sum(parts: Iterable[Taken]) -> Taken:
+    rows = [*parts]
+    return fsum(cycles for cycles, _ in rows), fsum(energy for _, energy in rows)
 
 
 def _with(plan: Plan, found: Mapping[str, Loops], programs: Programs, chosen: Chosen) -> Plan:
