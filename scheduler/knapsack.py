@@ -8,6 +8,10 @@ chapter 11) with any number of limits, given to HiGHS as an integer program:
                 rest + sum of value[i, j] x[i, j] <= limit for each figure that has one,    x in {0, 1}
 
 Only what is above the least of each row is in the program, in units of the room that this leaves.
+
+Options may have widths, and a row may be no narrower than others: for each width w then
+
+    sum over j of width at most w of x[i, j]  <=  the same of each row that i is to be no narrower than
 """
 
 from collections.abc import Sequence
@@ -47,12 +51,21 @@ class Pick:
     status: str
 
 
+Widths = tuple[tuple[int, ...], ...]  # of the options of each row
+Pairs = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Knapsack:
-    """Rows of options, each [options, figures] of finite values >= 0; `rest` [figures] is always added."""
+    """Rows of options, each [options, figures] of finite values >= 0; `rest` [figures] is always added.
+
+    Of each pair in `no_narrower` the option of the first row has at least the width of that of the second.
+    """
 
     rows: tuple[Values, ...]
     rest: Values
+    widths: Widths = ()
+    no_narrower: Pairs = ()
 
     def __post_init__(self) -> None:
         for row in (self.rest[None], *self.rows):
@@ -81,7 +94,13 @@ class Knapsack:
             return None
         rows = [row[places] for row, places in zip(self.rows, kept, strict=True)]
         room = (limits - _sums(self.rest, [row.min(axis=0) for row in rows]))[limited]
-        program = _Program([row @ weights for row in rows], [row[:, limited] for row in rows], room)
+        program = _Program(
+            [row @ weights for row in rows],
+            [row[:, limited] for row in rows],
+            room,
+            self._widths_of(kept),
+            self.no_narrower,
+        )
         forbidden: list[tuple[int, ...]] = []
         bound = 0.0
         for attempt in range(_FORBIDDEN + 1):
@@ -108,13 +127,27 @@ class Knapsack:
         while True:
             rows = [row[places] for row, places in zip(self.rows, kept, strict=True)]
             room = (limits - _sums(self.rest, [row.min(axis=0) for row in rows]))[limited]
-            places = [_fitting(row @ weights, row[:, limited], room) for row in rows]
+            widths = self._widths_of(kept) or [(0,) * len(row) for row in rows]
+            places = [
+                _fitting(row @ weights, row[:, limited], room, width)
+                for row, width in zip(rows, widths, strict=True)
+            ]
             fewer = [[own[i] for i in left] for own, left in zip(kept, places, strict=True)]
             if (room < 0).any() or not all(fewer):
                 return None
             if fewer == kept:  # without the others the least of all may be more, and less may fit
                 return kept
             kept = fewer
+
+    def _widths_of(self, kept: Sequence[Sequence[int]]) -> Widths:
+        """The widths of some options of each row; one for all if none matters."""
+        if not self.no_narrower:
+            return ()
+        counted = {row for pair in self.no_narrower for row in pair}
+        return tuple(
+            tuple(self.widths[row][place] if row in counted else 0 for place in places)
+            for row, places in enumerate(kept)
+        )
 
     def closest(self, limits: Values) -> tuple[int, ...]:
         """Pick the least of the greatest excess: how many times its limit a figure is, of a limit of 0 one
@@ -125,7 +158,8 @@ class Knapsack:
         least = (self.least[limited] + nothing) / unit
         lowest = float(least.max(initial=0.0)) or 1.0
         loads = [(row[:, limited] - row[:, limited].min(axis=0)) / (unit * lowest) for row in self.rows]
-        return _closest(loads, least / lowest)
+        widths = self._widths_of([range(len(row)) for row in self.rows])
+        return _closest(loads, least / lowest, _narrowness(widths, self.no_narrower))
 
     def excess(self, totals: Values, limits: Values) -> float:
         """The greatest of what `closest` makes small, 0 without limits."""
@@ -139,14 +173,15 @@ def _sums(rest: Values, parts: Sequence[Values]) -> Values:
     return np.array([fsum(column) for column in np.array([rest, *parts]).T])
 
 
-def _fitting(costs: Values, loads: Values, room: Values) -> list[int]:
-    """The options that fit into the room above the least, and that no other equals or beats in all."""
+def _fitting(costs: Values, loads: Values, room: Values, widths: Sequence[int]) -> list[int]:
+    """The options that fit into the room above the least, and that no other as wide equals or beats."""
     fits = (loads - loads.min(axis=0) <= room * (1 + 1e-9)).all(axis=1)
     figures = np.column_stack([costs, loads])
     kept: list[int] = []
-    for place in sorted(np.flatnonzero(fits), key=lambda place: tuple(figures[place])):
-        if not any((figures[other] <= figures[place]).all() for other in kept):
-            kept.append(int(place))
+    for place in sorted(np.flatnonzero(fits).tolist(), key=lambda place: tuple(figures[place])):
+        same = (other for other in kept if widths[other] == widths[place])
+        if not any((figures[other] <= figures[place]).all() for other in same):
+            kept.append(place)
     return sorted(kept)
 
 
@@ -155,6 +190,19 @@ def _one_each(lengths: Sequence[int]) -> csr_array:
     owner = np.repeat(np.arange(len(lengths)), lengths)
     places = (owner, np.arange(len(owner)))
     return csr_array(coo_array((np.ones(len(owner)), places), shape=(len(lengths), len(owner))))
+
+
+def _narrowness(widths: Widths, pairs: Pairs) -> Values:
+    """The rows [constraints, options] of what is at most 0 where pairs of rows are as they have to be."""
+    found: list[Values] = []
+    starts = np.cumsum([0, *map(len, widths)], dtype=int)
+    for one, other in pairs:
+        for width in sorted({*widths[one], *widths[other]})[:-1]:
+            row = np.zeros(starts[-1])
+            for sign, place in ((1, one), (-1, other)):
+                row[starts[place] : starts[place + 1]] += sign * (np.array(widths[place]) <= width)
+            found.append(row)
+    return np.array(found).reshape(len(found), starts[-1])
 
 
 def _picked(chosen: Values, starts: NDArray[np.int_]) -> tuple[int, ...]:
@@ -174,7 +222,9 @@ def _solved(costs: Values, **program: Any) -> Any:
 class _Program:
     """The integer program of the options that are left, above the least of each row."""
 
-    def __init__(self, costs: Sequence[Values], loads: Sequence[Values], room: Values) -> None:
+    def __init__(
+        self, costs: Sequence[Values], loads: Sequence[Values], room: Values, widths: Widths, pairs: Pairs
+    ) -> None:
         self._lengths = [len(row) for row in costs]
         self._starts = np.cumsum([0, *self._lengths], dtype=int)[:-1]
         self._least = fsum(row.min() for row in costs)
@@ -184,6 +234,7 @@ class _Program:
         above = [np.zeros((0, room.size)), *(row - row.min(axis=0) for row in loads)]
         self._loads = np.concatenate(above) / np.where(room > 0, room, 1.0) * _SCALE
         self._limited = room.size > 0
+        self._narrowness = _narrowness(widths, pairs)
 
     def solve(
         self, share: float, forbidden: Sequence[tuple[int, ...]]
@@ -194,6 +245,8 @@ class _Program:
         constraints = [LinearConstraint(_one_each(self._lengths), 1, 1)]
         if self._limited:
             constraints.append(LinearConstraint(self._loads.T, -np.inf, _SCALE * share))
+        if len(self._narrowness):
+            constraints.append(LinearConstraint(self._narrowness, -np.inf, 0))
         if forbidden:
             names = np.zeros((len(forbidden), len(self._costs)))
             for row, picks in zip(names, forbidden, strict=True):
@@ -211,11 +264,12 @@ class _Program:
         return _picked(result.x, self._starts), bound, str(result.message)
 
     def _keeps(self, picks: Sequence[int], share: float) -> bool:
-        loads = self._loads[self._starts + np.array(picks, dtype=int)].sum(axis=0)
-        return bool((loads <= _SCALE * share).all())
+        places = self._starts + np.array(picks, dtype=int)
+        in_order = not len(self._narrowness) or (self._narrowness[:, places].sum(axis=1) <= 0).all()
+        return bool((self._loads[places].sum(axis=0) <= _SCALE * share).all() and in_order)
 
 
-def _closest(loads: Sequence[Values], least: Values) -> tuple[int, ...]:
+def _closest(loads: Sequence[Values], least: Values, narrowness: Values) -> tuple[int, ...]:
     """The picks of the least t with least + loads <= t for each figure; the least of `least` is about 1."""
     lengths = [len(row) for row in loads]
     if not lengths or not least.size:
@@ -223,6 +277,7 @@ def _closest(loads: Sequence[Values], least: Values) -> tuple[int, ...]:
     options = sum(lengths)
     each = csr_array(np.column_stack([_one_each(lengths).toarray(), np.zeros((len(lengths), 2))]))
     kept = np.column_stack([np.concatenate(loads).T, -np.ones(least.size), least])
+    in_order = np.column_stack([narrowness, np.zeros((len(narrowness), 2))])
     # One more option that is always taken, so that the limits are numbers of the matrix.
     taken = np.append(np.zeros(options), [0.0, 1.0])
     result = _solved(
@@ -232,6 +287,7 @@ def _closest(loads: Sequence[Values], least: Values) -> tuple[int, ...]:
             LinearConstraint(each, 1, 1),
             LinearConstraint(taken[None], 1, 1),
             LinearConstraint(kept * _SCALE, -np.inf, 0),
+            *([LinearConstraint(in_order, -np.inf, 0)] if len(narrowness) else []),
         ],
     )
     if result.x is None:  # it always has a solution; without one in time, that of the least of all excesses

@@ -46,13 +46,15 @@ class Problem:
     """The choices of each group of layers that get one scheme (most are of one layer).
 
     `groups` gives the layers of each, by the first of them; `rest` is the cost of what no choice changes,
-    `homes` what stays on the chip of an accelerator whatever is chosen.
+    `homes` what stays on the chip of an accelerator whatever is chosen. Inputs of a group are carried out no
+    narrower than those of the groups that `no_narrower` names for it: they read the same tensors.
     """
 
     choices: Dictionary[str, tuple[Choice, ...]]
     groups: Dictionary[str, tuple[str, ...]]
     rest: Cost = field(default_factory=Cost)
     homes: Homes | None = None
+    no_narrower: Dictionary[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.choices.keys() != self.groups.keys():
@@ -91,12 +93,13 @@ class Problem:
     def only(self, kept: Callable[[str, Choice], bool]) -> Self:
         """The problem with those choices alone for which `kept` holds of a group's name and the choice.
 
-        Raises ValueError if a group would have none.
+        Whatever is left can be picked, also what is carried out wider. Raises ValueError if a group would
+        have none.
         """
         choices = {
             name: tuple(each for each in row if kept(name, each)) for name, row in self.choices.items()
         }
-        return replace(self, choices=choices)
+        return replace(self, choices=choices, no_narrower={})
 
     def once(self, question: Hashable, answer: Callable[[], Found]) -> Found:
         """Give the answer to a question on this problem, found at the first time it is asked.

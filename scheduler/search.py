@@ -167,10 +167,18 @@ class _Table:
 
     @cached_property
     def knapsack(self) -> Knapsack:
-        rows = (self.problem.choices[name] for name in sorted(self.problem.choices))
+        names = sorted(self.problem.choices)
+        rows = [self.problem.choices[name] for name in names]
+        places = {name: place for place, name in enumerate(names)}
         return Knapsack(
             tuple(np.array([_figures(each.cost, each.loss) for each in row]) for row in rows),
             _figures(self.problem.rest, 0.0),
+            tuple(tuple(each.scheme.input_bits for each in row) for row in rows),
+            tuple(
+                (places[name], places[other])
+                for name in names
+                for other in self.problem.no_narrower.get(name, ())
+            ),
         )
 
     def policy(self, options: Sequence[int]) -> dict[str, Choice]:

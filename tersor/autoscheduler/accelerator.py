@@ -14,6 +14,7 @@ from tersor.layer import Layer
 from tersor.network import Network
 from tersor.scheduler.contract import Contract, quantity_of
 from tersor.scheduler.costs import Costs
+from tersor.scheduler.coupling import no_narrower
 from tersor.scheduler.figures import limits_of, modelled
 from tersor.scheduler.homes import Homes
 from tersor.scheduler.machine_problem import CarriedOut, policy_cost
@@ -120,7 +121,8 @@ class Accelerator:
 
     def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
         """Each scheme with the mappings that matter."""
-        return machine_problem(network, _first(schemes, self.most), losses, self.costs, show)
+        found = machine_problem(network, _first(schemes, self.most), losses, self.costs, show)
+        return replace(found, no_narrower=no_narrower(found, self.carried_out))
 
     def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
         """What a policy takes, each tensor as wide as the widest of its readers."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from tersor.cost import Cost
@@ -43,6 +45,11 @@ def test_a_part_of_the_choices_makes_a_smaller_problem() -> None:
     assert cheap.rest == PROBLEM.rest
     with pytest.raises(ValueError, match="fc4 has nothing to choose from"):
         PROBLEM.only(lambda name, choice: choice.scheme == FP32)
+
+
+def test_what_is_left_of_a_problem_can_all_be_picked() -> None:
+    tied = replace(PROBLEM, no_narrower={"fc1": ("fc2",)})
+    assert tied.only(lambda name, choice: True).no_narrower == {}
 
 
 def test_a_question_is_answered_once() -> None:

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from math import fsum
 from typing import Any
 
@@ -13,8 +14,8 @@ from tersor.scheduler import knapsack
 from tersor.scheduler.figures import ADDITIVE, FIGURES, Figure
 from tersor.scheduler.problem import Choice, Problem
 from tersor.scheduler.search import closest, find, infeasibility, reachable, solve
-from tersor.scheme import FP32, INT8
-from tests.scheduler.spaces import Everything, space
+from tersor.scheme import FP32, INT8, Scheme
+from tests.scheduler.spaces import Everything, policies, space
 
 ROW = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=4)
 ROWS = st.lists(ROW, min_size=1, max_size=5)
@@ -63,6 +64,41 @@ def test_the_least_product_of_time_and_energy_is_found_though_it_is_no_sum(seed:
     everything = Everything(problem)
     limits: dict[Figure, float] = {"loss": float(np.quantile(everything.figures("loss"), 0.3))}
     assert solve(problem, "edp", limits).value == pytest.approx(everything.best("edp", limits), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_inputs_are_no_narrower_than_those_of_what_reads_the_same_tensor(seed: int) -> None:
+    schemes = [Scheme.parse(text) for text in ("int8", "w8a4", "w4a8", "int4")]
+    random = np.random.default_rng(seed)
+    free = space(seed, layers=5, schemes=schemes, mappings=2)
+    names = list(free.choices)
+    pairs = {tuple(random.choice(names, 2, replace=False)) for _ in range(1 + seed % 4)}
+    no_narrower = {name: tuple(other for one, other in pairs if one == name) for name, _ in pairs}
+    problem = replace(free, no_narrower=no_narrower)
+    left = [
+        policy
+        for policy in policies(free)
+        if all(policy[one].scheme.input_bits >= policy[other].scheme.input_bits for one, other in pairs)
+    ]
+    losses = [problem.loss(policy) for policy in left]
+    limit = float(np.quantile(losses, 0.4))
+    costs = [problem.cost(policy) for policy, loss in zip(left, losses, strict=True) if loss <= limit]
+    for figure, best in (
+        ("energy", min(cost.energy for cost in costs)),
+        ("edp", min(cost.energy * cost.seconds for cost in costs)),
+    ):
+        solution = solve(problem, figure, {"loss": limit})  # type: ignore[arg-type]  # of the two
+        assert solution.value == pytest.approx(best, rel=1e-9)
+        assert solution.policy in left
+    tight = {"loss": min(losses) / 2, "energy": min(cost.energy for cost in costs)}
+    closest_of_all = min(
+        max(problem.loss(policy) / tight["loss"], problem.cost(policy).energy / tight["energy"])
+        for policy in left
+    )
+    found = closest(problem, "latency", tight)  # type: ignore[arg-type]
+    assert found.policy in left
+    excess = max(found.loss / tight["loss"], found.cost.energy / tight["energy"])
+    assert excess == pytest.approx(closest_of_all, rel=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
