@@ -81,8 +81,10 @@ class OnChip:
     effort: int
     workers: int | None = None
     planned: tuple[Passed, ...] = ()
-    _known: dict[tuple[int, Share], tuple[float, Loops | None]] = field(default_factory=dict, repr=False)
-    _taken: dict[tuple[Task, Loops], float] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[int, Share], tuple[float, Loops | None]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _taken: dict[tuple[Task, Loops], float] = field(default_factory=dict, init=False, repr=False)
 
     def choose(self, show: Show = lambda done, of: None) -> Chosen:
         """Choose, and search the mappings of what changes; `show` hears how many are done."""

@@ -28,8 +28,8 @@ from tersor.scheme import INT8
 from tersor.targets.cpu.host.cost import why_not
 
 # The share of the mappings that are tried shortly, and how many times as long it takes to try more: shares of
-# them all, and times that were measured on resnet20 and MiniLM-L3 (1.7 and 1.1: most of it is to rate what was
-# found), rounded up for layers that are searched longer.
+# them all, and times that were measured on resnet20 and MiniLM-L3 (1.7 and 1.1, as most of it is to rate what
+# was found), rounded up for layers that are searched longer.
 SHORT = 64
 LONGER = ((1, 3.0), (8, 1.5))
 

@@ -115,6 +115,14 @@ def test_mappings_are_chosen_with_the_schemes(found: tuple[Searched, Path]) -> N
     assert all(layer.mappings for layer in found[0].plan.layers.values())
 
 
+def test_layers_take_together_what_the_plan_takes(found: tuple[Searched, Path]) -> None:
+    report = found[0].report
+    assert all(layer.cost.energy > 0 for layer in report.layers)
+    for name in ("seconds", "energy"):
+        total = sum(getattr(layer.cost, name) for layer in report.layers)
+        assert total == pytest.approx(getattr(report.choice.cost, name))
+
+
 def test_all_is_written_and_reads_back(found: tuple[Searched, Path], tmp_path: Path) -> None:
     searched = found[0]
     searched.save(tmp_path / "out")

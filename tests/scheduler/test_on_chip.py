@@ -10,7 +10,7 @@ import pytest
 from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.loop_tree import homes_of
-from tersor.scheduler.on_chip import OnChip, Weights
+from tersor.scheduler.on_chip import OnChip, Weights, at_home
 from tersor.scheme import INT8
 from tersor.targets.accelerator.bits import element_bits
 from tersor.targets.accelerator.density import DENSE
@@ -96,3 +96,35 @@ def test_tensors_that_do_not_fit_together_have_no_price() -> None:
 def test_prices_go_by_what_is_to_be_the_least(minimize: str, better: tuple[float, float]) -> None:
     weights = Weights.of(minimize, 100.0, 50.0)  # type: ignore[arg-type]
     assert weights.price(better) < weights.price((100.0, 50.0))
+
+
+def test_what_was_planned_is_kept_with_its_mappings_where_nothing_is_better() -> None:
+    search = chain(1 << 20)
+    chosen = search.choose()
+    again = replace(search, mappings={**search.mappings, **chosen.mappings}, planned=chosen.kept)
+    assert again.runs(chosen.kept)
+    assert not again.runs(())
+    found = again.choose()
+    assert found.kept == chosen.kept
+    assert not found.mappings  # as they are
+    assert again.as_planned() == found
+
+
+def test_what_was_planned_and_does_not_fit_is_chosen_anew() -> None:
+    search = chain(1 << 20)
+    large = tuple(replace(each, size=1 << 19) for each in search.programs.passed)
+    search.programs = replace(search.programs, passed=large)
+    found = replace(search, planned=large).choose()
+    assert 0 < len(found.kept) < 3
+    assert len(found.kept) + len(found.refused) == 3
+
+
+def test_operands_go_to_where_they_stay_and_back() -> None:
+    mapping = Mapper(EDGE, EFFORT, exhaustive=EFFORT).map(LAYERS[0]).least_edp.mapping
+    inside = at_home(mapping, EDGE, ("input", "output"), 1)
+    assert homes_of(inside, EDGE) == {"weight": "dram", "input": "buffer", "output": "buffer"}
+    assert at_home(inside, EDGE, ("input", "output"), 1) is inside
+    half = at_home(inside, EDGE, ("output",), 1)
+    assert homes_of(half, EDGE) == {"weight": "dram", "input": "dram", "output": "buffer"}
+    assert set(homes_of(at_home(inside, EDGE, (), 1), EDGE).values()) == {"dram"}
+    assert {half.loops, inside.loops} == {mapping.loops}
