@@ -125,7 +125,6 @@ class _Search:
         self._check_budget()
         with budget.phase("calibrating"):
             statistics = self._calibrated(data)
-            self.machine = with_homes(self.machine, self.model, statistics)
         with budget.phase("compiling the evaluation"):
             evaluator = self._evaluator(statistics, evaluated, labels)
         journal = self.file.of(evaluator.digest)
@@ -138,6 +137,7 @@ class _Search:
         if self._recipe.rounding != "nearest":
             self.reserve = self.reserve.rounding(rounding_seconds(losses, journal))
         with budget.phase("finding mappings"):
+            self.machine = with_homes(self.machine, self.model, statistics)
             problem = self._problem(losses, journal)
         with budget.phase("trying plans"):
             trials = Trials(problem, evaluator, journal, partial(self.machine.cost, self._network, problem))
