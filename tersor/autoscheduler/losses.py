@@ -46,7 +46,7 @@ def measure_losses(
     known: dict[str, dict[Scheme, float]] = {name: {} for name in groups}
     refused: dict[str, dict[Scheme, str]] = {name: {} for name in groups}
     cells = _in_order(groups, schemes)
-    least = sum(1 for rank, _, scheme in cells if rank == 0 and scheme != FP32)
+    least = sum(rank == 0 for rank, _, _ in cells)
     end = journal.known("end of losses", run)
     for done, (_, name, scheme) in enumerate(cells):
         progress("measuring layers", done, len(cells))
