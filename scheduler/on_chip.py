@@ -18,7 +18,7 @@ from tersor.loop_tree import homes_of
 from tersor.mapping import Keep
 from tersor.mapping import Mapping as Loops
 from tersor.scheduler.contract import Quantity
-from tersor.scheduler.packing import pack, saved
+from tersor.scheduler.packing import pack
 from tersor.targets.accelerator.legality import why_not
 from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.mapper.workers import in_workers
@@ -91,7 +91,7 @@ class OnChip:
         able = [each for each in self.programs.passed if not each.reason]
         sets = dict.fromkeys([self.planned, *(pack(self.programs, part) for part in LEFT)])
         best = min((*sets, ()), key=self.price)
-        for each in sorted(best, key=lambda each: saved(self.programs, each)):
+        for each in sorted(best, key=self.programs.saved):
             show(0, 1)
             without = tuple(other for other in best if other is not each)
             if self._is_in_the_way(each, best) and self.price(without) < self.price(best):

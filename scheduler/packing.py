@@ -23,18 +23,11 @@ def pack(programs: Programs, part: float) -> tuple[Passed, ...]:
         for number in range(len(programs.names))
     ]
     left = [programs.capacity * (1 - part) for _ in taken]
-    chosen = _knapsack([saved(programs, each) for each in able], taken, left)
+    chosen = _knapsack([programs.saved(each) for each in able], taken, left)
     found = [able[place] for place in chosen]
     while found and programs.rooms(found) is None:  # there is room, but not in one piece
-        found.remove(min(found, key=lambda each: saved(programs, each)))
+        found.remove(min(found, key=programs.saved))
     return tuple(found)
-
-
-def saved(programs: Programs, passed: Passed) -> int:
-    """Bytes that a tensor does not move outside where it stays, at least."""
-    views = programs.views
-    read = sum(views[reader][each] for reader, found in passed.readers for each in found)
-    return views[passed.producer]["output"] + read
 
 
 def _knapsack(worth: Sequence[float], taken: Sequence[Sequence[float]], left: Sequence[float]) -> list[int]:

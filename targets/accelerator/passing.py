@@ -98,6 +98,11 @@ class Programs:
             own.add("output")
         return tuple(operand for operand in _ORDER if operand in own)
 
+    def saved(self, passed: Passed) -> int:
+        """Bytes that a tensor does not move outside where it stays, at least."""
+        read = sum(self.views[reader][each] for reader, found in passed.readers for each in found)
+        return self.views[passed.producer]["output"] + read
+
     def share(self, program: int, room: Room) -> Share:
         """What a program has of the memory by its room."""
         own: Operands = tuple(operand for operand in _ORDER if operand in room.homes)

@@ -72,9 +72,7 @@ class Staying:
 def kept_of(programs: Programs, passed: Passed) -> Kept:
     """A tensor with the names of its programs."""
     readers = tuple(programs.names[reader] for reader, _ in passed.readers)
-    saved = programs.views[passed.producer]["output"]
-    saved += sum(programs.views[reader][each] for reader, found in passed.readers for each in found)
-    return Kept(programs.names[passed.producer], readers, passed.size, saved)
+    return Kept(programs.names[passed.producer], readers, passed.size, programs.saved(passed))
 
 
 def chosen_of(programs: Programs, pairs: set[tuple[str, str]]) -> list[Passed]:
