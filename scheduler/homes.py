@@ -13,7 +13,7 @@ from tersor.hardware import Hardware
 from tersor.layer import Layer
 from tersor.network import Network
 from tersor.plan import EdgePlan
-from tersor.scheduler.packing import pack
+from tersor.scheduler.packing import pack, rounded
 from tersor.scheme import INT8, Scheme
 from tersor.targets.accelerator.bits import element_bits
 from tersor.targets.accelerator.density import DENSE
@@ -23,7 +23,6 @@ from tersor.targets.accelerator.passing import Passed, Programs
 from tersor.targets.accelerator.residency import Operands
 
 LEFT = 1 / 4  # of the memory, to each program
-STEPS = 16  # into which what is left is rounded down, so that more layers are searched with the same
 BETWEEN = 1 / 2  # of what is left to a layer, at most, for tensors between those that a factor makes of it
 
 
@@ -59,10 +58,10 @@ class Homes:
         """
         whole = self._layers.get(name, Home((), self.programs.capacity))
         if len(parts) == 1:
-            return [replace(whole, left=self._rounded(whole.left))]
+            return [replace(whole, left=rounded(whole.left, self.programs.capacity))]
         between = sum(self._between(one, other) for one, other in pairwise(parts))
         stay = between <= BETWEEN * whole.left
-        left = self._rounded(whole.left - stay * between)
+        left = rounded(whole.left - stay * between, self.programs.capacity)
         homes: list[Home] = []
         for place in range(len(parts)):
             reads = stay if place else "input" in whole.on_chip
@@ -120,7 +119,7 @@ class Homes:
     def _layers(self) -> dict[str, Home]:
         """By name; of a layer that is run several times nothing stays."""
         rooms = self.programs.rooms(self.kept)
-        assert rooms  # what is kept fits
+        assert rooms is not None  # what is kept fits
         found: dict[str, Home] = {}
         for number, name in enumerate(self.programs.names):
             share = self.programs.share(number, rooms[number])
@@ -133,10 +132,6 @@ class Homes:
         """Bytes of the tensor that one layer makes for another, in int8."""
         output, input = (element_bits(each, INT8, self._hardware, DENSE)[self.level] for each in (one, other))
         return max(home_bytes(one, "output", output), home_bytes(other, "input", input))
-
-    def _rounded(self, left: int) -> int:
-        step = self.programs.capacity // STEPS
-        return max(left // step * step, min(left, step))
 
     @property
     def _hardware(self) -> Hardware:

@@ -2,7 +2,7 @@
 
 What is chosen keeps the most bytes from moving outside, by an exact integer program that leaves each layer a
 part of the memory. What becomes of the mappings at hand then says which part, and whether a tensor is worth
-its room; and mappings are searched once more beside what was chosen.
+its room; and where they do not fit beside what was chosen, others are searched.
 """
 
 from collections import defaultdict
@@ -18,7 +18,7 @@ from tersor.loop_tree import homes_of
 from tersor.mapping import Keep
 from tersor.mapping import Mapping as Loops
 from tersor.scheduler.contract import Quantity
-from tersor.scheduler.packing import pack
+from tersor.scheduler.packing import pack, rounded
 from tersor.targets.accelerator.legality import why_not
 from tersor.targets.accelerator.mapper.mapper import Mapper, Task
 from tersor.targets.accelerator.mapper.workers import in_workers
@@ -28,7 +28,7 @@ from tersor.targets.accelerator.passing import Passed, Programs, Share
 from tersor.targets.accelerator.residency import Operands, with_size
 
 LEFT = (1 / 4, 1 / 2)  # parts of the memory that each program is left, one after the other
-STEPS = 16  # into which its size is rounded down, so that more layers are searched with the same
+SHORT = 16  # a mapping at hand is searched with so many times less effort than one that is taken
 
 Taken = tuple[float, float]  # cycles and pJ
 Show = Callable[[int, int], None]
@@ -159,7 +159,7 @@ class OnChip:
             priced = self._priced(task, [self._home(number, share)], share)
             if priced[1] is None:
                 left = with_size(self.programs.hardware, self.programs.level, share.size)
-                priced = self._priced(task, _search(self.effort // STEPS, (task, left)), share)
+                priced = self._priced(task, _search(self.effort // SHORT, (task, left)), share)
             self._known[key] = priced
         return self._known[key]
 
@@ -209,11 +209,9 @@ class OnChip:
 
     def _work(self, number: int, share: Share) -> tuple[Task, Hardware]:
         """What is searched for a program; sizes that are nearly the same are taken for the smaller one."""
-        step = self.programs.capacity // STEPS
         own = sum(self.programs.views[number][each] for each in share.on_chip)
-        size = own + max((share.size - own) // step * step, min(share.size - own, step))
-        task = self.tasks[number]._replace(on_chip=share.on_chip).nameless
-        return task, with_size(self.programs.hardware, self.programs.level, size)
+        size = own + rounded(share.size - own, self.programs.capacity)
+        return self._task(number, share), with_size(self.programs.hardware, self.programs.level, size)
 
 
 def at_home(mapping: Loops, hardware: Hardware, on_chip: Operands, level: int) -> Loops:

@@ -13,6 +13,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tersor.silence import quiet_stdout
 from tersor.targets.accelerator.passing import Passed, Programs
 
+STEPS = 16  # into which what is left of a memory is rounded down, so that more layers are searched alike
+
 
 def pack(programs: Programs, part: float) -> tuple[Passed, ...]:
     """The tensors that save the most together and leave each program `part` of the memory."""
@@ -28,6 +30,12 @@ def pack(programs: Programs, part: float) -> tuple[Passed, ...]:
     while found and programs.rooms(found) is None:  # there is room, but not in one piece
         found.remove(min(found, key=programs.saved))
     return tuple(found)
+
+
+def rounded(left: int, capacity: int) -> int:
+    """What is left of a memory beside tensors that stay, rounded down to steps of it if it is one or more."""
+    step = capacity // STEPS
+    return max(left // step * step, min(left, step))
 
 
 def _knapsack(worth: Sequence[float], taken: Sequence[Sequence[float]], left: Sequence[float]) -> list[int]:

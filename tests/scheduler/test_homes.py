@@ -10,9 +10,10 @@ from tersor.layer import Layer, Operand
 from tersor.loop_tree import homes_of
 from tersor.network import Edge, Network
 from tersor.scheduler.costs import Costs
-from tersor.scheduler.homes import LEFT, STEPS, Homes
+from tersor.scheduler.homes import LEFT, Homes
 from tersor.scheduler.machine_problem import policy_cost, problem
 from tersor.scheduler.on_chip import taken_by
+from tersor.scheduler.packing import STEPS
 from tersor.scheduler.problem import Policy, Problem
 from tersor.scheme import FP32, INT8, Scheme
 from tersor.targets.accelerator.bits import element_bits
@@ -80,6 +81,13 @@ def test_each_layer_is_left_its_part() -> None:
     assert len(homes_on(with_size(TOY, 1, size)).kept) == 2
     assert len(homes_on(with_size(TOY, 1, size - 2)).kept) == 1
     assert len(homes_on(with_size(TOY, 1, TENSOR)).kept) == 0
+
+
+def test_where_a_machine_runs_nothing_of_a_network_nothing_stays() -> None:
+    homes = Homes.of(Programs(MACHINE, (), Order(()), (), ()))
+    assert homes.kept == ()
+    assert homes.of_parts("a", LAYERS[:1])[0].on_chip == ()
+    assert homes.edges(NETWORK, dict.fromkeys("abc", INT8)) == ()
 
 
 def test_the_tensor_inside_of_a_factored_layer_stays_if_it_leaves_enough() -> None:
