@@ -60,7 +60,7 @@ def test_compress_a_model(load: Load, tmp_path: Path, capsys: pytest.CaptureFixt
     ((int8, fp32), (w4a8, _)) = (
         numbers(next(line for line in text.splitlines() if "constants" in line)) for text in (eight, four)
     )
-    assert int8 < 0.3 * fp32
+    assert int8 < 0.35 * fp32  # few channels fill vectors of 16 with zeros
     assert w4a8 < 0.6 * int8
     kept, before = numbers(next(line for line in eight.splitlines() if "accuracy" in line))
     assert abs(kept - before) <= 3

@@ -19,7 +19,7 @@ from tersor.arithmetic import STATE_LIMIT
 from tersor.ir.elementary import held, sigmoid, tanh
 from tersor.ir.graph import Expr, Graph, Module
 from tersor.ir.operators import ATTRIBUTE, read_marker
-from tersor.ir.untyped import relax
+from tersor.ir.untyped import relax, tirx
 
 Number = Literal["float32", "int8"]
 # Columns of the weight that are accumulated together: enough vectors to hide the latency of their additions.
@@ -172,7 +172,8 @@ def recurrent_function(
 
     With `parallel` the rows of the batch are shared among the cores.
     `product(loop, source, first, count)` writes ``source @ weight`` of `count` columns from `first` on into
-    `loop.sums`; its `source` is a buffer [H] with a state kept as the last argument says.
+    `loop.sums`, without the multiplier; its `source` is a buffer [H] with a state kept as the last argument
+    says.
     """
     size = cell.hidden * cell.gates
     is_lstm = isinstance(cell, Lstm)
@@ -253,7 +254,7 @@ class Loop:
         self.product(self, self.source, 0, 4 * self.hidden)
 
         def update(at: Expr) -> None:
-            i, f, g, o = (self._gate(n, at) + self._sum(n, at) for n in range(4))
+            i, f, g, o = (self._sum(n, at, self._gate(n, at)) for n in range(4))
             place = [self.row, self._units(at)]
             old = self.last_cell[*place]
             cell = held(sigmoid(f) * old + sigmoid(i) * tanh(g))
@@ -266,8 +267,8 @@ class Loop:
         self.product(self, self.source, 0, 3 * self.hidden)
 
         def update(at: Expr) -> None:
-            r, z = (sigmoid(self._gate(n, at) + self._sum(n, at)) for n in range(2))
-            n = tanh(self._gate(2, at) + r * (self._sum(2, at) + self.bias[self._units(at)]))
+            r, z = (sigmoid(self._sum(n, at, self._gate(n, at))) for n in range(2))
+            n = tanh(self._gate(2, at) + r * self._sum(2, at, self.bias[self._units(at)]))
             self._give(self._mixed(z, n, at), at)
 
         self._each(update)
@@ -276,15 +277,15 @@ class Loop:
         self.product(self, self.source, 0, 2 * self.hidden)
 
         def reset(at: Expr) -> None:
-            r = sigmoid(self._gate(0, at) + self._sum(0, at))
+            r = sigmoid(self._sum(0, at, self._gate(0, at)))
             self._store_source(self.reset, held(r * self.state[self._units(at)]), at)
 
         self._each(reset)
         self.product(self, self.reset, 2 * self.hidden, self.hidden)
 
         def update(at: Expr) -> None:
-            z = sigmoid(self._gate(1, at) + self._sum(1, at))
-            n = tanh(self._gate(2, at) + self._sum(2, at))
+            z = sigmoid(self._sum(1, at, self._gate(1, at)))
+            n = tanh(self._sum(2, at, self._gate(2, at)))
             self._give(self._mixed(z, n, at), at)
 
         self._each(update)
@@ -306,8 +307,17 @@ class Loop:
     def _gate(self, n: int, at: Expr) -> Expr:
         return self.gates[self.time, self.row, self._units(at + n * self.hidden)]
 
-    def _sum(self, n: int, at: Expr) -> Expr:
-        return self.sums[self._units(at + n * self.hidden)]
+    def _sum(self, n: int, at: Expr, other: Expr) -> Expr:
+        """Give what the product gives a gate, and another term.
+
+        Where the product has a scale, one operation multiplies and adds, written out: whether LLVM fuses the
+        two by itself depends on what it unrolls, and kernels would differ from the definition.
+        """
+        columns = self._units(at + n * self.hidden)
+        if self.multiplier is None:
+            return other + self.sums[columns]
+        terms = self.sums[columns], self.multiplier[columns], other
+        return tirx.call_llvm_pure_intrin(self._wide("float32"), "llvm.fmuladd", *terms)
 
     def _give(self, state: Expr, at: Expr) -> None:
         T.buffer_store(self.y, state, [self.time, self.row, self._units(at)])
@@ -354,10 +364,7 @@ def _plain_product(loop: Loop, source: Expr, first: int, count: int) -> None:
         with T.serial(0, loop.hidden) as i:
             term = spread(T.cast(source[i], total)) * wide(loop.weight[i, columns(start)], total)
             T.buffer_store(accumulator, accumulator[own] + term, [own])
-        sums = wide(accumulator[own], "float32")
-        if loop.multiplier is not None:
-            sums = sums * loop.multiplier[columns(start)]
-        T.buffer_store(loop.sums, sums, [columns(start)])
+        T.buffer_store(loop.sums, wide(accumulator[own], "float32"), [columns(start)])
 
 
 def _first_item(graph: Graph, var: Expr) -> Expr:

@@ -78,7 +78,7 @@ AVX512_VNNI = Isa(
 AMX = Isa(
     "amx", 16, 32, 4, "uint8", "vpdpbusd",
     (
-        *AVX512_VNNI.flags, "avx512_vbmi", "avx512_vbmi2", "avx512_bitalg", "avx512_vpopcntdq", "avx512_fp16",
+        *AVX512_VNNI.flags, "avx512vbmi", "avx512_vbmi2", "avx512_bitalg", "avx512_vpopcntdq", "avx512_fp16",
         "gfni", "amx_tile", "amx_int8",
     ),
     (*AVX512_VNNI.features, "amx-tile", "amx-int8"), "sapphirerapids", tiles=True,

@@ -130,7 +130,7 @@ class _Product:
             for v in registers:
                 columns = T.ramp(start + v, 1, isa.lanes)
                 real = T.cast(sums[T.ramp(v, 1, isa.lanes)], f"float32x{isa.lanes}")
-                T.buffer_store(loop.sums, real * loop.multiplier[columns], [columns])
+                T.buffer_store(loop.sums, real, [columns])
 
     def _start(self, loop: Loop, column: Expr) -> Expr:
         lanes = self.isa.lanes
