@@ -8,6 +8,7 @@ import pytest
 
 import tersor
 from tersor.compiler import Model
+from tersor.targets.cpu.host.detect import detect
 from tests.models import masked_attention, mlp
 
 FEATURES = (64, 512, 512, 10)
@@ -66,7 +67,8 @@ def test_weights_are_stored_once(batches: Model, batched: tersor.Compiled, tmp_p
 def test_one_plan_and_one_report_tell_of_all_buckets(batched: tersor.Compiled) -> None:
     assert set(batched.plan.layers) == {"fc0.weight", "fc1.weight", "fc2.weight"}
     assert [bucket.entry for bucket in batched.report.buckets.shapes] == ["main_1", "main_4", "main"]
-    assert [layer.kernel.count("dense int8") for layer in batched.report.layers] == [3, 3, 3]
+    kernels = 1 if detect().isa.tiles else 3  # rows of all shapes fill one tile
+    assert [layer.kernel.count("dense int8") for layer in batched.report.layers] == [kernels] * 3
     assert "x takes [any, 64]" in batched.report.text()
     assert batched.report.totals.samples == 48
 

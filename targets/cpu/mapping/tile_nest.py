@@ -27,6 +27,8 @@ class TileNest:
         g, t = self.geometry, tiling
         if min(t.pixels, t.vectors, t.rows, t.parts) < 1:
             return "every loop makes at least one iteration"
+        if t.steps != 1:
+            return "its steps over the inputs are not written out"
         if t.rows > g.out_height or t.rows != -(-g.out_height // -(-g.out_height // t.rows)):
             return f"{t.rows} of {g.out_height} rows are no even share for a task"
         if t.vectors > self._vectors:

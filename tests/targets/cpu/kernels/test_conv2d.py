@@ -16,7 +16,7 @@ from tersor.targets.cpu.layout.packing import pack_channels, weight_order
 from tersor.targets.cpu.mapping.tiling import default_tiling
 from tests.quantized_layers import QuantizedLayer, convolve, nhwc
 
-NATIVE = detect().isa
+NATIVE = detect().isa.vector_unit  # tiles are `test_tile_conv2d`'s
 RNG = np.random.default_rng(0)
 
 

@@ -63,6 +63,7 @@ def test_the_analytic_tilings_are_mappings(cores: int) -> None:
         (Tiling(60, 1, 28, 1), "53 tiles of pixels, fewer than 60"),
         (Tiling(1, 1, 13, 1), "13 of 28 rows are no even share"),
         (Tiling(2, 2, 28, 5), "do not make 5 tasks"),
+        (Tiling(2, 2, 28, 1, parallel=False, steps=2), "not written out"),
         (Tiling(2, 2, 28, 1), "one task is not shared"),
     ],
 )
