@@ -7,7 +7,7 @@ the operand that stays in place; frames that differ in nothing else are listed o
 `halo_reuse` it also matters whether P or Q is inside, and which group is just outside of K.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, permutations, product
 from math import prod
@@ -78,6 +78,16 @@ class Frames:
                 each = Level(order, keeps)
                 found.setdefault(self._difference(level, each), each)
         return list(found.values())
+
+    def passing_by(self, level: int, here: Level, levels: Iterable[Level]) -> list[Level]:
+        """Of the `levels` of one memory those that are `here` but for one operand, which passes it by.
+
+        They may have another order of loops, which comes to the same.
+        """
+        listed = {self._difference(level, each): each for each in levels}
+        without = (tuple(each for each in here.keeps if each != kept) for kept in here.keeps)
+        others = (listed.get(self._difference(level, Level(here.order, keeps))) for keeps in without)
+        return [other for other in others if other is not None]
 
     def even(self, level: int) -> list[Level]:
         """Those that keep every operand it may, with all loops of the memory inside of the tiles.

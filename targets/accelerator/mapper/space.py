@@ -45,16 +45,22 @@ class Space:
         return tuple(dim for dim in DIMS if self.layer.size(dim) > 1)
 
     @cached_property
+    def _frames(self) -> Frames:
+        return Frames(self.hardware, self.dims, self.on_chip)
+
+    @cached_property
     def levels(self) -> list[list[Level]]:
         """What a frame may say of each memory."""
-        frames = Frames(self.hardware, self.dims, self.on_chip)
-        return [frames.levels(level) for level in range(len(self.hardware.memories))]
+        return [self._frames.levels(level) for level in range(len(self.hardware.memories))]
 
     @cached_property
     def even(self) -> list[list[Level]]:
         """The same for frames that keep all they may, around all loops."""
-        frames = Frames(self.hardware, self.dims, self.on_chip)
-        return [frames.even(level) for level in range(len(self.hardware.memories))]
+        return [self._frames.even(level) for level in range(len(self.hardware.memories))]
+
+    def passing_by(self, level: int, here: Level) -> list[Level]:
+        """What keeps one operand less than `here` in one memory, and is the same else."""
+        return self._frames.passing_by(level, here, self.levels[level])
 
     @cached_property
     def places(self) -> tuple[tuple[Dim, str], ...]:

@@ -8,7 +8,10 @@ import pytest
 from tersor.hardware import Compute, Hardware, Memory
 from tersor.layer import Layer
 from tersor.mapping import Loop, Mapping
+from tersor.scheme import INT8
+from tersor.targets.accelerator.density import DENSE
 from tersor.targets.accelerator.mapper.mapper import Mapper
+from tersor.targets.accelerator.mapper.search import Search
 from tersor.targets.accelerator.mapper.space import Space
 
 # 7 fits neither twice into 8 bytes nor evenly into tiles of 4.
@@ -67,3 +70,34 @@ def test_what_a_space_has_not_is_not_found_there() -> None:
     assert space.placed(Mapping((Loop("N", 7, "dram"),), ())) is None
     five = space.placed(Mapping((Loop("N", 5, "dram"), Loop("N", 2, "buffer")), keep))
     assert five is None or space.choices.digits(five[1]) is None
+
+
+@pytest.mark.parametrize("machine", ["edge", "bit_fusion", "eyeriss"])
+def test_what_passes_a_memory_by_is_found_whatever_order_of_loops_is_listed(machine: str) -> None:
+    space = Space(CONV, Hardware.load(MACHINES / f"{machine}.toml"))
+    search = Search(space, space.promising, INT8, DENSE)
+    random = np.random.default_rng(0)
+    ways = [each.shape[1] for each in space.promising.ways.values()]
+    digits = np.stack([random.integers(count, size=4096) for count in ways])
+    same = 0
+    for _ in range(20):
+        frame = [levels[random.integers(len(levels))] for levels in space.levels]
+        level = int(random.integers(1, len(frame)))
+        here = frame[level]
+        others = space.passing_by(level, here)
+        assert all(other in space.levels[level] for other in others)
+        assert {other.keeps for other in others} == {
+            tuple(each for each in here.keeps if each != kept) for kept in here.keeps
+        }
+        for other in others:
+            # Where loops of one iteration are innermost, the order of the others matters, too.
+            nest, rows = space.nest(tuple(frame))
+            at = [nest.loops[place][1] == space.hardware.memories[level].name for place in range(len(rows))]
+            full = digits[:, (space.promising.sizes(digits)[rows][at] > 1).all(axis=0)]
+            listed, as_here = (
+                search.score((*frame[:level], each, *frame[level + 1 :]), full)
+                for each in (other, replace(here, keeps=other.keeps))
+            )
+            np.testing.assert_array_equal(listed, as_here)
+            same += int(np.isfinite(listed[0]).sum())
+    assert same
