@@ -120,7 +120,7 @@ def _at_its_loss(searching: Searching, together: Chosen, sequential: Chosen) -> 
     machine, problem = sequential.machine, sequential.problem
     loss = together.problem.loss(together.best.policy)
     policy = fewest_operations(problem, searching.network, "edp", loss)
-    cost = machine.cost(searching.network, problem, policy)
+    cost = machine.rated(searching.network, problem, policy).cost
     return cost.energy * cost.seconds
 
 

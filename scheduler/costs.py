@@ -22,10 +22,11 @@ from typing import Any, NamedTuple, Self
 from tersor.formats.size import stored_bytes
 from tersor.hardware import Hardware
 from tersor.layer import Layer
+from tersor.loop_tree import homes_of
 from tersor.mapping import Keep, Loop
 from tersor.mapping import Mapping as Loops
 from tersor.scheduler.as_run import as_run, widths
-from tersor.scheduler.homes import Homes
+from tersor.scheduler.homes import Homes, narrow_of
 from tersor.scheduler.journal import Journal
 from tersor.scheduler.machine_space import why_not_run
 from tersor.scheduler.model_version import hardware_digest, model_version
@@ -165,6 +166,10 @@ class Costs:
             )
         return after_another(fronts)
 
+    def best(self, layer: Layer, scheme: Scheme, output_bits: int | None = None) -> Point:
+        """That of `front` with the least product of cycles and energy."""
+        return min(self.front(layer, scheme, output_bits), key=lambda point: point.edp)
+
     @cached_property
     def moving(self) -> "Costs":
         """The same where nothing stays on the chip."""
@@ -175,14 +180,17 @@ class Costs:
     ) -> Point:
         """What a layer takes by the mappings of its parts, those of `front` for example.
 
+        Where they keep a tensor on the chip that does not stay there, it is what the best mapping takes.
         Raises ValueError if the machine cannot run it, or if the tiles of one of them do not fit it.
         """
         if reason := self.why_not(layer, scheme):
             raise ValueError(reason)
         if layer.operator == "gather":
             return self.front(layer, scheme)[0]
-        total = Point(0.0, 0.0)
-        for part in self._parts(layer, scheme, output_bits):
+        total, parts = Point(0.0, 0.0), self._parts(layer, scheme, output_bits)
+        if not all(self._are_there(part, mappings[part.layer.name]) for part in parts):
+            return self.best(layer, scheme, output_bits)
+        for part in parts:
             mapping = mappings[part.layer.name]
             key = part.as_read, mapping
             if key not in self._taken:
@@ -219,12 +227,18 @@ class Costs:
         ]
         works = [_Work(task) for task in tasks]
         if self.homes and running.input:
-            homes = self.homes.of_parts(layer.name, parts)
+            homes = self.homes.of_parts(layer.name, parts, narrow_of(own, wide[-1]))
             works = [
                 _Work(task._replace(on_chip=home.on_chip), home.left)
                 for task, home in zip(tasks, homes, strict=True)
             ]
         return [_Part(*each) for each in zip(parts, works, wide, strict=True)]
+
+    def _are_there(self, part: _Part, mapping: Loops) -> bool:
+        """Whether all that a mapping keeps on the chip stays there."""
+        outermost = self.hardware.memories[0].name
+        inside = {operand for operand, at in homes_of(mapping, self.hardware).items() if at != outermost}
+        return inside <= set(part.work.task.on_chip)
 
     def _left(self, work: _Work) -> Hardware:
         """The machine with as much memory as is left to a task, where its own tensors that stay lie too."""

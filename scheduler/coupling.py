@@ -7,23 +7,22 @@ narrower than it.
 
 from collections.abc import Mapping
 
-from tersor.scheduler.machine_problem import CarriedOut
 from tersor.scheduler.problem import Problem
 from tersor.scheme import INT8, Scheme
 
 NARROW = Scheme.parse("int4")
 
 
-def no_narrower(problem: Problem, carried_out: CarriedOut) -> dict[str, tuple[str, ...]]:
+def no_narrower(problem: Problem) -> dict[str, tuple[str, ...]]:
     """Of each group those that its inputs are carried out no narrower than.
 
     A group whose inputs are wide whatever the schemes are is not among them.
     """
     every = {layer: NARROW for group in problem.groups.values() for layer in group}
-    able = _narrow(problem, carried_out(every))
+    able = _narrow(problem, problem.carried_out(every))
     found: dict[str, list[str]] = {name: [] for name in problem.groups}
     for name, group in problem.groups.items():
-        left = _narrow(problem, carried_out({**every, **dict.fromkeys(group, INT8)}))
+        left = _narrow(problem, problem.carried_out({**every, **dict.fromkeys(group, INT8)}))
         for other in able - left - {name}:
             found[other].append(name)
     return {name: tuple(others) for name, others in found.items() if others}

@@ -6,7 +6,7 @@ it, when the layer before writes it. `policy_cost` is without this estimate.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tersor.cost import Cost
@@ -23,8 +23,6 @@ from tersor.scheme import Scheme
 
 Schemes = Mapping[str, Sequence[Scheme]]
 Losses = Mapping[str, Mapping[Scheme, float]]
-# What is carried out for the schemes of layers: inputs are as wide as the widest reader of their tensors.
-CarriedOut = Callable[[Mapping[str, Scheme]], Mapping[str, Scheme]]
 
 
 def problem(
@@ -44,39 +42,48 @@ def problem(
     return _Builder(network, schemes, costs).problem(losses, show)
 
 
-def policy_cost(
-    network: Network, chosen: Problem, policy: Policy, costs: Costs, carried_out: CarriedOut = dict
-) -> Cost:
-    """What a policy of such a problem takes, where each tensor is as wide as the widest of its readers.
+def policy_cost(network: Network, chosen: Problem, policy: Policy, costs: Costs) -> Cost:
+    """What a policy of such a problem takes, where each tensor is as wide as the widest of its readers."""
+    return as_carried_out(network, chosen, policy, costs)[1]
 
-    A layer that `carried_out` gives another scheme than the policy gets the best mapping for that one, and
-    so does a layer one of whose tensors does not stay on the chip with these schemes.
+
+def as_carried_out(
+    network: Network, chosen: Problem, policy: Policy, costs: Costs
+) -> tuple[dict[str, Choice], Cost]:
+    """Give a policy of such a problem the mappings by which its layers run, and say what it takes.
+
+    They are its own, but for a layer that the compiler gives another scheme, or whose tensors do not stay
+    where its own are for: that gets the best mapping.
     """
     layers, size = chosen.schemes(policy), 0
-    mappings: dict[str, Loops] = {}
+    own: dict[str, Loops] = {}
     for choice in policy.values():
-        mappings |= choice.mappings
+        own |= choice.mappings
         size += choice.cost.size
-    schemes = carried_out(
+    schemes = chosen.carried_out(
         {each.name: layers.get(each.name, costs.reference(each)) for each in network.layers}
     )
     running = {name: costs.running(network[name], scheme) for name, scheme in schemes.items()}
     wide = output_bits(network, running)
     moved = costs.homes.moved(running) if costs.homes else ()
-    total = Point(0.0, 0.0)
+    points: dict[str, Point] = {}
     for layer in network.layers:
         scheme, bits = schemes[layer.name], wide.get(layer.name)
         if costs.why_not(layer, scheme):
             continue
         if layer.name in moved:
-            total += min(costs.moving.front(layer, scheme, bits), key=lambda point: point.edp)
+            points[layer.name] = costs.moving.best(layer, scheme, bits)
         elif scheme == layers.get(layer.name):
-            total += costs.of_mappings(layer, scheme, mappings, bits)
+            points[layer.name] = costs.of_mappings(layer, scheme, own, bits)
         else:
-            total += min(costs.front(layer, scheme, bits), key=lambda point: point.edp)
+            points[layer.name] = costs.best(layer, scheme, bits)
         if layer.name not in layers:
             size += costs.size(layer, scheme)
-    return _cost(total, size, costs.hardware)
+    carried = {
+        first: replace(choice, mappings=_mappings(chosen.groups[first], points))
+        for first, choice in policy.items()
+    }
+    return carried, _cost(sum(points.values(), start=Point(0.0, 0.0)), size, costs.hardware)
 
 
 def check_energy(contract: Contract, hardware: Hardware) -> None:
@@ -190,8 +197,7 @@ class _Builder:
             if self.costs.why_not(layer, reference) or layer.operator == "gather":
                 continue
             narrow, wide = (
-                min(self.costs.front(layer, reference, each), key=lambda point: point.edp)
-                for each in (self._widths[producer][0], bits)
+                self.costs.best(layer, reference, each) for each in (self._widths[producer][0], bits)
             )
             share = 1 / len(self._readers[producer])
             total += Point(
@@ -211,6 +217,10 @@ class _Builder:
             total += self._carried(layer.name, scheme)
             size += self.costs.size(layer, scheme)
         return _cost(total, size, self.costs.hardware)
+
+
+def _mappings(group: Sequence[str], points: Mapping[str, Point]) -> dict[str, Loops]:
+    return {part: loops for name in group if name in points for part, loops in points[name].mappings.items()}
 
 
 def _cost(point: Point, size: int, hardware: Hardware) -> Cost:

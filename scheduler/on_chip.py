@@ -88,7 +88,7 @@ class OnChip:
 
     def choose(self, show: Show = lambda done, of: None) -> Chosen:
         """Choose, and search the mappings of what changes; `show` hears how many are done."""
-        able = [each for each in self.programs.passed if not each.reason]
+        able = [each for each in self.programs.passed if not self.programs.why_not(each)]
         sets = dict.fromkeys([self.planned, *(pack(self.programs, part) for part in LEFT)])
         best = min((*sets, ()), key=self.price)
         for each in sorted(best, key=self.programs.saved):
@@ -138,7 +138,7 @@ class OnChip:
     def _refused(self, kept: Sequence[Passed], why: Mapping[int, str]) -> dict[int, str]:
         """Why tensors do not stay, by the number of the producer."""
         return {
-            each.producer: each.reason or why[each.producer]
+            each.producer: self.programs.why_not(each) or why[each.producer]
             for each in self.programs.passed
             if each not in kept
         }

@@ -4,7 +4,7 @@ An exact integer program: the bytes that tensors do not move outside are to be t
 are there at once, they have to fit together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,33 @@ from tersor.targets.accelerator.passing import Passed, Programs
 STEPS = 16  # into which what is left of a memory is rounded down, so that more layers are searched alike
 
 
-def pack(programs: Programs, part: float) -> tuple[Passed, ...]:
-    """The tensors that save the most together and leave each program `part` of the memory."""
-    able = [each for each in programs.passed if not each.reason]
-    there = [programs.order.while_there(each.tensor) for each in able]
-    taken = [
-        [each.size if while_there >> number & 1 else 0 for each, while_there in zip(able, there, strict=True)]
-        for number in range(len(programs.names))
-    ]
-    left = [programs.capacity * (1 - part) for _ in taken]
-    chosen = _knapsack([programs.saved(each) for each in able], taken, left)
+def pack(
+    programs: Programs, part: float, given: Iterable[Passed] | None = None, beside: Sequence[Passed] = ()
+) -> tuple[Passed, ...]:
+    """The tensors that save the most together and leave each program `part` of the memory.
+
+    They are some of those `given`, all that programs pass on if none are, and lie `beside` others.
+    """
+    able = [each for each in (programs.passed if given is None else given) if not programs.why_not(each)]
+    room = programs.capacity * (1 - part)
+    left = [max(room - sum(taken), 0.0) for taken in _taken(programs, beside)]
+    chosen = _knapsack([programs.saved(each) for each in able], _taken(programs, able), left)
     found = [able[place] for place in chosen]
-    while found and programs.rooms(found) is None:  # there is room, but not in one piece
+    while found and programs.rooms([*beside, *found]) is None:  # there is room, but not in one piece
         found.remove(min(found, key=programs.saved))
     return tuple(found)
+
+
+def _taken(programs: Programs, tensors: Sequence[Passed]) -> list[list[int]]:
+    """Bytes [programs, tensors] that each tensor takes while a program runs."""
+    there = [programs.order.while_there(each.tensor) for each in tensors]
+    return [
+        [
+            each.size if while_there >> number & 1 else 0
+            for each, while_there in zip(tensors, there, strict=True)
+        ]
+        for number in range(len(programs.names))
+    ]
 
 
 def rounded(left: int, capacity: int) -> int:

@@ -39,6 +39,7 @@ class Choice:
 
 
 Policy = Dictionary[str, Choice]  # by the name of a group's first layer
+CarriedOut = Callable[[Dictionary[str, Scheme]], Dictionary[str, Scheme]]  # of layers, by their names
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class Problem:
     """The choices of each group of layers that get one scheme (most are of one layer).
 
     `groups` gives the layers of each, by the first of them; `rest` is the cost of what no choice changes,
-    `homes` what stays on the chip of an accelerator whatever is chosen. Inputs of a group are carried out no
-    narrower than those of the groups that `no_narrower` names for it: they read the same tensors.
+    `homes` what stays on the chip of an accelerator. `carried_out` says what the compiler makes of the
+    schemes of all layers: inputs are as wide as the widest reader of their tensors. So those of a group are
+    no narrower than those of the groups that `no_narrower` names for it.
     """
 
     choices: Dictionary[str, tuple[Choice, ...]]
@@ -55,6 +57,7 @@ class Problem:
     rest: Cost = field(default_factory=Cost)
     homes: Homes | None = None
     no_narrower: Dictionary[str, tuple[str, ...]] = field(default_factory=dict)
+    carried_out: CarriedOut = dict
 
     def __post_init__(self) -> None:
         if self.choices.keys() != self.groups.keys():

@@ -18,7 +18,7 @@ class Passed:
     """The tensor that a program makes, and as which operands others read it, none if they add it at the end.
 
     Where it stays, it takes `size` bytes: with the padding of whoever pads it most, in the bits of whoever
-    reads most. `reason` says why it cannot stay, if it cannot.
+    reads most. `reason` says why it cannot stay, however large the memory is, if it cannot.
     """
 
     producer: int
@@ -69,12 +69,23 @@ class Programs:
         """Its bytes."""
         return self.hardware.memories[self.level].size
 
-    def rooms(self, kept: Sequence[Passed]) -> tuple[Room, ...] | None:
-        """What keeping these tensors leaves to each program; None if they do not fit together."""
-        tensors = [each.tensor for each in kept]
-        addresses = place(tensors, self.order, self.capacity)
+    def why_not(self, passed: Passed) -> str:
+        """Say why a tensor cannot stay, or "" if it can where nothing else does."""
+        if passed.reason or passed.size <= self.capacity:
+            return passed.reason
+        memory = self.hardware.memories[self.level]
+        return f"it takes {passed.size} bytes, {memory.name} has {memory.size}"
+
+    def rooms(self, kept: Sequence[Passed], gone: Sequence[Passed] = ()) -> tuple[Room, ...] | None:
+        """What keeping these tensors leaves to each program; None if they do not fit together.
+
+        They lie where they would if those that are `gone` were there, too.
+        """
+        every = [each.tensor for each in (*kept, *gone)]
+        addresses = place(every, self.order, self.capacity)
         if addresses is None:
             return None
+        tensors, addresses = every[: len(kept)], addresses[: len(kept)]
         homes: list[dict[Operand, int]] = [{} for _ in self.names]
         for each, address in zip(kept, addresses, strict=True):
             homes[each.producer]["output"] = address

@@ -17,11 +17,11 @@ from tersor.scheduler.costs import Costs
 from tersor.scheduler.coupling import no_narrower
 from tersor.scheduler.figures import limits_of, modelled
 from tersor.scheduler.homes import Homes
-from tersor.scheduler.machine_problem import CarriedOut, policy_cost
+from tersor.scheduler.machine_problem import as_carried_out
 from tersor.scheduler.machine_problem import problem as machine_problem
 from tersor.scheduler.machine_space import machine_space, whole_space
 from tersor.scheduler.model_version import hardware_digest, model_version
-from tersor.scheduler.problem import Policy, Problem
+from tersor.scheduler.problem import CarriedOut, Policy, Problem
 from tersor.scheduler.search import closest
 from tersor.scheduler.space import Space
 from tersor.scheme import INT8
@@ -123,11 +123,12 @@ class Accelerator:
     def problem(self, network: Network, schemes: Schemes, losses: Losses, show: Show) -> Problem:
         """Each scheme with the mappings that matter."""
         found = machine_problem(network, _first(schemes, self.most), losses, self.costs, show)
-        return replace(found, no_narrower=no_narrower(found, self.carried_out))
+        found = replace(found, carried_out=self.carried_out)
+        return replace(found, no_narrower=no_narrower(found))
 
-    def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
-        """What a policy takes, each tensor as wide as the widest of its readers."""
-        return policy_cost(network, problem, policy, self.costs, self.carried_out)
+    def rated(self, network: Network, problem: Problem, policy: Policy) -> Rated:
+        """The policy by the mappings that it runs by, each tensor as wide as the widest of its readers."""
+        return Rated(*as_carried_out(network, problem, policy, self.costs))
 
     def refined(
         self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
@@ -137,9 +138,10 @@ class Accelerator:
         schemes = {name: (choice.scheme,) for name, choice in policy.items()}
         losses = {name: {choice.scheme: choice.loss} for name, choice in policy.items()}
         thorough = machine_problem(network, schemes, losses, costs, show)
+        thorough = replace(thorough, carried_out=self.carried_out)
         found = closest(thorough, modelled(contract.minimize), limits_of(contract)).policy
-        before = Rated(policy, self.cost(network, problem, policy))
-        after = Rated(found, policy_cost(network, thorough, found, costs, self.carried_out))
+        before = self.rated(network, problem, policy)
+        after = Rated(*as_carried_out(network, thorough, found, costs))
         return min(before, after, key=lambda each: order(each.cost, contract))
 
 

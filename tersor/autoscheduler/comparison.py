@@ -1,7 +1,7 @@
 """Comparison: what searches reach that may choose less, and what plans for one machine take on another."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 
@@ -133,8 +133,8 @@ class Comparison:
 
     def trials(self, machine: Machine, problem: Problem) -> Trials:
         """What measures policies."""
-        cost = partial(machine.cost, self.network, problem)
-        return Trials(problem, self.evaluator, self.journal, cost)
+        rated = partial(machine.rated, self.network, problem)
+        return Trials(problem, self.evaluator, self.journal, rated)
 
     def mapped(self, problem: Problem) -> Policy:
         """The best mappings where each group has one scheme."""
@@ -161,7 +161,7 @@ def _transfer(chosen: Chosen, other: Chosen, network: Network, contract: Contrac
     losses = {name: {scheme: 0.0} for name, scheme in run.items()}
     problem = machine_problem(network, {name: (each,) for name, each in run.items()}, losses, target.costs)
     policy = closest(problem, modelled(contract.minimize), {}).policy
-    cost = policy_cost(network, problem, policy, target.costs, target.carried_out)
+    cost = policy_cost(network, replace(problem, carried_out=target.carried_out), policy, target.costs)
     return Transfer(chosen.machine.name, target.name, cost, drop, _widened(network, schemes, target))
 
 

@@ -134,7 +134,7 @@ class Compiling:
         if known is None:
             first = self.reserve.refining(self.effort)
             show = until(lambda: self.budget.left - self.reserve.all, show, first)
-        rated = Rated(policy, self.machine.cost(story.network, story.problem, policy))
+        rated = self.machine.rated(story.network, story.problem, policy)
         if known is not False:
             try:
                 rated = self.machine.refined(story.network, story.problem, policy, self.contract, show)

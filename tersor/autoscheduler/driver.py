@@ -140,7 +140,7 @@ class _Search:
             self.machine = with_homes(self.machine, self.model, statistics)
             problem = self._problem(losses, journal)
         with budget.phase("trying plans"):
-            trials = Trials(problem, evaluator, journal, partial(self.machine.cost, self._network, problem))
+            trials = Trials(problem, evaluator, journal, partial(self.machine.rated, self._network, problem))
             tried = trials.run(
                 self.settings.strategy,
                 self.contract,

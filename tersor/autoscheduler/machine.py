@@ -63,8 +63,8 @@ class Machine(Protocol):
         """The choices of the groups of layers."""
         ...
 
-    def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
-        """What a policy takes, without what the problem's sums leave out."""
+    def rated(self, network: Network, problem: Problem, policy: Policy) -> Rated:
+        """The policy as it runs, and what it takes, without what the problem's sums leave out."""
         ...
 
     def refined(

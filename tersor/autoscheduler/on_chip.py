@@ -15,6 +15,7 @@ from tersor.hardware import Hardware
 from tersor.ir.graph import Graph
 from tersor.ir.schemes import schemes_of
 from tersor.mapping import Mapping as Loops
+from tersor.passes.extract import extract
 from tersor.plan import EdgePlan, LayerPlan, Plan
 from tersor.planning import config_of, plan_for
 from tersor.scheduler.contract import Contract
@@ -87,7 +88,9 @@ def as_planned(mod: tvm.IRModule, plan: Plan, before: Rated, hardware: Hardware)
         return KeptOnChip(plan, before)
     programs = _programs(mod, hardware)[0]
     kept = _planned(programs, plan)
-    refused = {each.producer: each.reason or UNSEARCHED for each in programs.passed if each not in kept}
+    refused = {
+        each.producer: programs.why_not(each) or UNSEARCHED for each in programs.passed if each not in kept
+    }
     return KeptOnChip(plan, before, _told(programs, Chosen(kept, refused=refused)))
 
 
@@ -96,7 +99,7 @@ def find_homes(mod: tvm.IRModule, statistics: Statistics, host: Host, hardware: 
     if home_level(hardware) is None:
         return None
     plan = plan_for(config_of("int8"), mod, host, statistics)
-    return Homes.of(_programs(compress(mod, plan, statistics), hardware)[0])
+    return Homes.of(_programs(compress(mod, plan, statistics), hardware)[0], extract(mod))
 
 
 def _programs(mod: tvm.IRModule, hardware: Hardware) -> tuple[Programs, dict[int, ArrayWork]]:
@@ -114,7 +117,8 @@ def _planned(programs: Programs, plan: Plan) -> tuple[Passed, ...]:
     return tuple(
         each
         for each in programs.passed
-        if not each.reason and all((names[each.producer], names[n]) in pairs for n, _ in each.readers)
+        if not programs.why_not(each)
+        and all((names[each.producer], names[n]) in pairs for n, _ in each.readers)
     )
 
 

@@ -23,13 +23,10 @@ class Origin:
     recipe: Recipe
 
     def plan(self, problem: Problem, policy: Policy, network: Network, why: Mapping[str, str]) -> Plan:
-        """Write a policy as a plan; layers that it says nothing of stay fp32, `why` has reasons by layer.
-
-        Layers one of whose tensors does not stay on the chip with these schemes are left to be mapped.
-        """
+        """Write a policy as a plan; layers that it says nothing of stay fp32, `why` has reasons by layer."""
         schemes = {layer.name: FP32 for layer in network.layers} | problem.schemes(policy)
-        moved = problem.homes.moved(schemes) if problem.homes else ()
-        edges = problem.homes.edges(network, schemes) if problem.homes else ()
+        carried = problem.carried_out(schemes)
+        edges = problem.homes.edges(network, carried) if problem.homes else ()
         chosen = {name: (policy[first], first) for first, group in problem.groups.items() for name in group}
         layers: dict[str, LayerPlan] = {}
         for layer in network.layers:
@@ -39,8 +36,6 @@ class Origin:
             choice, first = chosen[layer.name]
             parts = layer.factored(choice.scheme.factor) if choice.scheme.factor else (layer,)
             mappings = [choice.mappings[part.name] for part in parts if part.name in choice.mappings]
-            if layer.name in moved:
-                mappings.clear()
             said = [_taken(choice) if layer.name == first else f"tied to {first}", why.get(layer.name, "")]
             reason = "; ".join(filter(None, said))
             layers[layer.name] = LayerPlan(choice.scheme, tuple(mappings), reason)

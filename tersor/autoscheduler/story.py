@@ -157,7 +157,7 @@ class Story:
         limit: Limits = {"loss": max(self.drops.loss(worth), least)} if self.drops.loss(worth) < inf else {}
         found = front(self.problem, (goal, "drop"), FRONT, limit)
         return {
-            f"front-{number:02d}": Rated(each.policy, self.trials.cost(each.policy))
+            f"front-{number:02d}": self.trials.rated(each.policy)
             for number, each in enumerate(found, start=1)
         }
 

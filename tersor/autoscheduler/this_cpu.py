@@ -89,15 +89,15 @@ class ThisCpu:
         }
         return Problem(choices, groups)
 
-    def cost(self, network: Network, problem: Problem, policy: Policy) -> Cost:
+    def rated(self, network: Network, problem: Problem, policy: Policy) -> Rated:
         """The sum over layers."""
-        return problem.cost(policy)
+        return Rated(policy, problem.cost(policy))
 
     def refined(
         self, network: Network, problem: Problem, policy: Policy, contract: Contract, show: Show
     ) -> Rated:
         """As they are: there is nothing to refine."""
-        return Rated(policy, problem.cost(policy))
+        return self.rated(network, problem, policy)
 
     def _of_group(self, network: Network, group: tuple[str, ...], scheme: Scheme) -> Cost:
         costs = [estimate(network[name], scheme, self.hardware) for name in group]

@@ -5,10 +5,10 @@ from math import inf
 
 from tersor.autoscheduler.budget import Budget
 from tersor.autoscheduler.front import FRONT
+from tersor.autoscheduler.machine import Rated
 from tersor.autoscheduler.page.amounts import amount
 from tersor.autoscheduler.plans import key_of
 from tersor.compiler import Progress
-from tersor.cost import Cost
 from tersor.scheduler.contract import Contract, quantity_of
 from tersor.scheduler.journal import Journal
 from tersor.scheduler.problem import Policy, Problem
@@ -19,10 +19,10 @@ class Trials:
     """Measures policies with one evaluator; the same schemes are measured once."""
 
     def __init__(
-        self, problem: Problem, evaluator: Evaluator, journal: Journal, cost: Callable[[Policy], Cost]
+        self, problem: Problem, evaluator: Evaluator, journal: Journal, rated: Callable[[Policy], Rated]
     ) -> None:
         self._problem, self._evaluator, self._journal = problem, evaluator, journal
-        self.cost = cost  # of a policy, without what the problem's sums leave out
+        self.rated = rated  # a policy as it runs, without what the problem's sums leave out
 
     def measure(self, policy: Policy) -> Trial:
         """Measure one policy."""
@@ -30,7 +30,7 @@ class Trials:
         found = self._journal.remember(
             "trial", key_of(schemes), lambda: _plain(self._evaluator.evaluate(schemes))
         )
-        return Trial(policy, self.cost(policy), Measured(**found))
+        return Trial(policy, self.rated(policy).cost, Measured(**found))
 
     def seconds(self, trial: Trial) -> float:
         """How long measuring it took."""

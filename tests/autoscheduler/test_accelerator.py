@@ -55,7 +55,7 @@ def test_with_no_time_at_all_there_is_a_mapping_of_each_layer_in_int8_all_the_sa
     }
     policy = {name: row[0] for name, row in problem.choices.items()}
     assert all(choice.mappings for choice in policy.values())
-    assert settled.cost(NETWORK, problem, policy).seconds > 0
+    assert settled.rated(NETWORK, problem, policy).cost.seconds > 0
 
 
 def test_what_is_heard_may_end_it_before_there_is_int8() -> None:

@@ -20,6 +20,7 @@ from tersor.model import Model
 from tersor.plan import Plan
 from tersor.scheduler.contract import Contract
 from tersor.scheme import Scheme
+from tersor.targets.accelerator.residency import with_size
 from tests.models import conv_net
 
 EDGE = Hardware.load(Path(__file__).parents[2] / "targets" / "machines" / "edge.toml")
@@ -109,6 +110,30 @@ def test_a_plan_of_the_front_takes_what_was_predicted(
             assert check.seconds == pytest.approx(costs[name].seconds, rel=0.02)
             assert check.energy == pytest.approx(costs[name].energy, rel=0.05)
     assert kept[0] < kept[1] < kept[2]
+
+
+def test_what_is_too_large_in_int8_stays_where_it_is_narrow(
+    samples: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    small = with_size(EDGE, 1, 5 << 10)  # the tensor between the convolutions is 4,624 bytes in int8
+    model = tersor.load_model(conv_net(), check=False, hardware=small)
+    settings = Settings(journal=tmp_path / "j.sqlite", trials=2, loss_samples=8, effort=200, last_effort=200)
+    searched = search(model, samples, Contract("edp", max_drop=100.0), settings)
+    costs = {each.name: each.cost for each in searched.report.plans}
+    stays = {  # also between the layers that factors make of the two
+        name: any(edge.producer[:5] == "conv0" and edge.consumer[:5] == "conv1" for edge in plan.edges)
+        for name, plan in searched.front.items()
+    }
+    assert stays == {
+        name: plan.layers["conv1.weight"].scheme.input_bits <= 4 for name, plan in searched.front.items()
+    }
+    last = max(name for name in stays if stays[name])
+    compiled = tersor.compile(model, samples, searched.front[last], calibration_samples=len(samples))
+    parts = {f"{layer}{part}" for layer in searched.plan.layers for part in ("", ".0", ".1")}
+    check = spot_check(compiled.runner, samples[0], parts, small, silent)
+    assert check is not None
+    assert check.seconds == pytest.approx(costs[last].seconds, rel=0.02)
+    assert check.energy == pytest.approx(costs[last].energy, rel=0.05)
 
 
 def test_mappings_are_chosen_with_the_schemes(found: tuple[Searched, Path]) -> None:

@@ -14,7 +14,7 @@ NARROW = Scheme.parse("int4")
 
 def problem(groups: Mapping[str, tuple[str, ...]]) -> Problem:
     row = tuple(Choice(scheme, Cost(), 0.0) for scheme in (INT8, NARROW))
-    return Problem(dict.fromkeys(groups, row), groups)
+    return Problem(dict.fromkeys(groups, row), groups, carried_out=carried_out)
 
 
 def carried_out(schemes: Mapping[str, Scheme]) -> Mapping[str, Scheme]:
@@ -32,7 +32,7 @@ SINGLE = {name: (name,) for name in ("q", "k", "first", "last", "head")}
 
 
 def test_readers_of_one_tensor_are_coupled_both_ways_and_a_sum_one_way() -> None:
-    assert no_narrower(problem(SINGLE), carried_out) == {"q": ("k",), "k": ("q",), "first": ("last",)}
+    assert no_narrower(problem(SINGLE)) == {"q": ("k",), "k": ("q",), "first": ("last",)}
 
 
 def test_what_has_only_wide_formats_keeps_wide_what_reads_the_same() -> None:
@@ -42,7 +42,7 @@ def test_what_has_only_wide_formats_keeps_wide_what_reads_the_same() -> None:
         name: tuple(replace(each, cost=Cost(energy=float(each.scheme.input_bits))) for each in row)
         for name, row in wide.choices.items()
     }
-    coupled = replace(wide, choices=choices, no_narrower=no_narrower(wide, carried_out))
+    coupled = replace(wide, choices=choices, no_narrower=no_narrower(wide))
     chosen = solve(coupled, "energy").policy
     bits = {name: choice.scheme.input_bits for name, choice in chosen.items()}
     assert bits == {"q": 8, "k": 8, "first": 4, "last": 4, "head": 4}
@@ -50,8 +50,8 @@ def test_what_has_only_wide_formats_keeps_wide_what_reads_the_same() -> None:
 
 def test_tied_layers_are_narrow_together() -> None:
     groups = {"q": ("q", "first"), "k": ("k",), "last": ("last",), "head": ("head",)}
-    assert no_narrower(problem(groups), carried_out) == {"q": ("k", "last"), "k": ("q",)}
+    assert no_narrower(problem(groups)) == {"q": ("k", "last"), "k": ("q",)}
 
 
 def test_where_all_is_carried_out_as_it_is_nothing_is_coupled() -> None:
-    assert no_narrower(problem(SINGLE), dict) == {}
+    assert no_narrower(replace(problem(SINGLE), carried_out=dict)) == {}

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from tersor.hardware import Hardware
+from tersor.hardware import Hardware, Memory
 from tersor.layer import Layer, Operand
 from tersor.loop_tree import homes_of
 from tersor.network import Edge, Network
 from tersor.scheduler.costs import Costs
 from tersor.scheduler.homes import LEFT, Homes
-from tersor.scheduler.machine_problem import policy_cost, problem
+from tersor.scheduler.machine_problem import as_carried_out, policy_cost, problem
 from tersor.scheduler.on_chip import taken_by
 from tersor.scheduler.packing import STEPS
 from tersor.scheduler.problem import Policy, Problem
@@ -23,7 +23,7 @@ from tersor.targets.accelerator.lowering.allocate import home_bytes
 from tersor.targets.accelerator.mapper.mapper import Task
 from tersor.targets.accelerator.passing import Passed, Programs
 from tersor.targets.accelerator.placement import Order
-from tersor.targets.accelerator.residency import with_size
+from tersor.targets.accelerator.residency import Operands, with_size
 from tests.scheduler.toy_machine import TOY
 
 LAYERS = tuple(Layer(name, "matmul", N=16, K=32, C=32) for name in "abc")
@@ -41,7 +41,8 @@ def homes_on(hardware: Hardware, network: Network = NETWORK) -> Homes:
         found.append({each: home_bytes(layer, each, bits) for each in ("weight", "input", "output")})
     passed = (Passed(0, ((1, ("input",)), (2, ())), TENSOR), Passed(1, ((2, ("input",)),), TENSOR))
     names = tuple(layer.name for layer in network.layers)
-    return Homes.of(Programs(hardware, names, Order((0b000, 0b001, 0b011)), passed, tuple(found)))
+    programs = Programs(hardware, names, Order((0b000, 0b001, 0b011)), passed, tuple(found))
+    return Homes.of(programs, network)
 
 
 def costs_on(hardware: Hardware) -> Costs:
@@ -83,8 +84,81 @@ def test_each_layer_is_left_its_part() -> None:
     assert len(homes_on(with_size(TOY, 1, TENSOR)).kept) == 0
 
 
+# Its buffer holds one tensor of int8 and one of int4; sums are in registers.
+REGISTERS = Memory("registers", 64, 12e9, 0.1, "assumed", double_buffered=True, keeps=("weight", "output"))
+NARROW = with_size(replace(TOY, memories=(*TOY.memories, REGISTERS)), 1, 900)
+
+
+def test_what_does_not_fit_in_int8_stays_where_all_that_reads_it_is_narrow() -> None:
+    homes = homes_on(NARROW)
+    assert [(each.producer, each.size) for each in homes.kept] == [(0, TENSOR)]
+    assert [(each.producer, each.size) for each in homes.narrow] == [(1, TENSOR // 2)]
+
+    def of(name: str, *narrow: Operand) -> tuple[Operands, int]:
+        (home,) = homes.of_parts(name, (NETWORK[name],), narrow)
+        return home.on_chip, home.left
+
+    step = NARROW.memories[1].size // STEPS
+    beside_one, beside_both = ((900 - taken) // step * step for taken in (TENSOR, TENSOR + TENSOR // 2))
+    assert of("b") == of("b", "input") == (("input",), beside_one)
+    assert of("b", "output") == (("input", "output"), beside_both)
+    assert of("c") == ((), beside_one)
+    assert of("c", "input") == (("input",), beside_both)
+    assert of("a") == of("a", "input", "output") == (("output",), beside_one)
+
+
+@pytest.mark.parametrize(
+    ("schemes", "edges", "moved"),
+    [
+        ("int8 int8 int8", "a > b, a > c", ""),
+        ("int8 int8 w8a4", "a > b, a > c, b > c", ""),
+        ("int8 w8a4 int8", "a > b, a > c", ""),
+        ("int8 fp32 w8a4", "", "abc"),
+    ],
+)
+def test_a_narrow_tensor_has_an_edge_where_it_stays(schemes: str, edges: str, moved: str) -> None:
+    given = dict(zip("abc", map(Scheme.parse, schemes.split()), strict=True))
+    homes = homes_on(NARROW)
+    assert ", ".join(f"{edge.producer} > {edge.consumer}" for edge in homes.edges(NETWORK, given)) == edges
+    assert homes.moved(given) == set(moved)
+
+
+def test_a_machine_without_narrow_inputs_keeps_nothing_for_them() -> None:
+    wide = replace(NARROW, compute=tuple(unit for unit in NARROW.compute if unit.bits >= 8))
+    assert homes_on(wide).narrow == ()
+    assert homes_on(wide).kept == homes_on(NARROW).kept
+
+
+def test_a_narrow_input_saves_all_that_its_tensor_moves_outside() -> None:
+    costs = costs_on(NARROW)
+    chosen = built(costs, [Scheme.parse(text) for text in ("int8", "w8a4")])
+    outside = 2 * TENSOR * NARROW.memories[0].energy_per_byte  # written and read
+    for first, last in (("int8 int8 int8", "int8 int8 w8a4"), ("int8 w8a4 int8", "int8 w8a4 w8a4")):
+        wide, narrow = (policy(chosen, text) for text in (first, last))
+        moves, stays = (policy_cost(NETWORK, chosen, each, costs) for each in (wide, narrow))
+        assert moves.energy - stays.energy >= outside * 0.99
+        for each, cost in ((wide, moves), (narrow, stays)):
+            assert chosen.cost(each).energy == pytest.approx(cost.energy, rel=0.02)
+
+
+def test_a_policy_gets_the_mappings_of_where_its_tensors_are() -> None:
+    costs = costs_on(NARROW)
+    chosen = built(costs, [Scheme.parse(text) for text in ("int8", "w8a4")])
+    read_of = {"a": (), "b": [("a", "b")], "c": [("b", "c")]}  # what a makes, c adds
+    for text in ("int8 int8 int8", "int8 int8 w8a4", "w8a4 w8a4 int8"):
+        carried, cost = as_carried_out(NETWORK, chosen, policy(chosen, text), costs)
+        edges = homes_on(NARROW).edges(NETWORK, chosen.schemes(carried))
+        for layer in LAYERS:
+            made = any(edge.producer == layer.name for edge in edges)
+            read = any((edge.producer, edge.consumer) in read_of[layer.name] for edge in edges)
+            places = homes_of(carried[layer.name].mappings[layer.name], NARROW)
+            inside = {operand for operand, at in places.items() if at == "buffer"}
+            assert inside == {*(["input"] if read else []), *(["output"] if made else [])}
+        assert policy_cost(NETWORK, chosen, carried, costs) == cost
+
+
 def test_where_a_machine_runs_nothing_of_a_network_nothing_stays() -> None:
-    homes = Homes.of(Programs(MACHINE, (), Order(()), (), ()))
+    homes = Homes.of(Programs(MACHINE, (), Order(()), (), ()), NETWORK)
     assert homes.kept == ()
     assert homes.of_parts("a", LAYERS[:1])[0].on_chip == ()
     assert homes.edges(NETWORK, dict.fromkeys("abc", INT8)) == ()

@@ -83,7 +83,7 @@ def test_a_layer_takes_what_it_is_carried_out_as() -> None:
         return {**schemes, "b": Scheme.parse("w4a8")}
 
     asked = policies(chosen, "int8 int4 int8")
-    carried_out = policy_cost(network, chosen, asked, COSTS, as_wide_as_what_it_reads)
+    carried_out = policy_cost(network, replace(chosen, carried_out=as_wide_as_what_it_reads), asked, COSTS)
     wide = policy_cost(network, chosen, policies(chosen, "int8 w4a8 int8"), COSTS)
     assert carried_out.energy == pytest.approx(wide.energy, rel=0.02)
     assert carried_out.size == wide.size

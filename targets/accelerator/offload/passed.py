@@ -74,15 +74,7 @@ class _Finder:
                 return (
                     f"it is the right operand of {self.composites[reader].name}, and no weight is kept there"
                 )
-        if (level := home_level(self.hardware)) is not None:
-            size = max(self.views[number]["output"], *(self._view(reader, found) for reader, found in reads))
-            memory = self.hardware.memories[level]
-            if size > memory.size:
-                return f"it takes {size} bytes, {memory.name} has {memory.size}"
         return ""
-
-    def _view(self, reader: int, found: Operands) -> int:
-        return max((self.views[reader][each] for each in found), default=0)
 
     def _why_no_operand(self, composite: Composite, name: str) -> str:
         level = home_level(self.hardware)

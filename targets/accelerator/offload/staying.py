@@ -86,8 +86,8 @@ def chosen_of(programs: Programs, pairs: set[tuple[str, str]]) -> list[Passed]:
             continue
         first = min(edges & pairs)
         said = f"the plan keeps the tensor from {first[0]!r} to {first[1]!r} on the chip"
-        if each.reason:
-            raise UserError(f"{said}, but {each.reason}: remove the edge")
+        if reason := programs.why_not(each):
+            raise UserError(f"{said}, but {reason}: remove the edge")
         if missing := sorted(edges - pairs):
             raise UserError(f"{said}, but {missing[0][1]!r} reads it, too: add that edge or remove this one")
         chosen.append(each)

@@ -131,7 +131,7 @@ def test_why_tensors_cannot_stay_is_said() -> None:
 
 
 def reasons(programs: Programs) -> set[str]:
-    return {each.reason for each in programs.passed}
+    return {programs.why_not(each) for each in programs.passed}
 
 
 @pytest.mark.parametrize(
