@@ -47,4 +47,5 @@ def _features(workload: Workload, parts: Array) -> list[float]:
         float(g.stride[0]),
         log(g.batch * -(-g.out_height // t.rows) * t.parts),  # tasks
         float(isinstance(workload.kernel, ProductKernel)),
+        float(workload.kernel.isa.tiles),  # which unit multiplies
     ]
