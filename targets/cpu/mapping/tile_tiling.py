@@ -6,6 +6,7 @@ after 52; a load of a tile every 8.
 """
 
 from dataclasses import dataclass
+from math import gcd
 
 from tersor.targets.cpu.host.isa import Isa
 from tersor.targets.cpu.host.threads import worth_sharing
@@ -19,6 +20,9 @@ from tersor.targets.cpu.mapping.tiling import default_tiling
 PRODUCT_CYCLES = 16
 LATENCY_CYCLES = 52
 LOAD_CYCLES = 8
+# Loading a tile of pixels whose rows lie in two lines of the cache: measured by blocks of other shapes.
+SPLIT_LOAD_CYCLES = 24
+LINE_BYTES = 64
 # Storing the sums of a tile and reading them again, while the products of the next block run.
 STORE_CYCLES = 32
 # Finishing a vector of sums: the same for tiles, beside products, and for vectors, after them.
@@ -186,13 +190,21 @@ def _block_cycles(g: Geometry, block: Block, tiles: int) -> float:
     depth = Depth(g.run_length)
     sums = block.pixels * block.channels
     pieces = len(g.runs) * depth.pieces
-    loads = (block.pixels + block.channels) * LOAD_CYCLES
+    pixel_cycles = SPLIT_LOAD_CYCLES if _splits_lines(g) else LOAD_CYCLES
+    loads = block.pixels * pixel_cycles + block.channels * LOAD_CYCLES
     products = pieces * max(sums * PRODUCT_CYCLES, loads, LATENCY_CYCLES)
     finished = sums * (STORE_CYCLES + ROWS * EPILOGUE_CYCLES)
     blocks = g.groups * -(-tiles // block.pixels) * -(-_channel_tiles(g) // block.channels)
     fetched = _far_bytes(g, block, tiles) / FAR_RATE
     interrupted = (passes_of(g, block, tiles) - 1) * sums * STORE_CYCLES
     return blocks * (max(products, finished, fetched) + sums * LOAD_CYCLES + interrupted)
+
+
+def _splits_lines(g: Geometry) -> bool:
+    """Whether rows of a tile of pixels begin where a part of them lies in the next line of the cache."""
+    depth = Depth(g.run_length)
+    steps = [g.channels, g.channels * g.stride[1]] + [depth.size] * (depth.pieces > 1)
+    return depth.size > gcd(LINE_BYTES, *steps)
 
 
 def _far_bytes(g: Geometry, block: Block, tiles: int) -> int:

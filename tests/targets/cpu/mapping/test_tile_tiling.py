@@ -109,6 +109,16 @@ def test_weights_of_small_maps_are_read_once() -> None:
     assert default_tile_tiling(AMX, Geometry(1, 1, 16, 512, 512), 1).vectors == 4
 
 
+def test_few_tiles_of_pixels_are_loaded_where_their_rows_lie_in_two_lines_of_the_cache() -> None:
+    whole = Geometry(1, 20, 20, 256, 240, (3, 3), padding=(1, 1, 1, 1))
+    split = replace(whole, channels=240)
+    assert default_tile_tiling(AMX, whole, 1).pixels == 4
+    assert default_tile_tiling(AMX, split, 1).pixels <= 2
+    # Half of a line does not reach into the next one.
+    short = Geometry(1, 20, 20, 32, 240)
+    assert default_tile_tiling(AMX, short, 1) == default_tile_tiling(AMX, replace(short, channels=64), 1)
+
+
 def test_sums_are_made_in_passes_where_a_part_of_the_weights_stays_near() -> None:
     dense, row_by_row = Geometry(1, 1, 64, 1024, 64), Geometry(1, 14, 14, 256, 64, (3, 3))
     assert passes_of(dense, Block(2, 2), 4) == 2
