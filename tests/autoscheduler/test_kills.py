@@ -80,12 +80,12 @@ class Searches:
         times, measured, ended = Counter[str](), 0, False
         for line in _lines(heard):
             measured += line == "measured"
-            if line == "measured" or ended:
+            if line == "measured":
                 continue
             times[line] += 1
             phase = Phase(line, times[line])
             began[phase] = time.monotonic()
-            if end is not None and phase == end.phase:
+            if end is not None and phase == end.phase and not ended:
                 time.sleep(end.seconds)
                 process.kill()
                 ended = True
