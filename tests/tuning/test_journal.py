@@ -14,7 +14,7 @@ from tests.tuning.workloads import FLOAT, HOST, workload
 
 A, B = workload(), workload(FLOAT)
 FAST = Candidate(A, replace(A.default, pixels=2, vectors=1))
-WRONG = Candidate(B, replace(B.default, pixels=1))
+WRONG = Candidate(B, replace(B.default, pixels=1, vectors=1))
 
 
 def opened(path: Path, cpu: str = "a CPU") -> Journal:
@@ -37,7 +37,7 @@ def test_what_was_measured_is_found_again(written: Path) -> None:
     assert set(entry.timings) == {Timing(1.25e-5, 2e-5), Timing(1.5e-5, 2e-5)}
     assert entry.ratio == 0.75  # the worst
     assert journal.find(WRONG) == Entry(wrong=True)
-    assert journal.find(Candidate(A, replace(A.default, pixels=3))) is None
+    assert journal.find(Candidate(A, replace(A.default, pixels=3, vectors=1))) is None
 
 
 def test_a_kill_in_the_middle_of_a_line_loses_that_line(written: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_candidate_is_timed_in_turn_with_the_default(epilogue: Epilogue) -> No
 
 def test_a_hopeless_candidate_is_not_run_to_the_end() -> None:
     each = workload()
-    other = replace(each.default, pixels=1)
+    other = replace(each.default, pixels=1, vectors=1)
     clock = Clock({each.default: 1.0, other: 3.0})
     assert Laboratory(HOST, clock).measure(Candidate(each, other), rounds=9) == Timing(3.0, 1.0)
     assert clock.calls.count(other) == 3
@@ -49,7 +49,7 @@ def test_a_hopeless_candidate_is_not_run_to_the_end() -> None:
 def test_other_results_are_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that is built for other weights than it is run on."""
     each = workload()
-    other = replace(each.default, pixels=1)
+    other = replace(each.default, pixels=1, vectors=1)
     arguments = Workload.arguments
 
     def wrong(self: Workload, tiling: Tiling, function: Any) -> Any:
@@ -67,7 +67,7 @@ def test_what_does_not_compile_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(measurement.tvm.tirx, "build", refuse)
     each = workload()
-    result = Laboratory(HOST, Clock({})).measure(Candidate(each, replace(each.default, pixels=1)))
+    result = Laboratory(HOST, Clock({})).measure(Candidate(each, replace(each.default, pixels=1, vectors=1)))
     assert result == "it does not compile: says no"
 
 
