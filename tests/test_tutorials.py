@@ -11,6 +11,7 @@ import pytest
 
 from tersor.autoscheduler.report import SearchReport
 from tersor.plan import Plan
+from tersor.targets.cpu.host.detect import detect
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 LAYERS = ["first", "second", "third", "scores"]
@@ -60,7 +61,8 @@ def test_compress_a_model(load: Load, tmp_path: Path, capsys: pytest.CaptureFixt
     ((int8, fp32), (w4a8, _)) = (
         numbers(next(line for line in text.splitlines() if "constants" in line)) for text in (eight, four)
     )
-    assert int8 < 0.35 * fp32  # few channels fill vectors of 16 with zeros
+    # Vectors of 16 lanes are filled up with more zeros where there are few channels.
+    assert int8 < (0.3 if detect().isa.lanes <= 8 else 0.35) * fp32
     assert w4a8 < 0.6 * int8
     kept, before = numbers(next(line for line in eight.splitlines() if "accuracy" in line))
     assert abs(kept - before) <= 3
